@@ -1,0 +1,2 @@
+//! Placeholder of the bench runner.
+fn main() {}

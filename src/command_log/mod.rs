@@ -1,0 +1,169 @@
+//! The command log: the durable, ordered queue of commands between the API and the workers.
+//!
+//! One trait for each end. Implementations: `embedded` (segment files in the data folder) and `kafka`. Both pass the
+//! same suite (`tests/seams.rs`).
+
+use std::time::Duration;
+
+use crate::todo::{Timestamp, TodoId};
+
+/// A part of the log with an order of its own. The embedded log has one, partition 0.
+pub type PartitionId = i32;
+/// The place of a record within its partition.
+pub type Offset = i64;
+
+/// Names a command on its way to the log, from the shard that waits for it to the acknowledgement: made by the shard,
+/// opaque to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// A command on its way to the log.
+#[derive(Debug)]
+pub struct Submission {
+    /// Comes back with the acknowledgement.
+    pub ticket: Ticket,
+    /// The message key: commands of one todo keep their order.
+    pub id: TodoId,
+    /// The command's JSON.
+    pub payload: Vec<u8>,
+}
+
+/// Why a command did not get into the log, or is not known to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The log's own queue is full.
+    Full,
+    /// The log could not be reached or could not write in time. The command may still turn up in it.
+    Unavailable,
+    /// The log does not take a record of this size.
+    TooLarge,
+}
+
+/// What became of one command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// Which command.
+    pub ticket: Ticket,
+    /// `Ok`: it is durable, by the log's strongest meaning of the word.
+    pub result: Result<(), Refusal>,
+}
+
+/// Takes acknowledgements back to the shards. Called from whichever thread learns of them; never blocks.
+pub trait AcknowledgementSink: Send + Sync {
+    /// Takes over `acknowledgements` and leaves the vector empty.
+    fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>);
+}
+
+/// The writing end; the producer thread owns it.
+pub trait CommandAppender: Send {
+    /// Appends the batch in its order and leaves the vector empty. Each ticket gets exactly one acknowledgement through
+    /// the sink that the appender was made with: before this returns, or later from another thread.
+    fn append(&mut self, batch: &mut Vec<Submission>);
+
+    /// Waits until everything appended is acknowledged, `deadline` at most; what is not by then is refused as
+    /// [`Refusal::Unavailable`].
+    fn close(&mut self, deadline: Duration);
+}
+
+/// A record of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its place.
+    pub offset: Offset,
+    /// When the log (or its producer) stamped it.
+    pub logged_at: Timestamp,
+    /// Message key, as found.
+    pub key: Vec<u8>,
+    /// The command's JSON, as found.
+    pub payload: Vec<u8>,
+}
+
+/// Records of one partition, in order.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RecordBatch {
+    /// The partition.
+    pub partition: PartitionId,
+    /// At least one record. Offsets rise, but may skip (compaction, transaction markers).
+    pub records: Vec<Record>,
+    /// Where to go on after this batch.
+    pub next: Offset,
+}
+
+/// What the reading end has to tell.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LogEvent {
+    /// Records of partitions that were started with [`CommandReader::start`]; one entry a partition.
+    Records(Vec<RecordBatch>),
+    /// These partitions belong to this reader from now on. Nothing is read from one until it is started.
+    Assigned(Vec<PartitionId>),
+    /// These partitions belong to it no more; nothing of them will be returned, and their state can be dropped.
+    Revoked(Vec<PartitionId>),
+    /// Nothing came within the wait.
+    Idle,
+}
+
+/// What can go wrong at the reading end.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// May pass; the reader goes on trying by itself, and the caller may call again.
+    #[error("the command log is unavailable: {0}")]
+    Unavailable(String),
+    /// The place to start from does not exist: the log was made anew or lost records. Never skipped in silence.
+    #[error(
+        "partition {partition} holds offsets {earliest} to {latest}, but the store has applied up to {requested}: the log was \
+         made anew or has lost records. Compare both; when the log is right, delete the row of this partition from the \
+         offsets table, and the worker starts at the log's beginning"
+    )]
+    OffsetOutOfRange {
+        /// Which partition.
+        partition: PartitionId,
+        /// Where the store wanted to go on.
+        requested: Offset,
+        /// First offset that the log holds.
+        earliest: Offset,
+        /// The offset that the next record will get.
+        latest: Offset,
+    },
+    /// Will not pass by itself: a damaged file, a missing permission.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// The reading end; a worker thread owns it.
+pub trait CommandReader: Send {
+    /// Waits up to `max_wait` for an event. Has to be called regularly (at least every few seconds), also while the
+    /// caller has paused, because group membership depends on it.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError>;
+
+    /// Starts, or starts again, reading an assigned partition at `next`; `None` is its beginning.
+    ///
+    /// # Errors
+    /// [`LogError::OffsetOutOfRange`] when the partition has no such place.
+    fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError>;
+
+    /// Tells the log how far the store has got, so that the usual tools can show it; the store's own offsets decide.
+    fn applied(&mut self, partition: PartitionId, next: Offset);
+
+    /// Records that have been written but not yet returned by `poll`, over all started partitions; `None` when unknown.
+    fn lag(&mut self) -> Option<u64>;
+
+    /// Puts a record that can never be applied aside, durably, with the reason.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: try again before going on.
+    fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError>;
+}
+
+/// A record that could never be applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it stood.
+    pub partition: PartitionId,
+    /// The record.
+    pub record: Record,
+    /// Why it could not be applied.
+    pub reason: String,
+}

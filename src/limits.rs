@@ -1,0 +1,73 @@
+//! Every bound of the system that is not a setting: its unit, why it has that value, and the checks that keep the set
+//! consistent at compile time. What an operator may want to change is a setting in [`crate::config`]; its default and
+//! its allowed range stand here too.
+
+/// Longest title of a todo, in characters (Unicode scalar values), as in the original's schema.
+pub const TITLE_MAX_CHARS: usize = 500;
+/// Longest description of a todo, in characters (Unicode scalar values).
+pub const DESCRIPTION_MAX_CHARS: usize = 10_000;
+/// Longest `sub` of a token, in bytes: it is stored with every todo and compared on every write.
+pub const USER_ID_MAX_BYTES: usize = 255;
+/// Deepest nesting of a request body. A todo needs 1; the rest is room for unknown members.
+pub const JSON_MAX_DEPTH: usize = 32;
+
+/// Largest request body, in bytes. A description of 10,000 four-byte characters is 40,000 bytes, and JSON escapes may
+/// make it longer: 64 KiB holds every todo that a client writes without escaping for its own sake.
+pub const BODY_MAX_BYTES: usize = 64 * 1024;
+/// Largest request head (request line and header fields, with the empty line), in bytes.
+pub const HEAD_MAX_BYTES: usize = 16 * 1024;
+/// Longest request target, in bytes; a longer one is 414.
+pub const TARGET_MAX_BYTES: usize = 4 * 1024;
+/// Most header fields of one request; more is 431.
+pub const HEADERS_MAX: usize = 64;
+/// Longest line of chunk metadata (size and extensions) or trailer field, in bytes.
+pub const CHUNK_LINE_MAX_BYTES: usize = 1024;
+/// Most trailer bytes after a chunked body.
+pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
+
+/// Largest `limit` of a page. The whole list has no limit: it is streamed.
+pub const PAGE_LIMIT_MAX: usize = 10_000;
+
+/// Requests of one connection that may wait for their answer at the same time; when they are as many, the connection
+/// is not read until some have left.
+pub const PIPELINE_DEPTH_MAX: usize = 256;
+/// Bytes read from a connection ahead of what has been parsed.
+pub const READ_BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes of answers that may wait unsent on one connection before it is no longer read; shared pieces of the snapshot
+/// count, although they are not copied.
+pub const UNSENT_MAX_BYTES: usize = 256 * 1024;
+
+/// Smallest `JWT_SECRET`, in bytes: RFC 7518 section 3.2 asks for a key at least as long as the hash of HS256.
+pub const JWT_SECRET_MIN_BYTES: usize = 32;
+/// Longest token that is looked at, in bytes; it has to fit into the head.
+pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
+/// Verified tokens that a shard remembers.
+pub const TOKEN_CACHE_ENTRIES: usize = 4096;
+
+/// Todos of one snapshot chunk after a split or a build: what a change has to copy. At about 230 bytes a todo a chunk
+/// is 15 KiB, so copying one costs about a microsecond.
+pub const CHUNK_TARGET_TODOS: usize = 64;
+/// Chunks of one snapshot block after a split or a build: the fan-out of the second level.
+pub const BLOCK_TARGET_CHUNKS: usize = 64;
+
+/// Largest record of the embedded log, in bytes: the largest command is a body plus its envelope.
+pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;
+/// Size at which the embedded log starts a new segment file, in bytes.
+pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Most commands that a worker folds into one store transaction.
+pub const APPLY_BATCH_MAX_COMMANDS: usize = 5_000;
+/// Most command bytes that a worker folds into one store transaction.
+pub const APPLY_BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
+
+/// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
+pub const WRITE_PIECES_MAX: usize = 512;
+
+const _: () = {
+    assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
+    assert!(TOKEN_MAX_BYTES < HEAD_MAX_BYTES);
+    assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");
+    // Worst case of JSON in the log: every character of a body escaped as \u00XX takes six bytes.
+    assert!(LOG_RECORD_MAX_BYTES > 6 * DESCRIPTION_MAX_CHARS + 6 * TITLE_MAX_CHARS + 6 * USER_ID_MAX_BYTES + 1024);
+    assert!(WRITE_PIECES_MAX <= 1024);
+};

@@ -1,0 +1,2 @@
+//! The `million-rps` command.
+fn main() {}

@@ -1,0 +1,95 @@
+//! The store: the system of record for todos, and for how far the command log has been applied.
+//!
+//! Implementations: `sqlite` (a file in the data folder) and `postgres`. Both pass the same suite (`tests/seams.rs`).
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::command_log::{Offset, PartitionId};
+use crate::todo::{Todo, TodoId, TodoKey};
+
+/// How far each partition of the log has been applied: the offset of the next record.
+pub type AppliedOffsets = BTreeMap<PartitionId, Offset>;
+
+/// The step that one batch makes in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetStep {
+    /// The partition.
+    pub partition: PartitionId,
+    /// The offset that the store has to hold before; `None` when it must not know the partition yet.
+    pub from: Option<Offset>,
+    /// The offset that it holds afterwards.
+    pub to: Offset,
+}
+
+/// What a batch did to the list: whole todos, not differences, so that applying changes twice does no harm.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes {
+    /// Todos that are new or different.
+    pub upserts: Vec<Todo>,
+    /// Todos that are gone.
+    pub deletes: Vec<TodoKey>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.upserts.is_empty() && self.deletes.is_empty()
+    }
+
+    /// How many todos changed.
+    pub fn len(&self) -> usize {
+        self.upserts.len() + self.deletes.len()
+    }
+}
+
+/// What can go wrong with the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another worker has moved the offset of this partition: this worker no longer owns it. Nothing was written.
+    #[error("partition {partition} was taken over by another worker")]
+    Fenced {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// May pass (a lost connection, a lock, a full disk): try again. Nothing was written, or everything was: the offsets
+    /// tell.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The store refuses one of these rows for what it contains, and will each time. Nothing was written.
+    #[error("the store refuses the data: {0}")]
+    Refused(String),
+    /// Will not pass by itself: a wrong schema, a damaged file, a missing permission.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Folds a batch over the rows it touches: gets the rows that exist, by id, and says what changes.
+pub type Fold<'a> = &'a mut dyn FnMut(HashMap<TodoId, Todo>) -> Changes;
+
+/// A connection to the store; each thread that needs one has its own.
+pub trait Store: Send {
+    /// Creates or upgrades the schema; safe when several processes do it at once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn migrate(&mut self) -> Result<(), StoreError>;
+
+    /// How far the log has been applied.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError>;
+
+    /// Applies one batch in one transaction: moves the offsets (compare-and-set, first, so that its row locks order
+    /// rival workers), reads the rows `ids`, lets `fold` decide, writes the changes, commits durably.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when an offset was not at its `from`; then nothing is written.
+    fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError>;
+
+    /// Reads the whole list in one consistent view, newest first, and returns the offsets of that view.
+    ///
+    /// # Errors
+    /// [`StoreError`]; `each` may have been called before.
+    fn scan(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError>;
+}
