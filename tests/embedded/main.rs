@@ -1,0 +1,35 @@
+//! The whole program, as it is shipped: each test starts the real binary, embedded, in a folder of its own, and speaks
+//! to it over a socket.
+//!
+//! What the shards answer is asked with both I/O drivers (`on_both_drivers!`), of servers that many tests share. No test
+//! measures time; see `harness::PATIENCE`.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod auth;
+mod bodies;
+mod deadlines;
+mod drain;
+mod drivers;
+mod durability;
+mod framing;
+mod limits;
+mod metrics;
+mod pipelining;
+mod reads;
+mod startup;
+mod wire;
+mod writes;
+
+use std::sync::Arc;
+
+use harness::server::{Driver, Server, Setup};
+use harness::shared::Shared;
+
+static PLAIN: Shared = Shared::new(Setup::new);
+
+/// A server with default limits, for tests that do not mind the todos of others.
+fn plain(driver: Driver) -> Arc<Server> {
+    PLAIN.with(driver)
+}
