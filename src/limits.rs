@@ -44,11 +44,15 @@ pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 /// Verified tokens that a shard remembers.
 pub const TOKEN_CACHE_ENTRIES: usize = 4096;
 
-/// Todos of one snapshot chunk after a split or a build: what a change has to copy. At about 230 bytes a todo a chunk
-/// is 15 KiB, so copying one costs about a microsecond.
-pub const CHUNK_TARGET_TODOS: usize = 64;
-/// Chunks of one snapshot block after a split or a build: the fan-out of the second level.
-pub const BLOCK_TARGET_CHUNKS: usize = 64;
+/// Bytes of one snapshot chunk after a split or a build; it grows to twice that before it is split. A change copies one
+/// chunk, so this bounds its cost (about two microseconds); a piece of a response is one chunk, so this also keeps the
+/// pieces of a long list worth a system call. At about 230 bytes a todo it is 71 todos.
+pub const CHUNK_TARGET_BYTES: usize = 16 * 1024;
+/// Entries of one leaf of the snapshot's index by id, after a split or a build: 24 bytes each.
+pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
+/// Children of one branch of the snapshot's trees, after a split or a build. A change copies one branch a level and
+/// counts one more reference to each of its children: a small fan-out keeps that flat, 4 levels hold 4 million todos.
+pub const BRANCH_TARGET_CHILDREN: usize = 16;
 
 /// Largest record of the embedded log, in bytes: the largest command is a body plus its envelope.
 pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;
