@@ -58,6 +58,11 @@ pub const BRANCH_TARGET_CHILDREN: usize = 16;
 pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;
 /// Size at which the embedded log starts a new segment file, in bytes.
 pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of the embedded log that are read at a time: thousands of commands of the usual size, and at least one of the
+/// largest.
+pub const LOG_READ_BYTES: usize = 1024 * 1024;
+/// What the embedded log keeps of its write buffer between batches, in bytes; a larger batch gives its memory back.
+pub const LOG_WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Most commands that a worker folds into one store transaction.
 pub const APPLY_BATCH_MAX_COMMANDS: usize = 5_000;
@@ -73,5 +78,6 @@ const _: () = {
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");
     // Worst case of JSON in the log: every character of a body escaped as \u00XX takes six bytes.
     assert!(LOG_RECORD_MAX_BYTES > 6 * DESCRIPTION_MAX_CHARS + 6 * TITLE_MAX_CHARS + 6 * USER_ID_MAX_BYTES + 1024);
+    assert!(LOG_READ_BYTES >= LOG_RECORD_MAX_BYTES);
     assert!(WRITE_PIECES_MAX <= 1024);
 };
