@@ -43,6 +43,9 @@ pub const JWT_SECRET_MIN_BYTES: usize = 32;
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 /// Verified tokens that a shard remembers.
 pub const TOKEN_CACHE_ENTRIES: usize = 4096;
+/// Longest token that a shard remembers, in bytes; a longer one is verified each time. Keeps the cache of a shard below
+/// 8 MiB.
+pub const TOKEN_CACHED_MAX_BYTES: usize = 2 * 1024;
 
 /// Todos of one snapshot chunk after a split or a build: what a change has to copy. At about 230 bytes a todo a chunk
 /// is 15 KiB, so copying one costs about a microsecond.

@@ -46,7 +46,7 @@ fn defaults_are_the_embedded_deployment() {
     assert_eq!(config.write.queue_bytes, 64 * 1024 * 1024);
     assert_eq!(config.cache_ttl, Duration::from_secs(300));
     assert_eq!(config.logging, Logging { level: "info".to_owned(), format: LogFormat::Human });
-    assert!(matches!(config.deployment, Deployment::Embedded { data_dir } if data_dir == "data"));
+    assert!(matches!(config.deployment, Deployment::Embedded { data_dir } if data_dir.as_os_str() == "data"));
     assert!(config.effective.iter().all(|effective| effective.origin == Origin::Default));
 }
 
