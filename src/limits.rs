@@ -43,6 +43,9 @@ pub const JWT_SECRET_MIN_BYTES: usize = 32;
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 /// Verified tokens that a shard remembers.
 pub const TOKEN_CACHE_ENTRIES: usize = 4096;
+/// Longest token that a shard remembers, in bytes; a longer one is verified each time. Keeps the cache of a shard below
+/// 8 MiB.
+pub const TOKEN_CACHED_MAX_BYTES: usize = 2 * 1024;
 
 /// Bytes of one snapshot chunk after a split or a build; it grows to twice that before it is split. A change copies one
 /// chunk, so this bounds its cost (about two microseconds); a piece of a response is one chunk, so this also keeps the
