@@ -20,8 +20,15 @@ pub const HEAD_MAX_BYTES: usize = 16 * 1024;
 pub const TARGET_MAX_BYTES: usize = 4 * 1024;
 /// Most header fields of one request; more is 431.
 pub const HEADERS_MAX: usize = 64;
+/// Longest method name, in bytes, that is read to its end. The longest registered one (`UPDATEREDIRECTREF`) has 17.
+pub const METHOD_MAX_BYTES: usize = 32;
+/// Empty lines before a request line that are skipped: RFC 9112 section 2.2 asks for at least one, because old clients
+/// send one behind a body.
+pub const LEADING_EMPTY_LINES_MAX: usize = 4;
 /// Longest line of chunk metadata (size and extensions) or trailer field, in bytes.
 pub const CHUNK_LINE_MAX_BYTES: usize = 1024;
+/// Most bytes of chunk extensions in one body: they are ignored, but they have to be read (RFC 9112 section 7.1.1).
+pub const CHUNK_EXTENSIONS_MAX_BYTES: usize = 16 * 1024;
 /// Most trailer bytes after a chunked body.
 pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
 
