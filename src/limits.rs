@@ -78,6 +78,18 @@ pub const LOG_WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 pub const APPLY_BATCH_MAX_COMMANDS: usize = 5_000;
 /// Most command bytes that a worker folds into one store transaction.
 pub const APPLY_BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// How long a worker waits for records before it looks at its stop flag and its retries again, in milliseconds.
+pub const WORKER_POLL_WAIT_MS: u64 = 50;
+/// First wait before a worker tries again what failed, in milliseconds; it doubles from there.
+pub const WORKER_RETRY_MIN_MS: u64 = 20;
+/// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
+pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
+
+/// Change sets that wait in the in-process feed; when they are as many, the worker waits for the refresher. At worst each
+/// holds a whole batch: 16 times [`APPLY_BATCH_MAX_BYTES`] is 128 MiB.
+pub const FEED_CHANGE_SETS_MAX: usize = 16;
+/// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
+pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;
