@@ -5,6 +5,7 @@ pub mod auth;
 pub mod cli;
 pub mod command_log;
 pub mod config;
+pub mod data_dir;
 pub mod feed;
 pub mod http;
 pub mod limits;

@@ -20,8 +20,15 @@ pub const HEAD_MAX_BYTES: usize = 16 * 1024;
 pub const TARGET_MAX_BYTES: usize = 4 * 1024;
 /// Most header fields of one request; more is 431.
 pub const HEADERS_MAX: usize = 64;
+/// Longest method name, in bytes, that is read to its end. The longest registered one (`UPDATEREDIRECTREF`) has 17.
+pub const METHOD_MAX_BYTES: usize = 32;
+/// Empty lines before a request line that are skipped: RFC 9112 section 2.2 asks for at least one, because old clients
+/// send one behind a body.
+pub const LEADING_EMPTY_LINES_MAX: usize = 4;
 /// Longest line of chunk metadata (size and extensions) or trailer field, in bytes.
 pub const CHUNK_LINE_MAX_BYTES: usize = 1024;
+/// Most bytes of chunk extensions in one body: they are ignored, but they have to be read (RFC 9112 section 7.1.1).
+pub const CHUNK_EXTENSIONS_MAX_BYTES: usize = 16 * 1024;
 /// Most trailer bytes after a chunked body.
 pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
 
@@ -43,22 +50,46 @@ pub const JWT_SECRET_MIN_BYTES: usize = 32;
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
 /// Verified tokens that a shard remembers.
 pub const TOKEN_CACHE_ENTRIES: usize = 4096;
+/// Longest token that a shard remembers, in bytes; a longer one is verified each time. Keeps the cache of a shard below
+/// 8 MiB.
+pub const TOKEN_CACHED_MAX_BYTES: usize = 2 * 1024;
 
-/// Todos of one snapshot chunk after a split or a build: what a change has to copy. At about 230 bytes a todo a chunk
-/// is 15 KiB, so copying one costs about a microsecond.
-pub const CHUNK_TARGET_TODOS: usize = 64;
-/// Chunks of one snapshot block after a split or a build: the fan-out of the second level.
-pub const BLOCK_TARGET_CHUNKS: usize = 64;
+/// Bytes of one snapshot chunk after a split or a build; it grows to twice that before it is split. A change copies one
+/// chunk, so this bounds its cost (about two microseconds); a piece of a response is one chunk, so this also keeps the
+/// pieces of a long list worth a system call. At about 230 bytes a todo it is 71 todos.
+pub const CHUNK_TARGET_BYTES: usize = 16 * 1024;
+/// Entries of one leaf of the snapshot's index by id, after a split or a build: 24 bytes each.
+pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
+/// Children of one branch of the snapshot's trees, after a split or a build. A change copies one branch a level and
+/// counts one more reference to each of its children: a small fan-out keeps that flat, 4 levels hold 4 million todos.
+pub const BRANCH_TARGET_CHILDREN: usize = 16;
 
 /// Largest record of the embedded log, in bytes: the largest command is a body plus its envelope.
 pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;
 /// Size at which the embedded log starts a new segment file, in bytes.
 pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of the embedded log that are read at a time: thousands of commands of the usual size, and at least one of the
+/// largest.
+pub const LOG_READ_BYTES: usize = 1024 * 1024;
+/// What the embedded log keeps of its write buffer between batches, in bytes; a larger batch gives its memory back.
+pub const LOG_WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Most commands that a worker folds into one store transaction.
 pub const APPLY_BATCH_MAX_COMMANDS: usize = 5_000;
 /// Most command bytes that a worker folds into one store transaction.
 pub const APPLY_BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// How long a worker waits for records before it looks at its stop flag and its retries again, in milliseconds.
+pub const WORKER_POLL_WAIT_MS: u64 = 50;
+/// First wait before a worker tries again what failed, in milliseconds; it doubles from there.
+pub const WORKER_RETRY_MIN_MS: u64 = 20;
+/// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
+pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
+
+/// Change sets that wait in the in-process feed; when they are as many, the worker waits for the refresher. At worst each
+/// holds a whole batch: 16 times [`APPLY_BATCH_MAX_BYTES`] is 128 MiB.
+pub const FEED_CHANGE_SETS_MAX: usize = 16;
+/// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
+pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;
@@ -69,5 +100,6 @@ const _: () = {
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");
     // Worst case of JSON in the log: every character of a body escaped as \u00XX takes six bytes.
     assert!(LOG_RECORD_MAX_BYTES > 6 * DESCRIPTION_MAX_CHARS + 6 * TITLE_MAX_CHARS + 6 * USER_ID_MAX_BYTES + 1024);
+    assert!(LOG_READ_BYTES >= LOG_RECORD_MAX_BYTES);
     assert!(WRITE_PIECES_MAX <= 1024);
 };

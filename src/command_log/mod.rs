@@ -1,7 +1,9 @@
 //! The command log: the durable, ordered queue of commands between the API and the workers.
 //!
 //! One trait for each end. Implementations: `embedded` (segment files in the data folder) and `kafka`. Both pass the
-//! same suite (`tests/seams.rs`).
+//! same suite (`tests/seams/log_suite.rs`).
+
+pub mod embedded;
 
 use std::time::Duration;
 
@@ -132,7 +134,8 @@ pub enum LogError {
 /// The reading end; a worker thread owns it.
 pub trait CommandReader: Send {
     /// Waits up to `max_wait` for an event. Has to be called regularly (at least every few seconds), also while the
-    /// caller has paused, because group membership depends on it.
+    /// caller has paused, because group membership depends on it: with `max_records` 0 no records are returned, only
+    /// the other events, and no record is skipped by it.
     ///
     /// # Errors
     /// [`LogError`].

@@ -1,7 +1,9 @@
 //! The feed: how changes travel from workers to API processes.
 //!
 //! Implementations: `in_process` (a channel, when API and worker are one process) and `redis`. Both pass the same suite
-//! (`tests/seams.rs`).
+//! (`tests/seams/feed_suite.rs`).
+
+pub mod in_process;
 
 use std::time::Duration;
 

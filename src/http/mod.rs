@@ -1,1 +1,51 @@
-//! Empty until its first commit.
+//! HTTP/1.1 (RFC 9110, RFC 9112), pure: bytes in, values out.
+//!
+//! The way of a request, top to bottom:
+//!
+//! ```text
+//! bytes ─ head ──────────── request_line   method, target, version
+//!           │               authority      Host, and the authority of an absolute target
+//!           │               framing        how long the body is
+//!           ├─ chunked      takes a chunked body apart
+//!           ├─ content      may this body be read as JSON?
+//!           ├─ route        which resource is meant
+//!           ├─ query        which page of the list
+//!           └─ conditional  does the client have it already?
+//! bytes ─ response          status line and header fields
+//!         problem           every error: status, text, JSON
+//! ```
+//!
+//! Architecture invariant: nothing in this room reads a socket, a clock or a snapshot, and parsing a request allocates
+//! nothing. A message is read the same way however its bytes were split: every check looks at the bytes from the left to
+//! the right, so what is an error in a prefix is the same error in the whole.
+//!
+//! Where the RFCs let a recipient choose between leniency and refusal, this server refuses: a request that two parsers
+//! can read differently is how requests are smuggled past a proxy. So lines end in CRLF only (RFC 9112 section 2.2 would
+//! allow a bare LF), lines are not folded (section 5.2), and a repeated Content-Length is an error even when all its
+//! values agree (RFC 9110 section 8.6).
+
+mod authority;
+pub mod chunked;
+pub mod conditional;
+pub mod content;
+pub mod framing;
+pub mod head;
+pub mod method;
+pub mod problem;
+pub mod query;
+mod request_line;
+pub mod response;
+pub mod route;
+pub mod status;
+mod syntax;
+
+pub use framing::Framing;
+pub use head::{FieldLines, Head, Parsed, Rejection, Version, parse_head};
+pub use method::Method;
+pub use problem::Problem;
+pub use response::{Connection, ResponseHead};
+pub use route::Route;
+pub use status::Status;
+
+#[cfg(test)]
+mod head_tests;

@@ -1,1 +1,208 @@
-//! Empty until its first commit.
+//! The snapshot: the immutable, versioned, pre-serialized todo list, newest first, that shards answer from. No I/O.
+//!
+//! ```text
+//!                     Snapshot { version }
+//!                    /                    \
+//!        list, newest first            index, by id
+//!      [branch: first, sums …]       [branch: first …]       16 children, 32 at most
+//!        /        |        \            /           \        … as many levels as it takes
+//!     chunk     chunk     chunk      leaf          leaf
+//!       |
+//!       +- slots: (created_at, id), hash sum, end   40 bytes a todo     (id, created_at), 24 bytes a todo
+//!       +- json:  {…},{…},{…},                      16 KiB, 32 KiB at most
+//! ```
+//!
+//! - A change copies the chunk it falls into, a leaf of the index when the todo is new, gone or moved, and one branch
+//!   a level. All else is shared with the snapshot before. A batch copies each of these once, however many of its
+//!   changes fall there.
+//! - Every branch knows the sums of its children (todos, bytes, hashes), so a page is found by key, its end by number
+//!   and its bytes by position, each in one way down; and its length and entity tag are differences of two sums.
+//! - A response is a [`Run`]: a range of bytes of the list, walked chunk by chunk. Nothing is copied, no reference is
+//!   counted: requests borrow the snapshot.
+//!
+//! Invariants, checked by the tests after every step:
+//! - the list is strictly sorted by [`TodoKey`], greatest first, and the index has exactly its ids;
+//! - no chunk, leaf or branch is empty; none is larger than twice its target, except a chunk of a single todo;
+//! - two neighbours under one branch are larger than the target together, so deletes leave no dust;
+//! - all leaves of a tree lie at one depth; each sum and each first key is right;
+//! - bytes and entity tags are functions of the todos alone: two processes with the same list answer the same,
+//!   whatever way they came to it.
+
+mod builder;
+mod chunk;
+mod draft;
+mod entry;
+mod index;
+mod reconciler;
+mod run;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+pub use builder::SnapshotBuilder;
+pub use entry::Entry;
+pub use reconciler::Reconciler;
+pub use run::Run;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use chunk::{Chunk, Place};
+use draft::{Draft, sort_latest_first};
+use index::Index;
+use tree::{Summary, Tree};
+
+use crate::store::Changes;
+use crate::todo::{Todo, TodoId, TodoKey};
+
+/// One version of the list. A clone is cheap: it shares everything.
+#[derive(Clone)]
+pub struct Snapshot {
+    version: u64,
+    todos: Tree<Chunk>,
+    index: Index,
+}
+
+/// A part of the list, or all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// Number of todos.
+    pub len: usize,
+    /// Bytes of the JSON array.
+    pub content_length: u64,
+    /// Changes when the bytes do, or when there comes to be a next page or none; a function of the content alone, the
+    /// same in every process.
+    pub entity_tag: u64,
+    /// The last todo of this page, if others follow it: the next page is the one after it.
+    pub next: Option<TodoKey>,
+    /// The JSON array.
+    pub body: Run,
+}
+
+impl Snapshot {
+    /// The snapshot of an empty list, version 0.
+    pub fn empty() -> Snapshot {
+        Snapshot { version: 0, todos: Tree::EMPTY, index: Tree::EMPTY }
+    }
+
+    /// Counts the changes since the first snapshot; greater is newer. No part of the content.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Number of todos.
+    pub fn len(&self) -> usize {
+        self.todos.summary().len
+    }
+
+    /// Whether the list has no todos.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the whole list's JSON array.
+    pub fn content_length(&self) -> u64 {
+        self.page(None, None).content_length
+    }
+
+    /// The entity tag of the whole list.
+    pub fn entity_tag(&self) -> u64 {
+        self.page(None, None).entity_tag
+    }
+
+    /// The todo with this id.
+    pub fn get(&self, id: TodoId) -> Option<Entry<'_>> {
+        let id = id.into();
+        self.find(Place { created_at: self.index.created_at(id)?, id })
+    }
+
+    /// The todos after `after` (from the newest, if it is `None`), `limit` at most; 0 counts as 1. `after` need not be in the list
+    /// any more: the page goes on at the next older todo.
+    pub fn page(&self, after: Option<TodoKey>, limit: Option<usize>) -> Page {
+        let total = self.todos.summary();
+        let start = after.map_or(Summary::default(), |key| self.sum_through(key.into()));
+        let end_rank = limit.map_or(total.len, |limit| start.len.saturating_add(limit.max(1)));
+        let last = if end_rank < total.len { self.entry_of_rank(end_rank - 1) } else { None };
+        let end = last.map_or(total, |entry| entry.sum_through());
+        let next = last.map(|entry| entry.key());
+        let sum = end - start;
+        // The last todo's comma is no part of the array.
+        let body = Run::bracketed(start.bytes, end.bytes - u64::from(sum.len > 0));
+        let content_length = body.remaining_bytes();
+        Page { len: sum.len, content_length, entity_tag: entity_tag(sum, next.is_some()), next, body }
+    }
+
+    /// The next snapshot: this one after all these changes, in their order. Within one of them, an upsert counts for
+    /// more than a delete of the same id, and a later upsert more than an earlier one.
+    ///
+    /// A todo is known by its id: an upsert with another `created_at` moves it, and a delete finds it whatever its
+    /// `created_at`. A delete of what is not there changes nothing. Changes that were applied before change nothing but
+    /// the version, and copy nothing.
+    pub fn apply<'c>(&self, changes: impl IntoIterator<Item = &'c Changes>) -> Snapshot {
+        let mut draft = Draft::default();
+        let mut index_edits = Vec::new();
+        for (id, todo) in outcomes(changes) {
+            let id = id.into();
+            let old = self.index.created_at(id).map(|created_at| Place { created_at, id });
+            let new = todo.map(|todo| Place::from(todo.key()));
+            if old != new {
+                index_edits.push(new.map_or_else(|| index::remove(id), index::put));
+                old.into_iter().for_each(|place| draft.remove(place));
+            }
+            if let Some(todo) = todo {
+                let standing = if old == new { self.find(todo.key().into()) } else { None };
+                draft.put_unless(todo, standing.map(|entry| entry.json()));
+            }
+        }
+        Snapshot {
+            version: self.version + 1,
+            todos: self.todos.apply(&draft.edits()),
+            index: self.index.apply(&index_edits),
+        }
+    }
+
+    fn find(&self, place: Place) -> Option<Entry<'_>> {
+        let (chunk, before) = self.todos.leaf_of_key(place)?;
+        let at = chunk.find(place).ok()?;
+        Some(Entry { chunk, at, before })
+    }
+
+    fn entry_of_rank(&self, rank: usize) -> Option<Entry<'_>> {
+        let (chunk, before) = self.todos.leaf_of_rank(rank)?;
+        Some(Entry { chunk, at: rank - before.len, before })
+    }
+
+    /// The sum over all todos before `place` and the one at it, if there is one.
+    fn sum_through(&self, place: Place) -> Summary {
+        self.todos.leaf_of_key(place).map_or(Summary::default(), |(chunk, before)| {
+            before + chunk.sum_of_first(chunk.find(place).map_or_else(|at| at, |at| at + 1))
+        })
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot").field("version", &self.version).field("len", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// What becomes of each id, sorted by id: the whole todo, or `None` for a delete.
+fn outcomes<'c>(changes: impl IntoIterator<Item = &'c Changes>) -> Vec<(TodoId, Option<&'c Todo>)> {
+    let mut outcomes = Vec::new();
+    for set in changes {
+        outcomes.extend(set.deletes.iter().map(|key| (key.id, None)));
+        outcomes.extend(set.upserts.iter().map(|todo| (todo.id, Some(todo))));
+    }
+    sort_latest_first(&mut outcomes, |(id, _)| *id);
+    outcomes.dedup_by_key(|(id, _)| *id);
+    outcomes
+}
+
+/// The sum of the hashes says which todos, and each has its place in its JSON, so the sum says the order too.
+fn entity_tag(sum: Summary, has_next: bool) -> u64 {
+    let mut content = [0; 17];
+    content[..8].copy_from_slice(&sum.hash.to_le_bytes());
+    content[8..16].copy_from_slice(&(sum.len as u64).to_le_bytes());
+    content[16] = has_next.into();
+    xxh3_64(&content)
+}

@@ -1,6 +1,8 @@
 //! The store: the system of record for todos, and for how far the command log has been applied.
 //!
-//! Implementations: `sqlite` (a file in the data folder) and `postgres`. Both pass the same suite (`tests/seams.rs`).
+//! Implementations: `sqlite` (a file in the data folder) and `postgres`. Both pass the same suite (`tests/seams/store_suite.rs`).
+
+pub mod sqlite;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,6 +24,8 @@ pub struct OffsetStep {
 }
 
 /// What a batch did to the list: whole todos, not differences, so that applying changes twice does no harm.
+/// Deletes come first: a todo that was deleted and created again in one batch stands in both, with its old place and its
+/// new one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// Todos that are new or different.

@@ -1,1 +1,383 @@
-//! Empty until its first commit.
+//! The worker: reads the command log, applies batches to the store, publishes the changes on the feed.
+//!
+//! ```text
+//! reader.poll -> parse -> dead letters -> store.apply (offsets + fold, one transaction) -> publisher.publish -> reader.applied
+//! ```
+//! One thread, one loop. What was taken from the log and is not finished stands in a queue ([`work::Work`]); a step that
+//! fails stays at its head and is tried again, while the loop goes on polling the reader (which returns no records
+//! meanwhile), so that the worker keeps its place in the group. Nothing is lost or reordered by that, and a crash at any
+//! point is repaired by what the store holds: rows and offsets move together, and the feed is told at the next start
+//! where the store stands.
+
+mod back_off;
+mod fold;
+mod metrics;
+mod work;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+pub use fold::fold;
+pub use metrics::{BATCH_SIZE_BOUNDS, WorkerMetrics, WorkerState};
+
+use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
+use crate::feed::{ChangeSet, FeedError, FeedPublisher};
+use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL_WAIT_MS, WORKER_RETRY_MAX_MS};
+use crate::store::{AppliedOffsets, OffsetStep, Store, StoreError};
+use crate::todo::JsonParser;
+use back_off::BackOff;
+use metrics::{add, add_time};
+use work::{PartitionWork, Work, divide};
+
+/// Why a worker gave up. Everything that may pass is tried again and never ends it.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The command log failed for good.
+    #[error(transparent)]
+    Log(LogError),
+    /// The store failed for good.
+    #[error(transparent)]
+    Store(StoreError),
+    /// The feed failed for good.
+    #[error(transparent)]
+    Feed(FeedError),
+}
+
+/// Why a step did not succeed.
+enum Trouble {
+    /// Try again later.
+    Passing(String),
+    Lasting(WorkerError),
+}
+
+impl From<LogError> for Trouble {
+    fn from(error: LogError) -> Trouble {
+        match error {
+            LogError::Unavailable(_) => Trouble::Passing(error.to_string()),
+            LogError::OffsetOutOfRange { .. } | LogError::Fatal(_) => Trouble::Lasting(WorkerError::Log(error)),
+        }
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Trouble {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Fenced { .. } => Trouble::Passing(error.to_string()),
+            StoreError::Refused(_) | StoreError::Fatal(_) => Trouble::Lasting(WorkerError::Store(error)),
+        }
+    }
+}
+
+impl From<FeedError> for Trouble {
+    fn from(error: FeedError) -> Trouble {
+        match error {
+            FeedError::Unavailable(_) => Trouble::Passing(error.to_string()),
+            FeedError::Store(error) => error.into(),
+            FeedError::Fatal(_) => Trouble::Lasting(WorkerError::Feed(error)),
+        }
+    }
+}
+
+/// A partition that belongs to this worker.
+#[derive(Debug, Clone, Copy)]
+enum Partition {
+    /// To be started at the store's offset, not before this moment.
+    Waiting(Instant),
+    /// Being read; `None` when the store does not know it yet.
+    Started { applied: Option<Offset> },
+}
+
+/// A worker: the reading end of the log, a connection to the store, the writing end of the feed.
+pub struct Worker {
+    reader: Box<dyn CommandReader>,
+    store: Box<dyn Store>,
+    publisher: Box<dyn FeedPublisher>,
+    metrics: Arc<WorkerMetrics>,
+    partitions: BTreeMap<PartitionId, Partition>,
+    work: VecDeque<Work>,
+    back_off: BackOff,
+    /// The trouble that was logged last, so that each is logged once.
+    trouble: Option<String>,
+    parser: JsonParser,
+    scratch: Vec<u8>,
+}
+
+impl Worker {
+    /// A worker over these ends; the store's schema has to be there.
+    pub fn new(
+        reader: Box<dyn CommandReader>,
+        store: Box<dyn Store>,
+        publisher: Box<dyn FeedPublisher>,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Worker {
+        Worker {
+            reader,
+            store,
+            publisher,
+            metrics,
+            partitions: BTreeMap::new(),
+            work: VecDeque::new(),
+            back_off: BackOff::default(),
+            trouble: None,
+            parser: JsonParser::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Works until `stop` is set, which it notices between two steps. What is then unfinished is not lost: the next start takes it up from the log.
+    ///
+    /// # Errors
+    /// [`WorkerError`]: nothing more can be applied until a person has acted.
+    pub fn run(mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
+        self.metrics.set_state(WorkerState::Running, None);
+        let result = self.run_until(stop);
+        match &result {
+            Ok(()) => self.metrics.set_state(WorkerState::Stopped, None),
+            Err(error) => {
+                tracing::error!("the worker has ended: {error}");
+                self.metrics.set_state(WorkerState::Failed, Some(error.to_string()));
+            }
+        }
+        result
+    }
+
+    fn run_until(&mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
+        while !stop.load(Ordering::Relaxed) {
+            let advanced = self.advance_when_due(stop);
+            // Also after a failure: the worker's place in the group depends on it.
+            let polled = self.poll();
+            self.note(advanced.and(polled))?;
+            self.metrics.lag.store(self.reader.lag().unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        // What is committed is published if it can be, so that no API process has to load the list for it.
+        if let Some(Work::Publish(set)) = self.work.pop_front() {
+            let _ = self.publish(set);
+        }
+        Ok(())
+    }
+
+    /// Logs and counts trouble, each once while it lasts.
+    fn note(&mut self, result: Result<(), Trouble>) -> Result<(), WorkerError> {
+        match result {
+            Ok(()) => {
+                let waits = self.partitions.values().any(|partition| matches!(partition, Partition::Waiting(_)));
+                if self.back_off.is_over() && !waits && self.trouble.take().is_some() {
+                    tracing::info!("the worker goes on");
+                    self.metrics.set_state(WorkerState::Running, None);
+                }
+                Ok(())
+            }
+            Err(Trouble::Passing(reason)) => {
+                add(&self.metrics.retries, 1);
+                self.show_trouble(reason);
+                Ok(())
+            }
+            Err(Trouble::Lasting(error)) => Err(error),
+        }
+    }
+
+    fn show_trouble(&mut self, reason: String) {
+        if self.trouble.as_ref() != Some(&reason) {
+            tracing::warn!("the worker waits and tries again: {reason}");
+            self.metrics.set_state(WorkerState::Retrying, Some(reason.clone()));
+            self.trouble = Some(reason);
+        }
+    }
+
+    fn advance_when_due(&mut self, stop: &AtomicBool) -> Result<(), Trouble> {
+        if !self.back_off.wait().is_zero() {
+            return Ok(());
+        }
+        let advanced = self.advance(stop);
+        match &advanced {
+            Ok(()) => self.back_off.reset(),
+            Err(_) => self.back_off.grow(),
+        }
+        advanced
+    }
+
+    /// Does what there is to do, until it is done or a step fails.
+    fn advance(&mut self, stop: &AtomicBool) -> Result<(), Trouble> {
+        while !stop.load(Ordering::Relaxed)
+            && let Some(work) = self.work.pop_front()
+        {
+            match work {
+                Work::Apply(parts) => self.apply(parts)?,
+                Work::Publish(set) => self.publish(set)?,
+            }
+        }
+        self.start_partitions()
+    }
+
+    /// Takes what the log has: new records only when all earlier ones are finished.
+    fn poll(&mut self) -> Result<(), Trouble> {
+        let max_records = if self.work.is_empty() { APPLY_BATCH_MAX_COMMANDS } else { 0 };
+        let mut wait = Duration::from_millis(WORKER_POLL_WAIT_MS);
+        if !self.work.is_empty() {
+            wait = wait.min(self.back_off.wait());
+        }
+        let event =
+            self.reader.poll(max_records, APPLY_BATCH_MAX_BYTES, wait).inspect_err(|_| std::thread::sleep(wait))?;
+        match event {
+            LogEvent::Records(batches) => self.take(batches),
+            LogEvent::Assigned(partitions) => {
+                for partition in partitions {
+                    self.restart(partition, Instant::now());
+                }
+            }
+            LogEvent::Revoked(partitions) => {
+                for partition in partitions {
+                    self.drop_work(partition);
+                    self.partitions.remove(&partition);
+                }
+            }
+            LogEvent::Idle => {}
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, batches: Vec<RecordBatch>) {
+        let mut parts = Vec::new();
+        for batch in batches {
+            let Some(Partition::Started { applied }) = self.partitions.get(&batch.partition).copied() else { continue };
+            if applied.is_some_and(|applied| batch.next <= applied) {
+                continue;
+            }
+            parts.push(PartitionWork::parse(batch, applied, &mut self.parser, &mut self.scratch));
+        }
+        if !parts.is_empty() {
+            self.work.push_back(Work::Apply(parts));
+        }
+    }
+
+    /// Forgets what was read from a partition; it is to be started again at the store's offset.
+    fn restart(&mut self, partition: PartitionId, not_before: Instant) {
+        self.drop_work(partition);
+        self.partitions.insert(partition, Partition::Waiting(not_before));
+    }
+
+    /// Drops the unapplied work of a partition. What is committed stays to be published.
+    fn drop_work(&mut self, partition: PartitionId) {
+        self.work.retain_mut(|work| match work {
+            Work::Apply(parts) => {
+                parts.retain(|part| part.partition != partition);
+                !parts.is_empty()
+            }
+            Work::Publish(_) => true,
+        });
+    }
+
+    /// Starts the partitions that wait for it: the store says where, and the feed is told.
+    fn start_partitions(&mut self) -> Result<(), Trouble> {
+        let now = Instant::now();
+        let due = |partition: &Partition| matches!(partition, Partition::Waiting(not_before) if *not_before <= now);
+        let waiting: Vec<PartitionId> =
+            self.partitions.iter().filter(|(_, partition)| due(partition)).map(|(id, _)| *id).collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let mut offsets: AppliedOffsets = self.store.applied_offsets()?;
+        offsets.retain(|partition, _| waiting.contains(partition));
+        self.publisher.resume(&offsets)?;
+        for partition in waiting {
+            let applied = offsets.get(&partition).copied();
+            let state = match self.reader.start(partition, applied) {
+                Ok(()) => Partition::Started { applied },
+                Err(error @ LogError::OffsetOutOfRange { .. }) => {
+                    // The other partitions go on; this one is tried again, so that a repair needs no restart.
+                    self.show_trouble(error.to_string());
+                    Partition::Waiting(now + Duration::from_millis(WORKER_RETRY_MAX_MS))
+                }
+                Err(other) => return Err(other.into()),
+            };
+            self.partitions.insert(partition, state);
+        }
+        Ok(())
+    }
+
+    /// Applies one batch in one transaction, and queues what it changed for publishing.
+    fn apply(&mut self, mut parts: Vec<PartitionWork>) -> Result<(), Trouble> {
+        if let Err(trouble) = self.put_aside(&mut parts) {
+            self.work.push_front(Work::Apply(parts));
+            return Err(trouble);
+        }
+        let steps: Vec<OffsetStep> = parts.iter().map(|part| self.step(part)).collect();
+        let commands = || parts.iter().flat_map(|part| &part.commands).map(|(_, command)| command);
+        let mut ids: Vec<_> = commands().map(|command| command.id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let started_at = Instant::now();
+        let applied = self.store.apply(&steps, &ids, &mut |existing| fold(commands(), existing));
+        add_time(&self.metrics.apply_micros, started_at.elapsed());
+        match applied {
+            Ok(changes) => {
+                self.metrics.count_batch(commands().count() as u64, changes.len() as u64);
+                for step in &steps {
+                    self.partitions.insert(step.partition, Partition::Started { applied: Some(step.to) });
+                }
+                self.work.push_front(Work::Publish(ChangeSet { steps, changes }));
+                Ok(())
+            }
+            Err(StoreError::Refused(reason)) => {
+                let smaller =
+                    divide(parts, &reason).ok_or(Trouble::Lasting(WorkerError::Store(StoreError::Refused(reason))))?;
+                for work in smaller.into_iter().rev() {
+                    self.work.push_front(work);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.work.push_front(Work::Apply(parts));
+                if let StoreError::Fenced { partition } = error {
+                    add(&self.metrics.fenced, 1);
+                    self.restart(partition, Instant::now());
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn step(&self, part: &PartitionWork) -> OffsetStep {
+        let from = match self.partitions.get(&part.partition) {
+            Some(Partition::Started { applied }) => *applied,
+            Some(Partition::Waiting(_)) | None => unreachable!("work of a partition is dropped when it is not started"),
+        };
+        OffsetStep { partition: part.partition, from, to: part.next }
+    }
+
+    /// Makes dead letters durable; only then may the offset move past them.
+    fn put_aside(&mut self, parts: &mut [PartitionWork]) -> Result<(), Trouble> {
+        for part in parts {
+            while let Some((record, reason)) = part.dead.front() {
+                self.reader.dead_letter(part.partition, record, reason)?;
+                tracing::error!(
+                    "the record at offset {} of partition {} can never be applied and is a dead letter now: {reason}",
+                    record.offset,
+                    part.partition
+                );
+                add(&self.metrics.dead_letters, 1);
+                part.dead.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes a committed batch, and tells the log that it is finished.
+    fn publish(&mut self, set: ChangeSet) -> Result<(), Trouble> {
+        let started_at = Instant::now();
+        let published = self.publisher.publish(&set);
+        add_time(&self.metrics.publish_micros, started_at.elapsed());
+        if let Err(error) = published {
+            self.work.push_front(Work::Publish(set));
+            return Err(error.into());
+        }
+        for step in &set.steps {
+            if self.partitions.contains_key(&step.partition) {
+                self.reader.applied(step.partition, step.to);
+            }
+        }
+        Ok(())
+    }
+}

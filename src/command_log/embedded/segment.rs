@@ -1,0 +1,129 @@
+//! Segment files: their names, and what is done with them when the log opens.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{fatal, record};
+use crate::command_log::{LogError, Offset};
+
+/// A segment file, as far as it is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// Offset of its first record, and its name.
+    pub(super) first: Offset,
+    /// Its length, in bytes.
+    pub(super) bytes: u64,
+}
+
+pub(super) fn path(folder: &Path, first: Offset) -> PathBuf {
+    folder.join(format!("{first:020}.log"))
+}
+
+/// Makes an empty segment. A file of that name can only be one that failed before anything was acknowledged from it; it
+/// is replaced, not reused, so that none of its pages are.
+pub(super) fn create(folder: &Path, first: Offset) -> io::Result<File> {
+    let path = path(folder, first);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+    file.sync_all()?;
+    File::open(folder)?.sync_all()?;
+    Ok(file)
+}
+
+/// Finds the segments, oldest first, repairs the last one, and tells the offset of the next record. An empty folder gets
+/// its first segment.
+pub(super) fn recover(folder: &Path) -> Result<(Vec<Segment>, Offset), LogError> {
+    let mut segments = list(folder).map_err(|error| fatal("read", folder, &error))?;
+    let Some(last) = segments.last_mut() else {
+        create(folder, 0).map_err(|error| fatal("create a segment in", folder, &error))?;
+        return Ok((vec![Segment { first: 0, bytes: 0 }], 0));
+    };
+    let next = repair(folder, last)?;
+    Ok((segments, next))
+}
+
+fn list(folder: &Path) -> io::Result<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let first = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".log"))
+            .filter(|digits| digits.len() == 20)
+            .and_then(|digits| digits.parse::<Offset>().ok())
+            .filter(|first| *first >= 0);
+        let Some(first) = first else {
+            tracing::warn!("{} is no segment of the command log and is left alone", entry.path().display());
+            continue;
+        };
+        segments.push(Segment { first, bytes: entry.metadata()?.len() });
+    }
+    segments.sort_by_key(|segment| segment.first);
+    Ok(segments)
+}
+
+/// Cuts the torn tail off the last segment and returns the offset after its last record.
+fn repair(folder: &Path, last: &mut Segment) -> Result<Offset, LogError> {
+    let path = path(folder, last.first);
+    let content = read_from_disk(&path).map_err(|error| fatal("read", &path, &error))?;
+    let mut at = 0;
+    let mut next = last.first;
+    while at < content.len() {
+        let reason = match record::decode(&content[at..]) {
+            Ok(record) if record.offset == next => {
+                at += record.size;
+                next += 1;
+                continue;
+            }
+            Ok(record) => format!("it holds offset {} where {next} is due", record.offset),
+            Err(error) => error.to_string(),
+        };
+        if record::holds_record_after(&content[at..], next) {
+            return Err(damaged(&path, at as u64, &reason));
+        }
+        let torn_bytes = content.len() - at;
+        tracing::warn!(
+            "{}: cut {torn_bytes} bytes off at byte {at} that a crash left unfinished ({reason}); none of them was \
+             acknowledged",
+            path.display()
+        );
+        cut(&path, at as u64).map_err(|error| fatal("cut", &path, &error))?;
+        break;
+    }
+    last.bytes = at as u64;
+    Ok(next)
+}
+
+/// Reads a file as the disk has it: what a killed process has written is synced first, and then the pages are dropped,
+/// because a page whose writing failed earlier still shows its content while the disk does not have it.
+fn read_from_disk(path: &Path) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    // SAFETY: posix_fadvise takes numbers only and the descriptor is open. Its result does not matter: it is advice.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    std::fs::read(path)
+}
+
+/// Shortens a segment to its first `bytes`, durably.
+pub(super) fn cut(path: &Path, bytes: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(bytes)?;
+    file.sync_all()
+}
+
+/// A record that was acknowledged cannot be read.
+pub(super) fn damaged(path: &Path, at: u64, reason: &str) -> LogError {
+    let path = path.display();
+    LogError::Fatal(format!(
+        "the command log is damaged: {path}, byte {at}: {reason}. Acknowledged commands from there on cannot be read. \
+         Restore the data folder from a backup; or give up the unapplied commands: stop the server, move the log's \
+         folder away, and delete the row of partition 0 from the table applied_offsets"
+    ))
+}

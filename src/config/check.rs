@@ -1,0 +1,75 @@
+//! What settings ask of each other.
+
+use super::Requirements;
+use super::error::SettingError;
+use super::platform::Platform;
+use super::values::Values;
+
+/// Adds what is wrong between settings to `errors`. Runs also when single values are wrong already, so that all is said
+/// at once, and takes a setting that was given wrongly as given.
+pub(super) fn together(values: &Values, platform: &Platform, needs: Requirements, errors: &mut Vec<SettingError>) {
+    check_deployment(values, platform, needs, errors);
+    check_connections(values, platform, errors);
+    check_kafka_security(values, errors);
+}
+
+fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, errors: &mut Vec<SettingError>) {
+    let has_database = values.given("DATABASE_URL").is_some();
+    if needs.services && !has_database {
+        let problem = format!(
+            "is not set, but `million-rps {}` works with PostgreSQL, Kafka and Redis (without them: `million-rps run`)",
+            needs.command
+        );
+        errors.push(values.error("DATABASE_URL", problem));
+    }
+    if has_database && !platform.has_services {
+        let problem = "is set, but this binary was built without PostgreSQL, Kafka and Redis: build it with \
+                       `cargo build --release --features services`, or leave DATABASE_URL out";
+        errors.push(values.error("DATABASE_URL", problem));
+    }
+    if has_database && needs.jwt_secret && values.given("JWT_SECRET").is_none() {
+        let problem = "is not set, but several processes have to check the same tokens when DATABASE_URL is set";
+        errors.push(values.error("JWT_SECRET", problem));
+    }
+}
+
+fn check_connections(values: &Values, platform: &Platform, errors: &mut Vec<SettingError>) {
+    let allowed = platform.connections_max();
+    if values.checked_integer("MAX_CONNECTIONS").is_some_and(|wanted| wanted > allowed) {
+        let problem = format!(
+            "is more than the {allowed} that fit under this process's limit of {} open files; raise it (`ulimit -Hn`, or \
+             LimitNOFILE= of the unit) to at least a third more than the connections",
+            platform.open_files_max
+        );
+        errors.push(values.error("MAX_CONNECTIONS", problem));
+    }
+}
+
+fn check_kafka_security(values: &Values, errors: &mut Vec<SettingError>) {
+    // A wrong protocol has its own error; what would depend on it cannot be said.
+    let Some(protocol) = values.checked_choice("KAFKA_SECURITY_PROTOCOL") else { return };
+    for name in ["KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD"] {
+        match (protocol.starts_with("SASL_"), values.given(name).is_some()) {
+            (true, false) => {
+                errors.push(values.error(name, format!("is not set, but KAFKA_SECURITY_PROTOCOL={protocol} needs it")));
+            }
+            (false, true) => errors.push(values.error(
+                name,
+                format!(
+                    "is set, but KAFKA_SECURITY_PROTOCOL={protocol} does not use it: set that to SASL_SSL (or \
+                     SASL_PLAINTEXT), or leave this out"
+                ),
+            )),
+            (true, true) | (false, false) => {}
+        }
+    }
+    if values.given("KAFKA_SSL_CA_LOCATION").is_some() && !protocol.ends_with("SSL") {
+        errors.push(values.error(
+            "KAFKA_SSL_CA_LOCATION",
+            format!(
+                "is set, but KAFKA_SECURITY_PROTOCOL={protocol} does not use TLS: set that to SSL or SASL_SSL, or leave \
+                 this out"
+            ),
+        ));
+    }
+}

@@ -1,0 +1,207 @@
+//! The kinds of values that settings have: what is allowed, how a value is checked, how it is shown.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::secret::mask_url;
+
+/// A kind of value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number from `min` to `max`.
+    Integer {
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// One of these, in upper or lower case.
+    Choice(&'static [&'static str]),
+    /// An IP address to listen on.
+    Address,
+    /// A text without control characters, up to 255 bytes.
+    Text,
+    /// A name that Kafka takes for a topic, with room for the suffix of its dead letters.
+    Topic,
+    /// `host:port`, several separated by commas.
+    Brokers,
+    /// A log level, or several by module.
+    LogLevel,
+    /// A path of the file system.
+    Path,
+    /// A URL with one of these schemes; its password is never shown.
+    Url(&'static [&'static str]),
+    /// A text that is never shown, of at least so many bytes.
+    Secret {
+        /// Fewest bytes.
+        min_bytes: usize,
+    },
+}
+
+/// A value that passed its check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Integer(u64),
+    Choice(&'static str),
+    Address(IpAddr),
+    Text(String),
+}
+
+/// Longest free text, in bytes: Kafka's own limit for names.
+const TEXT_MAX_BYTES: usize = 255;
+/// Kafka takes 249 characters for a topic; `.dead-letters` needs 13 of them.
+const TOPIC_MAX_BYTES: usize = 249 - ".dead-letters".len();
+/// What `tracing` knows as levels; `off` is left out because a process that says nothing cannot be helped.
+const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+impl Kind {
+    /// Whether the value may hold something that must not be shown, nor stand on a command line, where every user of
+    /// the machine can read it.
+    pub fn holds_secret(self) -> bool {
+        matches!(self, Kind::Secret { .. } | Kind::Url(_))
+    }
+
+    /// What is allowed, as a phrase.
+    pub fn allowed(self) -> String {
+        match self {
+            Kind::Integer { min, max } => format!("{min} to {max}"),
+            Kind::Choice(choices) => choices.join(", "),
+            Kind::Address => "an IPv4 or IPv6 address, or localhost".to_owned(),
+            Kind::Text => format!("1 to {TEXT_MAX_BYTES} bytes without control characters"),
+            Kind::Topic => format!("1 to {TOPIC_MAX_BYTES} letters, digits, dots, hyphens and underscores"),
+            Kind::Brokers => "host:port, several separated by commas".to_owned(),
+            Kind::LogLevel => format!("{}; or several by module, as module=level", LOG_LEVELS.join(", ")),
+            Kind::Path => "a path".to_owned(),
+            Kind::Url(schemes) => {
+                let schemes: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}://")).collect();
+                format!("{} URL with a host", schemes.join(" or "))
+            }
+            Kind::Secret { min_bytes: 1 } => "any text".to_owned(),
+            Kind::Secret { min_bytes } => format!("at least {min_bytes} bytes"),
+        }
+    }
+
+    /// `text` as it may be shown.
+    pub(super) fn shown(self, text: &str) -> String {
+        match self {
+            Kind::Secret { .. } => "***".to_owned(),
+            Kind::Url(_) => mask_url(text),
+            _ => text.escape_debug().to_string(),
+        }
+    }
+
+    /// Checks a given value; the error says what is wrong, without the value.
+    pub(super) fn check(self, text: &str) -> Result<Value, String> {
+        match self {
+            Kind::Integer { min, max } => check_integer(text.trim(), min, max),
+            Kind::Choice(choices) => choices
+                .iter()
+                .find(|choice| choice.eq_ignore_ascii_case(text.trim()))
+                .map(|choice| Value::Choice(choice))
+                .ok_or_else(|| "is none of the choices".to_owned()),
+            Kind::Address => check_address(text.trim()),
+            Kind::Text => check_text(text),
+            Kind::Topic => check_topic(text),
+            Kind::Brokers => check_brokers(text),
+            Kind::LogLevel => check_log_level(text),
+            Kind::Path if text.contains('\0') => Err("contains a NUL character".to_owned()),
+            Kind::Path => Ok(Value::Text(text.to_owned())),
+            Kind::Url(schemes) => check_url(text, schemes),
+            Kind::Secret { min_bytes } if text.len() < min_bytes => {
+                Err(format!("has {} bytes, which is too short", text.len()))
+            }
+            Kind::Secret { .. } => Ok(Value::Text(text.to_owned())),
+        }
+    }
+}
+
+fn check_integer(text: &str, min: u64, max: u64) -> Result<Value, String> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("is not a whole number".to_owned());
+    }
+    match text.parse() {
+        Ok(number) if number < min => Err("is too small".to_owned()),
+        Ok(number) if number <= max => Ok(Value::Integer(number)),
+        _ => Err("is too large".to_owned()),
+    }
+}
+
+fn check_address(text: &str) -> Result<Value, String> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Value::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map(Value::Address).map_err(|_| "is not an IP address".to_owned())
+}
+
+fn check_text(text: &str) -> Result<Value, String> {
+    if text.len() > TEXT_MAX_BYTES {
+        return Err(format!("has {} bytes", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("contains a control character".to_owned());
+    }
+    Ok(Value::Text(text.to_owned()))
+}
+
+fn check_topic(text: &str) -> Result<Value, String> {
+    if text.len() > TOPIC_MAX_BYTES {
+        return Err(format!("has {} bytes", text.len()));
+    }
+    if text == "." || text == ".." || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+        return Err("is not a topic name".to_owned());
+    }
+    Ok(Value::Text(text.to_owned()))
+}
+
+fn check_brokers(text: &str) -> Result<Value, String> {
+    let mut brokers = Vec::new();
+    for broker in text.split(',').map(str::trim) {
+        let (host, port) = broker.rsplit_once(':').ok_or_else(|| "has a broker without a port".to_owned())?;
+        if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
+            return Err("has a broker without a host name".to_owned());
+        }
+        if port.parse::<u16>().is_err() || port == "0" {
+            return Err("has a broker with a port that is not 1 to 65535".to_owned());
+        }
+        brokers.push(broker);
+    }
+    Ok(Value::Text(brokers.join(",")))
+}
+
+fn check_log_level(text: &str) -> Result<Value, String> {
+    // The filter of tracing takes a bare word as a module and shows all of it, so that a misspelled level would be
+    // accepted and make the log louder.
+    let mut directives = Vec::new();
+    for directive in text.split(',').map(|directive| directive.trim().to_ascii_lowercase()) {
+        let (module, level) = directive.rsplit_once('=').map_or((None, directive.as_str()), |(m, l)| (Some(m), l));
+        if !LOG_LEVELS.contains(&level) {
+            return Err("has a level that is none of these".to_owned());
+        }
+        let is_path = |module: &str| module.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':');
+        if module.is_some_and(|module| module.is_empty() || !is_path(module)) {
+            return Err("has a module that is not a path such as million_rps::worker".to_owned());
+        }
+        directives.push(directive);
+    }
+    Ok(Value::Text(directives.join(",")))
+}
+
+/// Checks no more than what makes the difference between "forgot something" and "a driver's own business": the drivers
+/// parse the URL again and know their parameters.
+fn check_url(text: &str, schemes: &[&str]) -> Result<Value, String> {
+    let text = text.trim();
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Err("is not a URL".to_owned());
+    };
+    if !schemes.iter().any(|allowed| allowed.eq_ignore_ascii_case(scheme)) {
+        return Err("has another scheme".to_owned());
+    }
+    if text.chars().any(|c| c.is_control() || c == ' ') {
+        return Err("contains a space or a control character; write it percent-encoded".to_owned());
+    }
+    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+    if place.is_empty() || place.starts_with(['/', '?', ':', '#']) {
+        return Err("has no host".to_owned());
+    }
+    Ok(Value::Text(format!("{}://{rest}", scheme.to_ascii_lowercase())))
+}

@@ -1,0 +1,307 @@
+//! Settings: flags, environment and `.env` become one typed [`Config`], or the list of everything that is wrong.
+//!
+//! [`table`] declares every setting once: name, default, unit, range, help. Parsing, `--help`, `million-rps config`, the
+//! README's table and `.env.example` are all made from it. A flag wins over the environment, the environment over
+//! `.env`, `.env` over the default. Nothing here reads the process environment: [`Sources`] and [`Platform`] come from
+//! the caller, so that tests need neither variables nor files.
+//!
+//! Secrets live in [`Secret`] and [`ConnectionUrl`], which do not print what they hold.
+
+mod check;
+mod error;
+mod kind;
+mod platform;
+mod report;
+mod secret;
+mod sources;
+pub mod table;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::{ConfigErrors, SettingError};
+pub use kind::Kind;
+pub use platform::Platform;
+pub use report::{env_example, help_of, markdown, text};
+pub use secret::{ConnectionUrl, Secret, mask_url};
+pub use sources::{DotEnv, Environment, Origin, Sources};
+pub use table::{DefaultValue, Group, SETTINGS, Setting};
+
+use values::Values;
+
+/// The settings of a process, checked, grouped by who needs them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Listener and connections.
+    pub http: Http,
+    /// Bearer tokens.
+    pub auth: Auth,
+    /// The way of a command to the log.
+    pub write: Write,
+    /// How long a missed change can hide: the list is verified against the store at least this often, and Redis keys
+    /// expire after it.
+    pub cache_ttl: Duration,
+    /// What stands behind the three seams.
+    pub deployment: Deployment,
+    /// Logs.
+    pub logging: Logging,
+    /// Every setting as it took effect, in the table's order, for `million-rps config`.
+    pub effective: Vec<EffectiveSetting>,
+}
+
+/// Listener and connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where to listen; port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// Shard threads; at least 1.
+    pub shards: usize,
+    /// How shards talk to the kernel.
+    pub io_driver: IoDriver,
+    /// Open connections of the whole process.
+    pub max_connections: usize,
+    /// From a request's first byte, or from the accept, to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// How long an answer may make no progress.
+    pub write_timeout: Duration,
+    /// Between two requests of a connection.
+    pub idle_timeout: Duration,
+    /// From SIGTERM to the end of the process.
+    pub drain_timeout: Duration,
+}
+
+/// How shards talk to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoDriver {
+    /// io_uring where the kernel allows it, else epoll.
+    Auto,
+    /// io_uring, or the process does not start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// Bearer tokens.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The key of HS256, from `JWT_SECRET`; `None` in the embedded deployment means the one in the data folder.
+    pub secret: Option<Secret>,
+    /// The `iss` that tokens must have; `None` accepts any.
+    pub issuer: Option<String>,
+    /// The `aud` that tokens must name; `None` accepts any.
+    pub audience: Option<String>,
+    /// How far `exp` and `nbf` may be off, for clocks that disagree.
+    pub leeway: Duration,
+}
+
+/// The way of a command to the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// How long a write waits for the log before it is answered with 503.
+    pub ack_timeout: Duration,
+    /// Commands that may wait for the log, over all shards.
+    pub queue_commands: usize,
+    /// Bytes of commands that may wait for the log, over all shards.
+    pub queue_bytes: usize,
+}
+
+/// What stands behind the three seams.
+#[derive(Debug, Clone)]
+pub enum Deployment {
+    /// Everything in one process and one folder.
+    Embedded {
+        /// The folder; made at the first start.
+        data_dir: PathBuf,
+    },
+    /// PostgreSQL, Kafka and Redis.
+    Services(Box<Services>),
+}
+
+/// How to reach PostgreSQL, Kafka and Redis.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// PostgreSQL.
+    pub database_url: ConnectionUrl,
+    /// Most connections to PostgreSQL; they open on need.
+    pub db_pool_size: usize,
+    /// Redis.
+    pub redis_url: ConnectionUrl,
+    /// Most connections to Redis; they open on need.
+    pub redis_pool_size: usize,
+    /// Kafka.
+    pub kafka: Kafka,
+}
+
+/// How to reach and use Kafka. The plain texts are spelled as librdkafka wants them.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// `host:port`, separated by commas.
+    pub brokers: String,
+    /// The topic of the commands; dead letters go to `<topic>.dead-letters`.
+    pub topic: String,
+    /// Partitions of the topic when this process creates it.
+    pub partitions: u32,
+    /// The consumer group of the workers.
+    pub group_id: String,
+    /// Names this worker across restarts (static membership).
+    pub group_instance_id: Option<String>,
+    /// How long the producer waits for a batch to fill.
+    pub linger: Duration,
+    /// `none`, `gzip`, `snappy` or `lz4`.
+    pub compression: &'static str,
+    /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+    pub security_protocol: &'static str,
+    /// Credentials; present exactly when the protocol uses SASL.
+    pub sasl: Option<Sasl>,
+    /// Certificates of the authorities to trust (PEM); `None` trusts the system's.
+    pub ssl_ca_location: Option<PathBuf>,
+}
+
+/// SASL credentials for Kafka.
+#[derive(Debug, Clone)]
+pub struct Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: &'static str,
+    /// The user.
+    pub username: String,
+    /// Its password.
+    pub password: Secret,
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// A level, or levels by module: `info,million_rps::worker=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people; coloured on a terminal.
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One setting as it took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveSetting {
+    /// Its row of the table.
+    pub setting: &'static Setting,
+    /// Its value, secrets masked; `None` when not set.
+    pub shown: Option<String>,
+    /// Where the value came from.
+    pub origin: Origin,
+}
+
+/// What a command cannot do without, beyond what the settings ask of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Requirements {
+    /// The command that asks, as typed, for the error's text.
+    pub command: &'static str,
+    /// `DATABASE_URL` has to be set.
+    pub services: bool,
+    /// `JWT_SECRET` has to be set when `DATABASE_URL` is: the command checks or makes tokens.
+    pub jwt_secret: bool,
+}
+
+impl Config {
+    /// Reads and checks all settings.
+    ///
+    /// # Errors
+    /// [`ConfigErrors`] holds everything that is wrong, not only the first finding.
+    pub fn load(sources: &Sources, platform: &Platform, needs: Requirements) -> Result<Config, ConfigErrors> {
+        let mut errors = sources.errors();
+        let values = Values::read(sources, platform, &mut errors);
+        check::together(&values, platform, needs, &mut errors);
+        if errors.is_empty() { Ok(Config::from_values(values)) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    fn from_values(mut values: Values) -> Config {
+        Config {
+            http: Http {
+                listen: SocketAddr::new(values.address("HTTP_HOST"), values.integer("HTTP_PORT")),
+                shards: values.integer("SHARDS"),
+                io_driver: match values.choice("IO_DRIVER") {
+                    "io_uring" => IoDriver::IoUring,
+                    "epoll" => IoDriver::Epoll,
+                    _auto => IoDriver::Auto,
+                },
+                max_connections: values.integer("MAX_CONNECTIONS"),
+                header_timeout: values.milliseconds("HEADER_TIMEOUT_MS"),
+                body_timeout: values.milliseconds("BODY_TIMEOUT_MS"),
+                write_timeout: values.milliseconds("WRITE_TIMEOUT_MS"),
+                idle_timeout: values.milliseconds("IDLE_TIMEOUT_MS"),
+                drain_timeout: values.milliseconds("DRAIN_TIMEOUT_MS"),
+            },
+            auth: Auth {
+                secret: values.optional_text("JWT_SECRET").map(Secret::new),
+                issuer: values.optional_text("JWT_ISSUER"),
+                audience: values.optional_text("JWT_AUDIENCE"),
+                leeway: values.seconds("JWT_LEEWAY_SEC"),
+            },
+            write: Write {
+                ack_timeout: values.milliseconds("ACK_TIMEOUT_MS"),
+                queue_commands: values.integer("WRITE_QUEUE_COMMANDS"),
+                queue_bytes: values.integer("WRITE_QUEUE_BYTES"),
+            },
+            cache_ttl: values.seconds("CACHE_TTL_SEC"),
+            deployment: Deployment::from_values(&values),
+            logging: Logging {
+                level: values.text("LOG_LEVEL"),
+                format: match values.choice("LOG_FORMAT") {
+                    "json" => LogFormat::Json,
+                    _human => LogFormat::Human,
+                },
+            },
+            effective: values.take_effective(),
+        }
+    }
+}
+
+impl Deployment {
+    fn from_values(values: &Values) -> Deployment {
+        let Some(database_url) = values.optional_text("DATABASE_URL") else {
+            return Deployment::Embedded { data_dir: PathBuf::from(values.text("DATA_DIR")) };
+        };
+        Deployment::Services(Box::new(Services {
+            database_url: ConnectionUrl::new(database_url),
+            db_pool_size: values.integer("DB_POOL_SIZE"),
+            redis_url: ConnectionUrl::new(values.text("REDIS_URL")),
+            redis_pool_size: values.integer("REDIS_POOL_SIZE"),
+            kafka: Kafka::from_values(values),
+        }))
+    }
+}
+
+impl Kafka {
+    fn from_values(values: &Values) -> Kafka {
+        let security_protocol = values.choice("KAFKA_SECURITY_PROTOCOL");
+        let sasl = security_protocol.starts_with("SASL_").then(|| Sasl {
+            mechanism: values.choice("KAFKA_SASL_MECHANISM"),
+            username: values.text("KAFKA_SASL_USERNAME"),
+            password: Secret::new(values.text("KAFKA_SASL_PASSWORD")),
+        });
+        Kafka {
+            brokers: values.text("KAFKA_BROKERS"),
+            topic: values.text("KAFKA_TODO_TOPIC"),
+            partitions: values.integer("KAFKA_PARTITIONS"),
+            group_id: values.text("KAFKA_GROUP_ID"),
+            group_instance_id: values.optional_text("KAFKA_GROUP_INSTANCE_ID"),
+            linger: values.milliseconds("KAFKA_LINGER_MS"),
+            compression: values.choice("KAFKA_COMPRESSION"),
+            security_protocol,
+            sasl,
+            ssl_ca_location: values.optional_text("KAFKA_SSL_CA_LOCATION").map(PathBuf::from),
+        }
+    }
+}

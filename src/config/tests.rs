@@ -1,0 +1,358 @@
+//! Settings as a user meets them: defaults, who wins, and everything that is wrong at once.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use super::*;
+
+const SECRET: &str = "correct-horse-battery-staple-0123456789";
+const MACHINE: Platform = Platform { allowed_cpus: 3, open_files_max: 65_536, has_services: true };
+
+fn load_from(
+    flags: &[(&'static str, &str)],
+    environment: &[(&str, &str)],
+    dot_env: &str,
+    needs: Requirements,
+) -> Result<Config, ConfigErrors> {
+    let variables: BTreeMap<&str, &str> = environment.iter().copied().collect();
+    let sources = Sources {
+        flags: flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+        environment: &|name| variables.get(name).map(OsString::from),
+        dot_env: DotEnv::parse(dot_env),
+    };
+    Config::load(&sources, &MACHINE, needs)
+}
+
+fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    load_from(&[], environment, "", Requirements { command: "run", services: false, jwt_secret: true })
+}
+
+fn names(result: Result<Config, ConfigErrors>) -> Vec<String> {
+    result.unwrap_err().all().iter().map(|error| error.name.clone()).collect()
+}
+
+#[test]
+fn defaults_are_the_embedded_deployment() {
+    let config = load(&[]).unwrap();
+    assert_eq!(config.http.listen, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!(config.http.shards, 3);
+    assert_eq!(config.http.io_driver, IoDriver::Auto);
+    assert_eq!(config.http.max_connections, 10_000);
+    assert!(config.http.idle_timeout > Duration::from_secs(75), "load balancers keep connections for 60 to 75 s");
+    assert_eq!(config.auth.leeway, Duration::ZERO);
+    assert!(config.auth.secret.is_none());
+    assert_eq!(config.write.queue_bytes, 64 * 1024 * 1024);
+    assert_eq!(config.cache_ttl, Duration::from_secs(300));
+    assert_eq!(config.logging, Logging { level: "info".to_owned(), format: LogFormat::Human });
+    assert!(matches!(config.deployment, Deployment::Embedded { data_dir } if data_dir.as_os_str() == "data"));
+    assert!(config.effective.iter().all(|effective| effective.origin == Origin::Default));
+}
+
+#[test]
+fn a_database_url_selects_the_services() {
+    let config = load(&[
+        ("DATABASE_URL", "PostgreSQL://app:pw@db/todos"),
+        ("JWT_SECRET", SECRET),
+        ("REDIS_URL", "rediss://:pw@cache:6380/2"),
+        ("KAFKA_BROKERS", "a:9092, [::1]:9093"),
+        ("KAFKA_SECURITY_PROTOCOL", "sasl_ssl"),
+        ("KAFKA_SASL_MECHANISM", "scram-sha-512"),
+        ("KAFKA_SASL_USERNAME", "worker"),
+        ("KAFKA_SASL_PASSWORD", "pw"),
+        ("KAFKA_SSL_CA_LOCATION", "/ca.pem"),
+        ("KAFKA_LINGER_MS", "0"),
+    ])
+    .unwrap();
+    assert_eq!(config.auth.secret.unwrap().expose(), SECRET);
+    let Deployment::Services(services) = config.deployment else { panic!("not the services") };
+    assert_eq!(services.database_url.expose(), "postgresql://app:pw@db/todos");
+    assert_eq!(services.redis_url.expose(), "rediss://:pw@cache:6380/2");
+    assert_eq!((services.db_pool_size, services.redis_pool_size), (100, 500));
+    let kafka = services.kafka;
+    assert_eq!(kafka.brokers, "a:9092,[::1]:9093");
+    assert_eq!((kafka.topic.as_str(), kafka.partitions), ("todo-commands", 16));
+    assert_eq!((kafka.group_id.as_str(), kafka.group_instance_id), ("million-rps-workers", None));
+    assert_eq!((kafka.linger, kafka.compression), (Duration::ZERO, "lz4"));
+    assert_eq!(kafka.security_protocol, "SASL_SSL");
+    assert_eq!(kafka.ssl_ca_location, Some(PathBuf::from("/ca.pem")));
+    let sasl = kafka.sasl.unwrap();
+    assert_eq!((sasl.mechanism, sasl.username.as_str(), sasl.password.expose()), ("SCRAM-SHA-512", "worker", "pw"));
+}
+
+#[test]
+fn every_choice_of_the_table_has_its_meaning() {
+    for (name, expected) in [("auto", IoDriver::Auto), ("IO_URING", IoDriver::IoUring), ("epoll", IoDriver::Epoll)] {
+        assert_eq!(load(&[("IO_DRIVER", name)]).unwrap().http.io_driver, expected);
+    }
+    for (name, expected) in [("auto", LogFormat::Human), ("human", LogFormat::Human), ("JSON", LogFormat::Json)] {
+        assert_eq!(load(&[("LOG_FORMAT", name)]).unwrap().logging.format, expected);
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_over_dot_env_over_the_default() {
+    let needs = Requirements::default();
+    let dot_env = "HTTP_PORT=1001\nSHARDS=11\nIO_DRIVER=epoll\n";
+    let config =
+        load_from(&[("HTTP_PORT", "1003")], &[("HTTP_PORT", "1002"), ("SHARDS", "12")], dot_env, needs).unwrap();
+    assert_eq!((config.http.listen.port(), config.http.shards), (1003, 12));
+    assert_eq!(config.http.io_driver, IoDriver::Epoll);
+    let origin = |name| config.effective.iter().find(|effective| effective.setting.name == name).unwrap().origin;
+    assert_eq!(origin("HTTP_PORT"), Origin::Flag);
+    assert_eq!(origin("SHARDS"), Origin::Environment);
+    assert_eq!(origin("IO_DRIVER"), Origin::DotEnv);
+    assert_eq!(origin("HTTP_HOST"), Origin::Default);
+}
+
+#[test]
+fn an_empty_variable_counts_as_not_given() {
+    let config = load_from(&[], &[("HTTP_PORT", ""), ("DATABASE_URL", "")], "HTTP_PORT=81\n", Requirements::default());
+    let config = config.unwrap();
+    assert_eq!(config.http.listen.port(), 81);
+    assert!(matches!(config.deployment, Deployment::Embedded { .. }));
+    assert_eq!(names(load_from(&[("HTTP_PORT", "")], &[], "", Requirements::default())), ["HTTP_PORT"]);
+}
+
+#[test]
+fn wrong_values_are_refused_each_with_a_reason() {
+    for (name, value, reason) in [
+        ("HTTP_HOST", "example.com", "is not an IP address"),
+        ("HTTP_PORT", "65536", "is too large"),
+        ("HTTP_PORT", "-1", "is not a whole number"),
+        ("HTTP_PORT", "+80", "is not a whole number"),
+        ("HTTP_PORT", "80a", "is not a whole number"),
+        ("HTTP_PORT", "99999999999999999999999", "is too large"),
+        ("SHARDS", "0", "is too small"),
+        ("IO_DRIVER", "kqueue", "is none of the choices"),
+        ("MAX_CONNECTIONS", "100000", "is more than the 49152 that fit under this process's limit of 65536 open files"),
+        ("IDLE_TIMEOUT_MS", "75s", "is not a whole number"),
+        ("WRITE_QUEUE_BYTES", "1000", "is too small"),
+        ("JWT_SECRET", "short", "has 5 bytes, which is too short"),
+        ("JWT_ISSUER", "a\nb", "contains a control character"),
+        ("JWT_LEEWAY_SEC", "301", "is too large"),
+        ("REDIS_URL", "http://cache", "has another scheme"),
+        ("REDIS_URL", "cache:6379", "is not a URL"),
+        ("REDIS_URL", "redis://user:pw@/0", "has no host"),
+        ("REDIS_URL", "redis://:6379", "has no host"),
+        ("KAFKA_BROKERS", "localhost", "has a broker without a port"),
+        ("KAFKA_BROKERS", "localhost:9092,", "has a broker without a port"),
+        ("KAFKA_BROKERS", "localhost:0", "has a broker with a port that is not 1 to 65535"),
+        ("KAFKA_BROKERS", "kafka://a:9092", "has a broker without a host name"),
+        ("KAFKA_TODO_TOPIC", "a topic", "is not a topic name"),
+        ("KAFKA_TODO_TOPIC", "..", "is not a topic name"),
+        ("KAFKA_PARTITIONS", "0", "is too small"),
+        ("KAFKA_SECURITY_PROTOCOL", "tls", "is none of the choices"),
+        ("KAFKA_SASL_USERNAME", "me", "is set, but KAFKA_SECURITY_PROTOCOL=PLAINTEXT does not use it"),
+        ("KAFKA_SSL_CA_LOCATION", "/ca.pem", "is set, but KAFKA_SECURITY_PROTOCOL=PLAINTEXT does not use TLS"),
+        ("LOG_LEVEL", "inof", "has a level that is none of these"),
+        ("LOG_LEVEL", "info,my crate=debug", "has a module that is not a path"),
+        ("LOG_FORMAT", "xml", "is none of the choices"),
+    ] {
+        let errors = load(&[(name, value)]).unwrap_err();
+        let [error] = errors.all() else { panic!("{name}={value}: {errors}") };
+        assert_eq!(error.name, name, "{errors}");
+        assert!(error.problem.starts_with(reason), "{name}={value}: {errors}");
+        assert_eq!(error.origin, Some(Origin::Environment));
+    }
+}
+
+#[test]
+fn right_values_at_the_edges_are_taken() {
+    for (name, value) in [
+        ("HTTP_HOST", "localhost"),
+        ("HTTP_HOST", "::"),
+        ("HTTP_HOST", "[::1]"),
+        ("HTTP_PORT", "0"),
+        ("HTTP_PORT", " 65535 "),
+        ("SHARDS", "1024"),
+        ("MAX_CONNECTIONS", "49152"),
+        ("JWT_SECRET", "01234567890123456789012345678901"),
+        ("LOG_LEVEL", "WARN,million_rps::worker=trace"),
+        ("REDIS_URL", "redis://[::1]:6379"),
+    ] {
+        assert!(load(&[(name, value)]).is_ok(), "{name}={value}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_utf8_is_an_error_without_the_value() {
+    let sources = Sources {
+        flags: BTreeMap::new(),
+        environment: &|name| (name == "DATA_DIR").then(|| OsString::from_vec(vec![b'a', 0xff])),
+        dot_env: DotEnv::default(),
+    };
+    let errors = Config::load(&sources, &MACHINE, Requirements::default()).unwrap_err();
+    assert!(errors.to_string().contains("DATA_DIR (from environment): is not UTF-8 text"), "{errors}");
+}
+
+#[test]
+fn everything_that_is_wrong_is_shown_at_once() {
+    let needs = Requirements { command: "serve", services: true, jwt_secret: true };
+    let errors = load_from(
+        &[("SHARDS", "none")],
+        &[("HTTP_PORT", "99999"), ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"), ("REDIS_URL", "http://u:SESAME@cache")],
+        "IO_DRIVER=iouring\nbroken line\n",
+        needs,
+    )
+    .unwrap_err();
+    assert_eq!(
+        errors.all().iter().map(|error| error.name.as_str()).collect::<Vec<_>>(),
+        [
+            "line 2 of .env",
+            "HTTP_PORT",
+            "SHARDS",
+            "IO_DRIVER",
+            "REDIS_URL",
+            "DATABASE_URL",
+            "KAFKA_SASL_MECHANISM",
+            "KAFKA_SASL_USERNAME",
+            "KAFKA_SASL_PASSWORD",
+        ]
+    );
+    let text = errors.to_string();
+    assert!(text.starts_with("9 settings are wrong:\n  line 2 of .env: is not of this form\n"), "{text}");
+    for part in [
+        "\n  HTTP_PORT=99999 (from environment): is too large\n    allowed: 0 to 65535\n    example: HTTP_PORT=8080",
+        "\n  SHARDS=none (from flag): is not a whole number\n    allowed: 1 to 1024 threads\n    example: SHARDS=4",
+        "\n  IO_DRIVER=iouring (from .env): is none of the choices\n    allowed: auto, io_uring, epoll\n",
+        "\n  REDIS_URL=http://u:***@cache (from environment): has another scheme\n",
+        "\n  DATABASE_URL: is not set, but `million-rps serve` works with PostgreSQL",
+    ] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+    assert!(!text.contains("SESAME"));
+}
+
+#[test]
+fn services_need_a_secret_only_where_tokens_are_used() {
+    let database = [("DATABASE_URL", "postgres://db/todos")];
+    assert_eq!(names(load(&database)), ["JWT_SECRET"]);
+    let text = load(&database).unwrap_err().to_string();
+    assert!(text.contains("example: JWT_SECRET=$(openssl rand -base64 48)"), "{text}");
+    let worker = Requirements { command: "worker", services: true, jwt_secret: false };
+    assert!(load_from(&[], &database, "", worker).is_ok());
+    // A secret that is given, but wrong, is not called missing too.
+    let errors = load(&[database[0], ("JWT_SECRET", "short")]).unwrap_err();
+    assert_eq!(errors.all().len(), 1, "{errors}");
+}
+
+#[test]
+fn a_build_without_services_says_so() {
+    let platform = Platform { has_services: false, ..MACHINE };
+    let variables = |name: &str| (name == "DATABASE_URL").then(|| OsString::from("postgres://app:SESAME@db/todos"));
+    let sources = Sources { flags: BTreeMap::new(), environment: &variables, dot_env: DotEnv::default() };
+    let text = Config::load(&sources, &platform, Requirements::default()).unwrap_err().to_string();
+    assert!(text.contains("DATABASE_URL=postgres://app:***@db/todos (from environment): is set, but this binary was"));
+    assert!(!text.contains("SESAME"));
+}
+
+#[test]
+fn the_connection_default_stays_under_a_low_file_limit() {
+    let platform = Platform { open_files_max: 1024, ..MACHINE };
+    let sources = Sources { flags: BTreeMap::new(), environment: &|_| None, dot_env: DotEnv::default() };
+    let config = Config::load(&sources, &platform, Requirements::default()).unwrap();
+    assert_eq!(config.http.max_connections, 768);
+}
+
+#[test]
+fn secrets_appear_in_no_output() {
+    let good = [
+        ("DATABASE_URL", "postgres://app:SESAME-1@db/todos?sslpassword=SESAME-2"),
+        ("REDIS_URL", "redis://:SESAME-3@cache"),
+        ("JWT_SECRET", "SESAME-4-0123456789012345678901234567890"),
+        ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
+        ("KAFKA_SASL_MECHANISM", "PLAIN"),
+        ("KAFKA_SASL_USERNAME", "worker"),
+        ("KAFKA_SASL_PASSWORD", "SESAME-5"),
+    ];
+    let config = load(&good).unwrap();
+    let shown = format!("{config:?}\n{config:#?}\n{}", text(&config));
+    assert!(!shown.contains("SESAME"), "{shown}");
+    assert!(shown.contains("postgres://app:***@db/todos?sslpassword=***"));
+
+    for wrong in [
+        ("DATABASE_URL", "mysql://app:SESAME@db/todos"),
+        ("DATABASE_URL", "host=db password=SESAME"),
+        ("DATABASE_URL", "postgres://app:SESAME@"),
+        ("DATABASE_URL", "postgres://app:SES AME@db"),
+        ("REDIS_URL", "SESAME@cache"),
+        ("JWT_SECRET", "SESAME"),
+    ] {
+        let errors = load(&[wrong, ("KAFKA_SASL_PASSWORD", "SESAME")]).unwrap_err();
+        let shown = format!("{errors}\n{errors:?}");
+        assert!(!shown.contains("SES"), "{shown}");
+    }
+}
+
+#[test]
+fn the_report_shows_values_units_and_origins() {
+    let config = load_from(&[("HTTP_PORT", "9000")], &[("ACK_TIMEOUT_MS", "250")], "", Requirements::default());
+    let report = text(&config.unwrap());
+    let line = |name: &str| report.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    let columns = |name| line(name).split("  ").map(|c| c.trim().to_owned()).filter(|c| !c.is_empty()).collect();
+    let columns: [Vec<String>; 3] = ["HTTP_PORT", "ACK_TIMEOUT_MS", "DATABASE_URL"].map(columns);
+    assert_eq!(columns[0], ["HTTP_PORT", "9000", "flag --http-port"]);
+    assert_eq!(columns[1], ["ACK_TIMEOUT_MS", "250 ms", "environment"]);
+    assert_eq!(columns[2], ["DATABASE_URL", "(not set: embedded: everything in DATA_DIR)", "default"]);
+    assert_eq!(report.lines().count(), SETTINGS.len());
+}
+
+#[test]
+fn the_table_is_sound() {
+    let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), SETTINGS.len(), "a name stands twice");
+    let in_group_order = Group::ALL.iter().flat_map(|group| SETTINGS.iter().filter(|s| s.group == *group));
+    assert!(in_group_order.eq(SETTINGS.iter()), "rows do not stand in the order of their groups");
+    for setting in SETTINGS {
+        assert!(setting.help.ends_with('.') && !setting.help.contains('|'), "{}", setting.name);
+        assert!(!setting.example().is_empty(), "{} has no example", setting.name);
+        if !matches!(setting.kind, Kind::Secret { .. }) {
+            assert!(setting.kind.check(setting.example()).is_ok(), "the example of {} is refused", setting.name);
+        }
+        // A unit at the end of a name has to be the unit of the row.
+        let unit = setting.name.rsplit('_').next().filter(|end| ["MS", "SEC", "BYTES", "COMMANDS"].contains(end));
+        let named = match unit {
+            Some("MS") => "ms",
+            Some("SEC") => "s",
+            Some("BYTES") => "bytes",
+            Some("COMMANDS") => "commands",
+            _ => continue,
+        };
+        assert_eq!(setting.unit, named, "{}", setting.name);
+    }
+}
+
+#[test]
+fn the_markdown_table_names_every_setting_once() {
+    let markdown = markdown();
+    for setting in SETTINGS {
+        assert_eq!(markdown.matches(&format!("| `{}` |", setting.name)).count(), 1, "{}", setting.name);
+    }
+    for line in markdown.lines().filter(|line| line.starts_with('|')) {
+        assert_eq!(line.matches('|').count(), 5, "{line}");
+    }
+}
+
+#[test]
+fn the_example_file_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/.env.example");
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(found, env_example(), "run `million-rps config --env-example > .env.example`");
+}
+
+#[test]
+fn the_example_file_sets_nothing_and_its_lines_work_when_uncommented() {
+    assert!(load_from(&[], &[], &env_example(), Requirements::default()).is_ok());
+    for setting in SETTINGS {
+        let start = format!("#{}=", setting.name);
+        let example = env_example();
+        let line = example.lines().find(|line| line.starts_with(&start)).unwrap();
+        let config = load_from(&[], &[], &line[1..], Requirements::default());
+        let needs_more = setting.name.starts_with("KAFKA_SASL") || setting.name == "KAFKA_SSL_CA_LOCATION";
+        assert!(config.is_ok() || needs_more, "{line}: {}", config.unwrap_err());
+    }
+}

@@ -1,0 +1,403 @@
+//! The data folder of the embedded deployment: its format, its owner, its paths and the JWT secret kept in it.
+//!
+//! ```text
+//! data/
+//!   format         version of this layout, as text
+//!   lock           flock(2)ed by the owning process; pid and HTTP address as text
+//!   jwt-secret     made by the first start, 64 hexadecimal digits, mode 0600
+//!   todos.sqlite   the store (with -wal and -shm beside it while open)
+//!   log/           the command log
+//!   dead-letters/  records that could never be applied
+//! ```
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::limits::JWT_SECRET_MIN_BYTES;
+
+/// Version of the folder's layout that this program reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// How long [`DataDir::lock`] goes on trying. [`DataDir::owner`] probes with a lock of its own for a moment, and a
+/// killed process keeps its lock until the kernel has taken it apart: neither is a second owner.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+const LOCK_RETRY: Duration = Duration::from_millis(10);
+
+/// An opened data folder, its format checked.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    path: PathBuf,
+}
+
+/// The process that holds a data folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Its process id.
+    pub pid: u32,
+    /// Where it answers HTTP, as `host:port`; empty for a tool that serves nothing.
+    pub address: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        if !self.address.is_empty() {
+            write!(f, ", which serves on {}", self.address)?;
+        }
+        Ok(())
+    }
+}
+
+/// What can be wrong with a data folder.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// The operating system refused something.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: "create", "read".
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder has a layout of another version, or none that can be told.
+    #[error(
+        "the data folder {} has {found}, but this program reads format {FORMAT_VERSION}: start the version of million-rps \
+         that wrote it, or point DATA_DIR at another folder", path.display()
+    )]
+    Format {
+        /// The folder.
+        path: PathBuf,
+        /// What was found instead, such as "format 7".
+        found: String,
+    },
+    /// Another process owns the folder.
+    #[error(
+        "the data folder {} is in use by {}: stop it, or point DATA_DIR at another folder", path.display(),
+        owner.as_ref().map_or_else(|| "another process".to_owned(), Owner::to_string)
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+        /// Who holds it; `None` when it has not written its name yet.
+        owner: Option<Owner>,
+    },
+    /// The secret's file is there but holds no usable secret.
+    #[error(
+        "{} holds a secret of {length} bytes; at least {JWT_SECRET_MIN_BYTES} are needed. Remove the file to get a new one \
+         (tokens signed with the old one end), or set JWT_SECRET", path.display()
+    )]
+    Secret {
+        /// The secret's file.
+        path: PathBuf,
+        /// Length of what stands in it.
+        length: usize,
+    },
+}
+
+impl DataDirError {
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
+        let path = path.to_owned();
+        move |source| DataDirError::Io { action, path, source }
+    }
+}
+
+impl DataDir {
+    /// Opens the folder and checks its format; makes it, readable by this user alone, when it is not there.
+    ///
+    /// # Errors
+    /// [`DataDirError::Format`] for a folder of another version, [`DataDirError::Io`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<DataDir, DataDirError> {
+        let path = path.into();
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(DataDirError::io("create", &path))?;
+        let dir = DataDir { path };
+        let _one_at_a_time = dir.exclusive()?;
+        dir.check_format()?;
+        let log = dir.log_path();
+        DirBuilder::new().recursive(true).mode(0o700).create(&log).map_err(DataDirError::io("create", &log))?;
+        sync_folder(&dir.path)?;
+        Ok(dir)
+    }
+
+    fn check_format(&self) -> Result<(), DataDirError> {
+        let path = self.path.join("format");
+        match std::fs::read(&path) {
+            Ok(text) => {
+                let text = String::from_utf8_lossy(&text);
+                match text.trim().parse::<u32>() {
+                    Ok(FORMAT_VERSION) => Ok(()),
+                    Ok(version) => Err(self.wrong_format(format!("format {version}"))),
+                    Err(_) => {
+                        Err(self.wrong_format(format!("no version number in its file `format` ({:?})", text.trim())))
+                    }
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // The format is written before anything else: a folder with data but without it is not ours to touch.
+                if self.store_path().exists() || self.log_path().exists() {
+                    return Err(self.wrong_format("data but no file `format`".to_owned()));
+                }
+                write_whole(&path, format!("{FORMAT_VERSION}\n").as_bytes(), 0o600)
+            }
+            Err(error) => Err(DataDirError::io("read", &path)(error)),
+        }
+    }
+
+    fn wrong_format(&self, found: String) -> DataDirError {
+        DataDirError::Format { path: self.path.clone(), found }
+    }
+
+    /// The folder itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The SQLite file.
+    pub fn store_path(&self) -> PathBuf {
+        self.path.join("todos.sqlite")
+    }
+
+    /// The folder of the command log's segments.
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The folder of dead letters; made with the first one.
+    pub fn dead_letters_path(&self) -> PathBuf {
+        self.path.join("dead-letters")
+    }
+
+    /// The file of the JWT secret.
+    pub fn jwt_secret_path(&self) -> PathBuf {
+        self.path.join("jwt-secret")
+    }
+
+    fn lock_path(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// Makes this process the folder's owner until the lock is dropped. `address` is where it answers HTTP
+    /// (`host:port`, or empty), for [`DataDir::owner`] in other processes.
+    ///
+    /// # Errors
+    /// [`DataDirError::InUse`] names the process that owns it already.
+    pub fn lock(&self, address: &str) -> Result<DataDirLock, DataDirError> {
+        let path = self.lock_path();
+        let mut file = open_lock_file(&path).map_err(DataDirError::io("open", &path))?;
+        let give_up_at = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < give_up_at => std::thread::sleep(LOCK_RETRY),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(DataDirError::InUse { path: self.path.clone(), owner: read_owner(&mut file) });
+                }
+                Err(TryLockError::Error(error)) => return Err(DataDirError::io("lock", &path)(error)),
+            }
+        }
+        let text = format!("pid {}\naddress {address}\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .map_err(DataDirError::io("write", &path))?;
+        Ok(DataDirLock { file })
+    }
+
+    /// The process that owns the folder now, whether it is this one or another; `None` when nobody does.
+    pub fn owner(&self) -> Option<Owner> {
+        let mut file = File::open(self.lock_path()).ok()?;
+        let give_up_at = Instant::now() + LOCK_PATIENCE;
+        loop {
+            // Held for a moment only; `lock` tries again for longer than that.
+            match file.try_lock_shared() {
+                Err(TryLockError::WouldBlock) => {}
+                Ok(()) | Err(TryLockError::Error(_)) => return None,
+            }
+            let owner = read_owner(&mut file);
+            // An owner that has just locked writes its name next.
+            if owner.is_some() || Instant::now() >= give_up_at {
+                return owner;
+            }
+            std::thread::sleep(LOCK_RETRY);
+        }
+    }
+
+    /// The secret that signs tokens, as text; made from 32 random bytes when it is not there. Every process that asks
+    /// gets the same one.
+    ///
+    /// # Errors
+    /// [`DataDirError::Secret`] when the file holds less than a secret, [`DataDirError::Io`].
+    pub fn jwt_secret(&self) -> Result<String, DataDirError> {
+        let _one_at_a_time = self.exclusive()?;
+        let path = self.jwt_secret_path();
+        match std::fs::read_to_string(&path) {
+            Ok(secret) => {
+                let secret = secret.trim_end();
+                if secret.len() < JWT_SECRET_MIN_BYTES {
+                    return Err(DataDirError::Secret { path, length: secret.len() });
+                }
+                let mode = std::fs::metadata(&path).map_err(DataDirError::io("read", &path))?.mode();
+                if mode & 0o077 != 0 {
+                    let path = path.display();
+                    tracing::warn!("{path} can be read by other users (mode {:o}): chmod 600 {path}", mode & 0o777);
+                }
+                Ok(secret.to_owned())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let secret = random_secret().map_err(DataDirError::io("get random bytes for", &path))?;
+                write_whole(&path, format!("{secret}\n").as_bytes(), 0o600)?;
+                Ok(secret)
+            }
+            Err(error) => Err(DataDirError::io("read", &path)(error)),
+        }
+    }
+
+    /// Keeps other processes out of the short steps that make files, until it is dropped: flock(2) on the folder
+    /// itself, apart from the owner's lock, which is held for a process's life.
+    fn exclusive(&self) -> Result<File, DataDirError> {
+        let folder = File::open(&self.path).map_err(DataDirError::io("open", &self.path))?;
+        folder.lock().map_err(DataDirError::io("lock", &self.path))?;
+        Ok(folder)
+    }
+}
+
+/// Ownership of a data folder; ends when dropped, or with the process.
+#[derive(Debug)]
+pub struct DataDirLock {
+    file: File,
+}
+
+impl Drop for DataDirLock {
+    fn drop(&mut self) {
+        // Only so that no one reads an old name: the lock itself ends when the file closes.
+        let _ = self.file.set_len(0);
+    }
+}
+
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+fn read_owner(file: &mut File) -> Option<Owner> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.read_to_string(&mut text).ok()?;
+    let mut lines = text.lines();
+    let pid = lines.next()?.strip_prefix("pid ")?.parse().ok()?;
+    let address = lines.next()?.strip_prefix("address ")?.to_owned();
+    Some(Owner { pid, address })
+}
+
+fn random_secret() -> io::Result<String> {
+    let mut bytes = [0u8; JWT_SECRET_MIN_BYTES];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Writes a file so that it is there whole or not at all, also after a power cut.
+pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), DataDirError> {
+    let unfinished = path.with_extension("unfinished");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)
+    };
+    write().map_err(DataDirError::io("write", path))?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes the names in a folder durable: fsync(2) of a file does not cover the folder's entry for it.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), DataDirError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(DataDirError::io("sync", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_folder_is_private_and_opens_again() {
+        let parent = tempfile::tempdir().expect("temporary folder");
+        let path = parent.path().join("a/data");
+        let dir = DataDir::open(&path).expect("made");
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(std::fs::read_to_string(path.join("format")).expect("written"), "1\n");
+        assert!(dir.log_path().is_dir());
+        DataDir::open(&path).expect("opened again");
+    }
+
+    #[test]
+    fn another_format_is_refused() {
+        for (content, expected) in [("2\n", "has format 2,"), ("", "no version number"), ("x", "(\"x\")")] {
+            let folder = tempfile::tempdir().expect("temporary folder");
+            std::fs::write(folder.path().join("format"), content).expect("written");
+            let error = DataDir::open(folder.path()).expect_err("refused").to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(error.contains("DATA_DIR"), "{error}");
+        }
+        let folder = tempfile::tempdir().expect("temporary folder");
+        std::fs::write(folder.path().join("todos.sqlite"), "").expect("written");
+        let error = DataDir::open(folder.path()).expect_err("refused").to_string();
+        assert!(error.contains("data but no file `format`"), "{error}");
+    }
+
+    #[test]
+    fn only_one_owner_and_everyone_learns_who() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let dir = DataDir::open(folder.path()).expect("opened");
+        assert_eq!(dir.owner(), None);
+        let lock = dir.lock("127.0.0.1:8080").expect("free");
+        let owner = Owner { pid: std::process::id(), address: "127.0.0.1:8080".to_owned() };
+        assert_eq!(dir.owner(), Some(owner.clone()));
+        match dir.lock("127.0.0.1:9090") {
+            Err(DataDirError::InUse { owner: Some(found), .. }) => assert_eq!(found, owner),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(dir.owner(), Some(owner), "the second start has not touched the name");
+        drop(lock);
+        assert_eq!(dir.owner(), None);
+        drop(dir.lock("").expect("free again"));
+        // A killed owner leaves its name behind, but no lock.
+        std::fs::write(dir.lock_path(), "pid 1\naddress x:1\n").expect("written");
+        assert_eq!(dir.owner(), None);
+    }
+
+    #[test]
+    fn the_secret_is_made_once_and_is_private() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let secrets: Vec<String> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| DataDir::open(folder.path()).expect("opened").jwt_secret().expect("a secret")))
+                .collect();
+            starts.into_iter().map(|start| start.join().expect("no panic")).collect()
+        });
+        assert_eq!(secrets[0].len(), 2 * JWT_SECRET_MIN_BYTES);
+        assert!(secrets.iter().all(|secret| *secret == secrets[0]));
+        let dir = DataDir::open(folder.path()).expect("opened");
+        assert_eq!(dir.jwt_secret().expect("kept"), secrets[0]);
+        assert_eq!(mode(&dir.jwt_secret_path()), 0o600);
+
+        let other = tempfile::tempdir().expect("temporary folder");
+        assert_ne!(DataDir::open(other.path()).expect("opened").jwt_secret().expect("a secret"), secrets[0]);
+    }
+
+    #[test]
+    fn a_damaged_secret_is_not_replaced_in_silence() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let dir = DataDir::open(folder.path()).expect("opened");
+        std::fs::write(dir.jwt_secret_path(), "short\n").expect("written");
+        let error = dir.jwt_secret().expect_err("too short").to_string();
+        assert!(error.contains("5 bytes"), "{error}");
+    }
+}

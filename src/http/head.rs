@@ -1,0 +1,417 @@
+//! The head of a request: request line and header fields (RFC 9112 sections 2 to 5).
+
+use super::authority;
+use super::framing::{Framing, FramingFields};
+use super::method::Method;
+use super::request_line::{self, RequestLine};
+use super::response::Connection;
+use super::status::Status;
+use super::syntax::{list_elements, trim};
+use crate::limits::{HEAD_MAX_BYTES, HEADERS_MAX, LEADING_EMPTY_LINES_MAX};
+
+/// What stands at the start of a buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a head is used at once and never stored; a box would cost an allocation"
+)]
+pub enum Parsed<'a> {
+    /// The start of a head; ask again with more bytes.
+    Incomplete,
+    /// A whole head.
+    Complete {
+        /// The head.
+        head: Head<'a>,
+        /// Its bytes, up to and with the empty line.
+        consumed: usize,
+    },
+}
+
+/// The versions that are spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// A request that is refused before it is routed. The connection closes after the answer, because where the next
+/// request starts is not known, or not worth reading on for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rejection {
+    /// The status of the answer.
+    pub status: Status,
+    /// What is wrong.
+    pub detail: &'static str,
+    /// Whether the method is HEAD: then the answer has no body (RFC 9110 section 9.3.2).
+    pub is_head: bool,
+}
+
+impl Rejection {
+    /// The answer to a body over the limit.
+    pub const BODY_TOO_LARGE: Rejection =
+        Rejection::new(Status::ContentTooLarge, "the body is longer than 65536 bytes");
+
+    pub(super) const fn new(status: Status, detail: &'static str) -> Rejection {
+        Rejection { status, detail, is_head: false }
+    }
+
+    pub(super) const fn bad_request(detail: &'static str) -> Rejection {
+        Rejection::new(Status::BadRequest, detail)
+    }
+}
+
+const _: () = assert!(crate::limits::BODY_MAX_BYTES == 65536, "the text of the 413 names the limit");
+
+/// The head of a request. Everything borrows from the buffer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: Method,
+    /// The version.
+    pub version: Version,
+    /// The path of the target, percent-encoded as sent; `*` for the server itself (OPTIONS only).
+    pub path: &'a [u8],
+    /// What follows the first `?` of the target.
+    pub query: Option<&'a [u8]>,
+    /// Host and port that the client asked for: the authority of an absolute target, else the value of `Host`. Empty
+    /// when the client knows none.
+    pub authority: &'a [u8],
+    /// How long the body is.
+    pub framing: Framing,
+    /// Whether the connection stays open after the answer, as far as the client is concerned (RFC 9112 section 9.3).
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+    /// The value of `Authorization`.
+    pub authorization: Option<&'a [u8]>,
+    /// The value of `Content-Type`.
+    pub content_type: Option<&'a [u8]>,
+    /// The value of `Idempotency-Key`.
+    pub idempotency_key: Option<&'a [u8]>,
+    content_encoding: ListField<'a>,
+    accept_encoding: ListField<'a>,
+    if_match: ListField<'a>,
+    if_none_match: ListField<'a>,
+    prefer: ListField<'a>,
+}
+
+impl<'a> Head<'a> {
+    /// The lines of `Content-Encoding`.
+    pub fn content_encoding(&self) -> FieldLines<'a> {
+        self.content_encoding.lines("content-encoding")
+    }
+
+    /// The lines of `Accept-Encoding`.
+    pub fn accept_encoding(&self) -> FieldLines<'a> {
+        self.accept_encoding.lines("accept-encoding")
+    }
+
+    /// The lines of `If-Match`.
+    pub fn if_match(&self) -> FieldLines<'a> {
+        self.if_match.lines("if-match")
+    }
+
+    /// The lines of `If-None-Match`.
+    pub fn if_none_match(&self) -> FieldLines<'a> {
+        self.if_none_match.lines("if-none-match")
+    }
+
+    /// The lines of `Prefer`.
+    pub fn prefer(&self) -> FieldLines<'a> {
+        self.prefer.lines("prefer")
+    }
+
+    /// What the answer says about the connection, as far as the client is concerned.
+    pub fn connection(&self) -> Connection {
+        match (self.keep_alive, self.version) {
+            (false, _) => Connection::Close,
+            (true, Version::Http10) => Connection::KeepAliveStated,
+            (true, Version::Http11) => Connection::KeepAlive,
+        }
+    }
+}
+
+/// A field that may come in several lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct ListField<'a> {
+    first: Option<&'a [u8]>,
+    /// The head's own lines from the second line of this field on; empty when there is one only.
+    rest: &'a [u8],
+}
+
+impl<'a> ListField<'a> {
+    /// Takes a line of the field; `lines` starts with it.
+    fn take(&mut self, value: &'a [u8], lines: &'a [u8]) {
+        if self.first.is_none() {
+            self.first = Some(value);
+        } else if self.rest.is_empty() {
+            self.rest = lines;
+        }
+    }
+
+    fn lines(&self, name: &'static str) -> FieldLines<'a> {
+        FieldLines { name, first: self.first, rest: self.rest }
+    }
+}
+
+/// The values of one field, one for each of its lines, in their order, without the whitespace around them.
+#[derive(Debug, Clone)]
+pub struct FieldLines<'a> {
+    name: &'static str,
+    first: Option<&'a [u8]>,
+    /// Whole lines of a head that has been checked, with lines of other fields.
+    rest: &'a [u8],
+}
+
+impl<'a> FieldLines<'a> {
+    /// The field with just this value.
+    pub fn of(value: &'a [u8]) -> FieldLines<'a> {
+        FieldLines { name: "", first: Some(value), rest: b"" }
+    }
+}
+
+impl<'a> Iterator for FieldLines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
+            let (line, rest) = self.rest.split_at(end + 1);
+            self.rest = rest;
+            if let [name @ .., b'\r', b'\n'] = line
+                && let Some(colon) = name.iter().position(|&byte| byte == b':')
+                && name[..colon].eq_ignore_ascii_case(self.name.as_bytes())
+            {
+                return Some(trim(&name[colon + 1..]));
+            }
+        }
+        None
+    }
+}
+
+/// Reads the head at the start of `buffer`.
+///
+/// Call it again with the same bytes and more while it is [`Parsed::Incomplete`]. A head over its limits, and bytes that
+/// cannot become a request, are refused at once, without waiting for an end.
+///
+/// # Errors
+/// [`Rejection`], after which the connection closes.
+#[inline]
+pub fn parse_head(buffer: &[u8]) -> Result<Parsed<'_>, Rejection> {
+    let window = &buffer[..buffer.len().min(HEAD_MAX_BYTES)];
+    let Some(start) = skip_empty_lines(window)? else { return Ok(Parsed::Incomplete) };
+    match read_head(&window[start..]) {
+        Ok(Some((head, length))) => Ok(Parsed::Complete { head, consumed: start + length }),
+        Ok(None) if window.len() == HEAD_MAX_BYTES => Err(refuse(
+            &window[start..],
+            Rejection::new(Status::HeaderFieldsTooLarge, "the request head is longer than 16384 bytes"),
+        )),
+        Ok(None) => Ok(Parsed::Incomplete),
+        Err(rejection) => Err(refuse(&window[start..], rejection)),
+    }
+}
+
+const _: () = assert!(HEAD_MAX_BYTES == 16384, "the text of the 431 names the limit");
+
+#[cold]
+fn refuse(request: &[u8], rejection: Rejection) -> Rejection {
+    Rejection { is_head: request.starts_with(b"HEAD "), ..rejection }
+}
+
+/// Where the request line starts, behind the empty lines that some clients send after a body; `None` when more bytes
+/// have to tell.
+#[inline]
+fn skip_empty_lines(buffer: &[u8]) -> Result<Option<usize>, Rejection> {
+    let mut at = 0;
+    for _ in 0..LEADING_EMPTY_LINES_MAX {
+        match buffer[at..] {
+            [b'\r', b'\n', ..] => at += 2,
+            [b'\r'] | [] => return Ok(None),
+            _ => break,
+        }
+    }
+    if buffer[at..].first() == Some(&b'\r') {
+        return Err(Rejection::bad_request("there are too many empty lines, or a bare CR, before the request line"));
+    }
+    Ok(Some(at))
+}
+
+/// Reads a head; `None` while it is incomplete.
+#[inline]
+fn read_head(input: &[u8]) -> Result<Option<(Head<'_>, usize)>, Rejection> {
+    let Some(line) = request_line::read(input)? else { return Ok(None) };
+    let block = &input[line.length..];
+    // Nearly every request has few fields, and an array for the most that are allowed would cost more to clear than
+    // those take to parse.
+    const FEW: usize = 16;
+    let mut few = [httparse::EMPTY_HEADER; FEW];
+    let parsed = match httparse::parse_headers(block, &mut few) {
+        Err(httparse::Error::TooManyHeaders) => {
+            let mut all = [httparse::EMPTY_HEADER; HEADERS_MAX];
+            match httparse::parse_headers(block, &mut all).map_err(refuse_fields)? {
+                httparse::Status::Partial => None,
+                httparse::Status::Complete((length, fields)) => Some((collect(&line, block, length, fields)?, length)),
+            }
+        }
+        Err(error) => return Err(refuse_fields(error)),
+        Ok(httparse::Status::Partial) => None,
+        Ok(httparse::Status::Complete((length, fields))) => Some((collect(&line, block, length, fields)?, length)),
+    };
+    Ok(parsed.map(|(head, length)| (head, line.length + length)))
+}
+
+#[cold]
+fn refuse_fields(error: httparse::Error) -> Rejection {
+    match error {
+        httparse::Error::TooManyHeaders => {
+            Rejection::new(Status::HeaderFieldsTooLarge, "the request has more than 64 header fields")
+        }
+        httparse::Error::HeaderName => Rejection::bad_request(
+            "a header field name has a character that is not allowed, or whitespace around it (folded lines are not accepted)",
+        ),
+        httparse::Error::HeaderValue => {
+            Rejection::bad_request("a header field value has a control character, such as NUL or a bare CR")
+        }
+        _ => Rejection::bad_request("the header fields do not end in CRLF"),
+    }
+}
+
+const _: () = assert!(HEADERS_MAX == 64, "the text of the 431 names the limit");
+
+/// Checks the fields together and keeps those that the server uses. `block` starts with the first field; its first
+/// `length` bytes are the fields and the empty line.
+#[inline]
+fn collect<'a>(
+    line: &RequestLine<'a>,
+    block: &'a [u8],
+    length: usize,
+    fields: &[httparse::Header<'a>],
+) -> Result<Head<'a>, Rejection> {
+    let block = &block[..length];
+    let mut head = Head {
+        method: line.method,
+        version: line.version,
+        path: line.path,
+        query: line.query,
+        authority: b"",
+        framing: Framing::None,
+        keep_alive: false,
+        expect_continue: false,
+        authorization: None,
+        content_type: None,
+        idempotency_key: None,
+        content_encoding: ListField::default(),
+        accept_encoding: ListField::default(),
+        if_match: ListField::default(),
+        if_none_match: ListField::default(),
+        prefer: ListField::default(),
+    };
+    let mut host = None;
+    let mut framing = FramingFields::default();
+    let mut connection = ConnectionOptions::default();
+    for field in fields {
+        let lines = lines_from(block, field.name)?;
+        let (name, value) = (field.name.as_bytes(), field.value);
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => take_once(&mut host, value, "Host is given twice")?,
+            6 if name.eq_ignore_ascii_case(b"expect") => head.expect_continue |= read_expect(line.version, value)?,
+            6 if name.eq_ignore_ascii_case(b"prefer") => head.prefer.take(value, lines),
+            8 if name.eq_ignore_ascii_case(b"if-match") => head.if_match.take(value, lines),
+            10 if name.eq_ignore_ascii_case(b"connection") => connection.take(value),
+            12 if name.eq_ignore_ascii_case(b"content-type") => {
+                take_once(&mut head.content_type, value, "Content-Type is given twice")?;
+            }
+            13 if name.eq_ignore_ascii_case(b"authorization") => {
+                take_once(&mut head.authorization, value, "Authorization is given twice")?;
+            }
+            13 if name.eq_ignore_ascii_case(b"if-none-match") => head.if_none_match.take(value, lines),
+            14 if name.eq_ignore_ascii_case(b"content-length") => framing.take_content_length(value)?,
+            15 if name.eq_ignore_ascii_case(b"accept-encoding") => head.accept_encoding.take(value, lines),
+            15 if name.eq_ignore_ascii_case(b"idempotency-key") => {
+                take_once(&mut head.idempotency_key, value, "Idempotency-Key is given twice")?;
+            }
+            16 if name.eq_ignore_ascii_case(b"content-encoding") => head.content_encoding.take(value, lines),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => framing.take_transfer_encoding(value),
+            _ => {}
+        }
+    }
+    if !block.ends_with(b"\r\n\r\n") && block != b"\r\n" {
+        return Err(BARE_LF);
+    }
+    head.authority = check_host(line, host)?;
+    head.framing = framing.decide(line.version)?;
+    head.keep_alive = connection.keep_alive(line.version);
+    head.expect_continue &= head.framing.has_body();
+    Ok(head)
+}
+
+const BARE_LF: Rejection = Rejection::bad_request("a header line ends in a bare LF; CRLF is expected");
+
+/// The part of `block` that starts with the line of the field `name`. The line before it has to end in CRLF, and not in
+/// the bare LF that httparse lets pass.
+#[inline]
+fn lines_from<'a>(block: &'a [u8], name: &'a str) -> Result<&'a [u8], Rejection> {
+    let at = name.as_ptr() as usize - block.as_ptr() as usize;
+    if at == 0 || block[..at].ends_with(b"\r\n") { Ok(&block[at..]) } else { Err(BARE_LF) }
+}
+
+/// Keeps the value of a field that has one line only.
+#[inline]
+fn take_once<'a>(field: &mut Option<&'a [u8]>, value: &'a [u8], detail: &'static str) -> Result<(), Rejection> {
+    match field.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Rejection::bad_request(detail)),
+    }
+}
+
+/// RFC 9112 section 3.2: a missing, doubled or invalid `Host` is 400, also when an absolute target replaces it. An empty
+/// one is valid: it is what a client sends that knows no name for this server.
+#[inline]
+fn check_host<'a>(line: &RequestLine<'a>, host: Option<&'a [u8]>) -> Result<&'a [u8], Rejection> {
+    match host {
+        None if line.version == Version::Http11 => Err(Rejection::bad_request("Host is missing")),
+        Some(host) if !authority::is_valid(host) => Err(Rejection::bad_request("Host is not host or host:port")),
+        _ => Ok(line.authority.or(host).unwrap_or_default()),
+    }
+}
+
+/// Whether `Expect` asks for `100 Continue`. HTTP/1.0 has no such expectation: it must be ignored there (RFC 9110
+/// section 10.1.1).
+fn read_expect(version: Version, value: &[u8]) -> Result<bool, Rejection> {
+    if version == Version::Http10 {
+        return Ok(false);
+    }
+    let mut is_asked = false;
+    for expectation in list_elements(value) {
+        if !expectation.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Rejection::new(Status::ExpectationFailed, "the only expectation known here is 100-continue"));
+        }
+        is_asked = true;
+    }
+    Ok(is_asked)
+}
+
+/// The connection options that matter here, over all lines of `Connection`.
+#[derive(Default)]
+struct ConnectionOptions {
+    close: bool,
+    keep_alive: bool,
+}
+
+impl ConnectionOptions {
+    fn take(&mut self, value: &[u8]) {
+        for option in list_elements(value) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+
+    /// RFC 9112 section 9.3.
+    fn keep_alive(&self, version: Version) -> bool {
+        !self.close && (version == Version::Http11 || self.keep_alive)
+    }
+}

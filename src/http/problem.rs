@@ -1,0 +1,254 @@
+//! Errors: `application/problem+json` (RFC 9457), with the original's member `error` beside.
+
+use std::borrow::Cow;
+
+use super::head::Rejection;
+use super::response::{CacheControl, Challenge, Connection, ContentType, DATE_BYTES, ResponseHead};
+use super::status::Status;
+use crate::todo::{BodyError, write_json_string};
+
+/// An error, as a client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The status; its reason phrase is the title.
+    pub status: Status,
+    /// What is wrong with this request, and what to do about it.
+    pub detail: Cow<'static, str>,
+    /// The member `error`: the original's text where it has one, for its clients; else the detail.
+    pub error: Option<&'static str>,
+    /// The header field that belongs to the error.
+    pub hint: Option<Hint>,
+}
+
+/// A header field that tells the client how to do better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// `Allow`, which a 405 must have (RFC 9110 section 15.5.6).
+    Allow(&'static str),
+    /// `Retry-After`, in seconds.
+    RetryAfterSeconds(u32),
+    /// `WWW-Authenticate`, which a 401 must have (RFC 9110 section 15.5.2).
+    Challenge(Challenge),
+    /// `Accept-Encoding: identity`
+    AcceptEncodingIdentity,
+}
+
+/// How an error is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Delivery<'a> {
+    /// The value of `Date`.
+    pub date: &'a [u8; DATE_BYTES],
+    /// What becomes of the connection.
+    pub connection: Connection,
+    /// Whether the request was HEAD: then the body is left out, but not its length (RFC 9110 section 9.3.2).
+    pub is_head: bool,
+}
+
+impl Problem {
+    /// A problem with this status.
+    pub fn new(status: Status, detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem { status, detail: detail.into(), error: None, hint: None }
+    }
+
+    /// The problem, with this text as the member `error`.
+    pub fn with_error(self, error: &'static str) -> Problem {
+        Problem { error: Some(error), ..self }
+    }
+
+    /// The problem, with a header field.
+    pub fn with_hint(self, hint: Hint) -> Problem {
+        Problem { hint: Some(hint), ..self }
+    }
+
+    /// 400: the query or the body is wrong.
+    pub fn invalid_request(detail: impl Into<Cow<'static, str>>) -> Problem {
+        Problem::new(Status::BadRequest, detail).with_error("Invalid request")
+    }
+
+    /// 400: the path has no id, or one that is none.
+    pub fn invalid_todo_id() -> Problem {
+        let detail = "the id of a todo is a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+        Problem::new(Status::BadRequest, detail).with_error("Missing todo id")
+    }
+
+    /// 401: no token, or one that does not do.
+    pub fn unauthorized(challenge: Challenge) -> Problem {
+        let detail = match challenge {
+            Challenge::Missing => "a token is needed: send Authorization: Bearer <token>",
+            Challenge::InvalidToken(reason) => reason,
+        };
+        Problem::new(Status::Unauthorized, detail).with_error("Unauthorized").with_hint(Hint::Challenge(challenge))
+    }
+
+    /// 403: the todo belongs to another user.
+    pub fn forbidden() -> Problem {
+        Problem::new(Status::Forbidden, "only the user who created a todo may change it")
+    }
+
+    /// 404: there is nothing at this path.
+    pub fn not_found(detail: &'static str) -> Problem {
+        Problem::new(Status::NotFound, detail)
+    }
+
+    /// 405: the resource allows other methods; `allow` is [`crate::http::Route::allow`].
+    pub fn method_not_allowed(allow: &'static str) -> Problem {
+        let detail = format!("this resource allows {allow}");
+        Problem::new(Status::MethodNotAllowed, detail).with_hint(Hint::Allow(allow))
+    }
+
+    /// 408: the request did not arrive in time.
+    pub fn request_timeout(detail: &'static str) -> Problem {
+        Problem::new(Status::RequestTimeout, detail)
+    }
+
+    /// 412: a condition of the request does not hold.
+    pub fn precondition_failed() -> Problem {
+        Problem::new(Status::PreconditionFailed, "If-Match or If-None-Match does not hold; nothing was changed")
+    }
+
+    /// 429: the client is over its limit.
+    pub fn too_many_requests(detail: &'static str, retry_after_s: u32) -> Problem {
+        Problem::new(Status::TooManyRequests, detail).with_hint(Hint::RetryAfterSeconds(retry_after_s))
+    }
+
+    /// 500: our fault.
+    pub fn internal() -> Problem {
+        Problem::new(Status::InternalServerError, "the request failed for a reason of the server's own")
+    }
+
+    /// 501: the method is not known.
+    pub fn unknown_method() -> Problem {
+        Problem::new(Status::NotImplemented, "the method is not known here; names of methods are case-sensitive")
+    }
+
+    /// 503: the command was not made durable, or is not known to be.
+    pub fn queue_failed(detail: &'static str, retry_after_s: u32) -> Problem {
+        Problem::unavailable(detail, retry_after_s).with_error("Request queued failed")
+    }
+
+    /// 503: a part of the server is full or away.
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after_s: u32) -> Problem {
+        Problem::new(Status::ServiceUnavailable, detail).with_hint(Hint::RetryAfterSeconds(retry_after_s))
+    }
+
+    /// Appends the problem as JSON.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"type\":\"about:blank\",\"title\":");
+        write_json_string(out, self.status.reason());
+        out.extend_from_slice(b",\"status\":");
+        out.extend_from_slice(itoa::Buffer::new().format(self.status.code()).as_bytes());
+        out.extend_from_slice(b",\"detail\":");
+        write_json_string(out, &self.detail);
+        out.extend_from_slice(b",\"error\":");
+        write_json_string(out, self.error.unwrap_or(&self.detail));
+        out.push(b'}');
+    }
+
+    /// Appends the whole answer.
+    pub fn write_response(&self, out: &mut Vec<u8>, delivery: Delivery<'_>) {
+        let mut body = Vec::with_capacity(256);
+        self.write_json(&mut body);
+        let head = ResponseHead::start(out, self.status, delivery.date)
+            .content_type(ContentType::ProblemJson)
+            .content_length(body.len() as u64)
+            .cache_control(CacheControl::NoStore);
+        let head = match self.hint {
+            None => head,
+            Some(Hint::Allow(methods)) => head.allow(methods),
+            Some(Hint::RetryAfterSeconds(seconds)) => head.retry_after_s(seconds),
+            Some(Hint::Challenge(challenge)) => head.www_authenticate(challenge),
+            Some(Hint::AcceptEncodingIdentity) => head.accept_encoding_identity(),
+        };
+        head.connection(delivery.connection).end();
+        if !delivery.is_head {
+            out.extend_from_slice(&body);
+        }
+    }
+}
+
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Problem {
+        let problem = Problem::new(rejection.status, rejection.detail);
+        if rejection.status == Status::BadRequest { problem.with_error("Invalid request") } else { problem }
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Problem {
+        Problem::invalid_request(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: &[u8; DATE_BYTES] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+
+    fn response(problem: &Problem, connection: Connection, is_head: bool) -> String {
+        let mut out = Vec::new();
+        problem.write_response(&mut out, Delivery { date: DATE, connection, is_head });
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn a_whole_answer() {
+        let problem = Problem::method_not_allowed("GET, HEAD");
+        let body = "{\"type\":\"about:blank\",\"title\":\"Method Not Allowed\",\"status\":405,\
+            \"detail\":\"this resource allows GET, HEAD\",\"error\":\"this resource allows GET, HEAD\"}";
+        let head = format!(
+            "HTTP/1.1 405 Method Not Allowed\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
+             Content-Type: application/problem+json\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\
+             Allow: GET, HEAD\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        assert_eq!(response(&problem, Connection::Close, false), format!("{head}{body}"));
+        assert_eq!(response(&problem, Connection::Close, true), head);
+    }
+
+    #[test]
+    fn statuses_have_the_fields_that_they_must_have() {
+        let challenge = Challenge::InvalidToken("the token has expired");
+        let cases = [
+            (Problem::method_not_allowed("GET"), 405, "\r\nAllow: GET\r\n"),
+            (Problem::unauthorized(Challenge::Missing), 401, "\r\nWWW-Authenticate: Bearer realm="),
+            (Problem::unauthorized(challenge), 401, "error_description=\"the token has expired\"\r\n"),
+            (Problem::queue_failed("the log is full", 2), 503, "\r\nRetry-After: 2\r\n"),
+            (Problem::too_many_requests("slow down", 7), 429, "\r\nRetry-After: 7\r\n"),
+            (
+                Problem::new(Status::UnsupportedMediaType, "gzip").with_hint(Hint::AcceptEncodingIdentity),
+                415,
+                "\r\nAccept-Encoding: identity\r\n",
+            ),
+        ];
+        for (problem, code, field) in cases {
+            let answer = response(&problem, Connection::KeepAlive, false);
+            assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+            assert!(answer.contains(field), "{answer}");
+            assert!(!answer.contains("Connection:"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_originals_texts_stand_in_error() {
+        let error = |problem: Problem| {
+            let mut json = Vec::new();
+            problem.write_json(&mut json);
+            let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+            assert_eq!(json["status"], problem.status.code());
+            assert_eq!(json["title"], problem.status.reason());
+            assert_eq!(json["detail"], *problem.detail);
+            json["error"].as_str().expect("a text").to_owned()
+        };
+        assert_eq!(error(Problem::unauthorized(Challenge::Missing)), "Unauthorized");
+        assert_eq!(error(Problem::invalid_request("a \"quoted\"\n text")), "Invalid request");
+        assert_eq!(error(Problem::invalid_todo_id()), "Missing todo id");
+        assert_eq!(error(Problem::queue_failed("full", 1)), "Request queued failed");
+        assert_eq!(error(Rejection::bad_request("no Host").into()), "Invalid request");
+        assert_eq!(error(Rejection::BODY_TOO_LARGE.into()), Rejection::BODY_TOO_LARGE.detail);
+        let title_missing = BodyError { field: Some("title"), reason: "is required".into() };
+        let problem = Problem::from(title_missing);
+        assert_eq!(problem.detail, "title is required");
+        assert_eq!(error(problem), "Invalid request");
+    }
+}

@@ -1,0 +1,230 @@
+//! The query of `GET /todos`: which page of the list.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::problem::Problem;
+use super::syntax::percent_decoded;
+use crate::limits::PAGE_LIMIT_MAX;
+use crate::todo::{Timestamp, TodoId, TodoKey};
+
+/// A page of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListQuery {
+    /// Most todos to show, 1 to [`PAGE_LIMIT_MAX`]; `None` shows all.
+    pub limit: Option<usize>,
+    /// Show what follows this place of the list; `None` starts with the newest.
+    pub cursor: Option<TodoKey>,
+}
+
+/// Reads the query of the list. Parameters that are not known are ignored.
+///
+/// # Errors
+/// 400 for a `limit` out of its range, a `cursor` that this server has not made, and either given twice.
+#[inline]
+pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery, Problem> {
+    let mut page = ListQuery::default();
+    let Some(query) = query else { return Ok(page) };
+    for parameter in query.split(|&byte| byte == b'&') {
+        let (name, value) = match parameter.iter().position(|&byte| byte == b'=') {
+            Some(at) => (&parameter[..at], &parameter[at + 1..]),
+            None => (parameter, &b""[..]),
+        };
+        if is_named(name, b"limit") {
+            let limit = read_limit(value).ok_or_else(invalid_limit)?;
+            if page.limit.replace(limit).is_some() {
+                return Err(Problem::invalid_request("limit is given twice"));
+            }
+        } else if is_named(name, b"cursor") {
+            let cursor = read_cursor(value).ok_or_else(invalid_cursor)?;
+            if page.cursor.replace(cursor).is_some() {
+                return Err(Problem::invalid_request("cursor is given twice"));
+            }
+        }
+    }
+    Ok(page)
+}
+
+#[cold]
+fn invalid_limit() -> Problem {
+    Problem::invalid_request(format!("limit must be a whole number from 1 to {PAGE_LIMIT_MAX}, in decimal digits"))
+}
+
+#[cold]
+fn invalid_cursor() -> Problem {
+    Problem::invalid_request("cursor is not one that this server has given out: take it from the Link field of a page")
+}
+
+/// The characters of a percent-encoded text. A `+` stays one: only forms write spaces so, and no value here has any.
+fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (byte, width) = match percent_decoded(rest) {
+            Some(byte) => (byte, 3),
+            None => (*rest.first()?, 1),
+        };
+        rest = &rest[width..];
+        Some(byte)
+    })
+}
+
+fn is_named(text: &[u8], name: &[u8]) -> bool {
+    text == name || (text.contains(&b'%') && decoded(text).eq(name.iter().copied()))
+}
+
+fn read_limit(text: &[u8]) -> Option<usize> {
+    let limit = decoded(text).try_fold(0usize, |limit, digit| {
+        let limit = limit * 10 + usize::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+        (limit <= PAGE_LIMIT_MAX).then_some(limit)
+    })?;
+    (limit > 0).then_some(limit)
+}
+
+/// Layout of a cursor before it becomes text: this version, `created_at` in microseconds, the id, a check sum; numbers in
+/// big endian.
+const CURSOR_VERSION: u8 = 1;
+const KEY_BYTES: usize = 1 + 8 + 16;
+const CURSOR_BYTES: usize = KEY_BYTES + 2;
+/// Length of a written cursor, in bytes: four characters for each three bytes, so that no bits are left over and each
+/// place has one text only.
+pub const CURSOR_TEXT_BYTES: usize = CURSOR_BYTES / 3 * 4;
+
+const _: () = assert!(CURSOR_BYTES.is_multiple_of(3));
+
+/// Writes the cursor that continues behind `key`: opaque text of characters that need no escaping in a URI.
+pub fn encode_cursor(key: TodoKey) -> [u8; CURSOR_TEXT_BYTES] {
+    let mut bytes = [0; CURSOR_BYTES];
+    bytes[0] = CURSOR_VERSION;
+    bytes[1..9].copy_from_slice(&key.created_at.as_micros().to_be_bytes());
+    bytes[9..KEY_BYTES].copy_from_slice(&key.id.as_u128().to_be_bytes());
+    let check = check_sum(&bytes[..KEY_BYTES]);
+    bytes[KEY_BYTES..].copy_from_slice(&check);
+    let mut text = [0; CURSOR_TEXT_BYTES];
+    URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).expect("the buffer has exactly the encoded length");
+    text
+}
+
+fn read_cursor(text: &[u8]) -> Option<TodoKey> {
+    let mut plain = [0; CURSOR_TEXT_BYTES];
+    let mut characters = decoded(text);
+    for place in &mut plain {
+        *place = characters.next()?;
+    }
+    if characters.next().is_some() {
+        return None;
+    }
+    let mut bytes = [0; CURSOR_BYTES];
+    URL_SAFE_NO_PAD.decode_slice(plain, &mut bytes).ok()?;
+    let (version, rest) = bytes.split_first()?;
+    let (micros, rest) = rest.split_first_chunk::<8>()?;
+    let (id, check) = rest.split_first_chunk::<16>()?;
+    let micros = i64::from_be_bytes(*micros);
+    let created_at = Timestamp::from_micros(micros);
+    let is_sound =
+        *version == CURSOR_VERSION && created_at.as_micros() == micros && check == check_sum(&bytes[..KEY_BYTES]);
+    is_sound.then_some(TodoKey { created_at, id: TodoId::from_u128(u128::from_be_bytes(*id)) })
+}
+
+/// Tells a cursor that was cut or changed on its way; no protection against one that was made up, which harms nobody.
+fn check_sum(key: &[u8]) -> [u8; 2] {
+    let sum = crc32c::crc32c(key);
+    ((sum ^ (sum >> 16)) as u16).to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limit(query: &str) -> Result<Option<usize>, u16> {
+        list_query(Some(query.as_bytes())).map(|page| page.limit).map_err(|problem| problem.status.code())
+    }
+
+    #[test]
+    fn limits() {
+        assert_eq!(list_query(None), Ok(ListQuery::default()));
+        let cases = [
+            ("", Ok(None)),
+            ("&&", Ok(None)),
+            ("a=b&=&c", Ok(None)),
+            ("Limit=0", Ok(None)),
+            ("limits=0", Ok(None)),
+            ("limit=1", Ok(Some(1))),
+            ("limit=10000", Ok(Some(10_000))),
+            ("limit=007", Ok(Some(7))),
+            ("x=1&limit=10&y", Ok(Some(10))),
+            ("%6cimit=%31%30", Ok(Some(10))),
+            ("limit=0", Err(400)),
+            ("limit=10001", Err(400)),
+            ("limit=99999999999999999999999999", Err(400)),
+            ("limit", Err(400)),
+            ("limit=", Err(400)),
+            ("limit=-1", Err(400)),
+            ("limit=+1", Err(400)),
+            ("limit=1.0", Err(400)),
+            ("limit=1e2", Err(400)),
+            ("limit=%201", Err(400)),
+            ("limit=ten", Err(400)),
+            ("limit=1=1", Err(400)),
+            ("limit=%d9%a1", Err(400)),
+            ("limit=1&limit=1", Err(400)),
+            ("limit=1&%6cimit=2", Err(400)),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(limit(query), expected, "{query}");
+        }
+        let problem = list_query(Some(b"limit=0")).expect_err("zero");
+        assert!(problem.detail.contains("1 to 10000"), "{}", problem.detail);
+    }
+
+    fn key(micros: i64, id: u128) -> TodoKey {
+        TodoKey { created_at: Timestamp::from_micros(micros), id: TodoId::from_u128(id) }
+    }
+
+    fn cursor(text: &[u8]) -> Result<Option<TodoKey>, u16> {
+        let query = [b"cursor=", text].concat();
+        list_query(Some(&query)).map(|page| page.cursor).map_err(|problem| problem.status.code())
+    }
+
+    #[test]
+    fn cursors_that_were_not_given_out_are_refused() {
+        let text = encode_cursor(key(1_700_000_000_000_000, 42));
+        for refused in
+            [&b""[..], b"a", &text[1..], &text[..35], b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &[b'='; 36], &[b'%'; 36]]
+        {
+            assert_eq!(cursor(refused), Err(400), "{refused:?}");
+        }
+        assert_eq!(cursor(&[&text[..], b"A"].concat()), Err(400));
+        assert_eq!(cursor(&[&text[..], b"="].concat()), Err(400));
+        assert_eq!(cursor(&[&text[..], b"&cursor=", &text[..]].concat()), Err(400));
+        assert!(text.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+    }
+
+    #[test]
+    fn a_changed_character_is_noticed() {
+        let text = encode_cursor(key(1_700_000_000_000_000, 42));
+        for at in 0..text.len() {
+            let mut changed = text;
+            changed[at] = if changed[at] == b'B' { b'C' } else { b'B' };
+            assert_eq!(cursor(&changed), Err(400), "{at}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cursors_are_read_back(micros: i64, id: u128) {
+            let key = key(micros, id);
+            let text = encode_cursor(key);
+            prop_assert_eq!(cursor(&text), Ok(Some(key)));
+            let escaped: String = text.iter().map(|byte| format!("%{byte:02X}")).collect();
+            prop_assert_eq!(cursor(escaped.as_bytes()), Ok(Some(key)));
+        }
+
+        #[test]
+        fn random_queries_never_panic(query in "[%a-z0-9=&]{0,40}|(limit|cursor)=[%0-9A-Fa-f]{0,60}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = list_query(Some(query.as_bytes()));
+            let _ = list_query(Some(&bytes));
+        }
+    }
+}

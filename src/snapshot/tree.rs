@@ -1,0 +1,354 @@
+//! A persistent sorted sequence: leaves of several items under branches of several children, all leaves at one depth.
+//!
+//! Nothing is changed in place. A batch of edits makes a new tree that shares every leaf and branch that no edit falls
+//! into, so its cost follows the edits, and dropping the old tree frees only what the new one does not share.
+
+use std::ops::{Add, Sub};
+use std::sync::Arc;
+
+/// What a run of items amounts to. Sums over any range are differences of two prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Summary {
+    /// Number of items.
+    pub len: usize,
+    /// Bytes of their JSON, each with its comma.
+    pub bytes: u64,
+    /// Wrapping sum of their hashes.
+    pub hash: u64,
+}
+
+impl Add for Summary {
+    type Output = Summary;
+
+    fn add(self, other: Summary) -> Summary {
+        Summary { len: self.len + other.len, bytes: self.bytes + other.bytes, hash: self.hash.wrapping_add(other.hash) }
+    }
+}
+
+impl Sub for Summary {
+    type Output = Summary;
+
+    fn sub(self, other: Summary) -> Summary {
+        Summary { len: self.len - other.len, bytes: self.bytes - other.bytes, hash: self.hash.wrapping_sub(other.hash) }
+    }
+}
+
+impl std::iter::Sum for Summary {
+    fn sum<I: Iterator<Item = Summary>>(summaries: I) -> Summary {
+        summaries.fold(Summary::default(), Summary::add)
+    }
+}
+
+/// A leaf: some neighbouring items, stored in its own way.
+pub(super) trait Leaf: Sized {
+    /// Weight of a leaf after a split or a build. A leaf of more than one item weighs at most twice that, and two
+    /// neighbours under one branch weigh more than that together.
+    const TARGET_WEIGHT: usize;
+    /// The same bounds for the children of a branch.
+    const TARGET_CHILDREN: usize;
+
+    /// What the items are sorted by, smallest first; no two items have the same.
+    type Key: Copy + Ord;
+    /// One item, on its way from leaf to leaf.
+    type Item<'a>: Copy
+    where
+        Self: 'a;
+
+    /// The key of an item.
+    fn key(item: &Self::Item<'_>) -> Self::Key;
+    /// What an item adds to the sums.
+    fn measure(item: &Self::Item<'_>) -> Summary;
+    /// How much items with this sum weigh in a leaf.
+    fn weight(summary: &Summary) -> usize;
+
+    /// The items of this leaf, in order.
+    fn items(&self) -> impl Iterator<Item = Self::Item<'_>>;
+    /// A leaf of these items: at least one, in order.
+    fn from_items(items: &[Self::Item<'_>]) -> Self;
+}
+
+/// One change to a tree.
+pub(super) struct Edit<'a, L: Leaf + 'a> {
+    /// Where.
+    pub key: L::Key,
+    /// The item to put there, instead of what may be there; `None` removes.
+    pub item: Option<L::Item<'a>>,
+}
+
+/// A persistent sorted sequence of items.
+pub(super) struct Tree<L: Leaf> {
+    root: Option<Node<L>>,
+}
+
+/// A leaf or a branch, as its parent knows it: what a search needs stands here, so that it only follows one pointer a
+/// level.
+struct Node<L: Leaf> {
+    first: L::Key,
+    summary: Summary,
+    content: Content<L>,
+}
+
+enum Content<L: Leaf> {
+    Leaf(Arc<L>),
+    Branch(Arc<[Node<L>]>),
+}
+
+impl<L: Leaf> Clone for Tree<L> {
+    fn clone(&self) -> Tree<L> {
+        Tree { root: self.root.clone() }
+    }
+}
+
+impl<L: Leaf> Clone for Node<L> {
+    fn clone(&self) -> Node<L> {
+        let content = match &self.content {
+            Content::Leaf(leaf) => Content::Leaf(Arc::clone(leaf)),
+            Content::Branch(children) => Content::Branch(Arc::clone(children)),
+        };
+        Node { first: self.first, summary: self.summary, content }
+    }
+}
+
+impl<L: Leaf> Tree<L> {
+    /// A tree of no items.
+    pub const EMPTY: Tree<L> = Tree { root: None };
+
+    /// A tree of these leaves, which are in order and not empty.
+    pub fn from_leaves(leaves: impl IntoIterator<Item = L>) -> Tree<L> {
+        Tree { root: grow(leaves.into_iter().map(Node::leaf).collect()) }
+    }
+
+    /// A tree of these items, which are in order, each key once.
+    pub fn from_items(items: &[L::Item<'_>]) -> Tree<L> {
+        let mut leaves = Vec::new();
+        push_leaves(items, &mut leaves);
+        Tree { root: grow(leaves) }
+    }
+
+    /// The sum over all items.
+    pub fn summary(&self) -> Summary {
+        self.root.as_ref().map_or(Summary::default(), |root| root.summary)
+    }
+
+    /// The tree after `edits`, which are sorted by key, each key once.
+    pub fn apply<'a>(&'a self, edits: &[Edit<'a, L>]) -> Tree<L> {
+        if edits.is_empty() {
+            return self.clone();
+        }
+        let mut nodes = Vec::new();
+        match &self.root {
+            Some(root) => root.apply(edits, &mut nodes),
+            None => push_leaves(&merge(std::iter::empty(), edits), &mut nodes),
+        }
+        Tree { root: grow(nodes) }
+    }
+
+    /// The leaf that holds `key` if any does, with the sum over the leaves before it; `None` when `key` is smaller than
+    /// every key.
+    pub fn leaf_of_key(&self, key: L::Key) -> Option<(&L, Summary)> {
+        let root = self.root.as_ref().filter(|root| root.first <= key)?;
+        Some(root.descend(|children| children.partition_point(|child| child.first <= key) - 1))
+    }
+
+    /// The leaf that holds item number `rank`, counted from 0, with the sum over the leaves before it.
+    pub fn leaf_of_rank(&self, rank: usize) -> Option<(&L, Summary)> {
+        self.leaf_where(rank as u64, |summary| summary.len as u64)
+    }
+
+    /// The leaf that holds byte number `position`, counted from 0, with the sum over the leaves before it.
+    pub fn leaf_of_byte(&self, position: u64) -> Option<(&L, Summary)> {
+        self.leaf_where(position, |summary| summary.bytes)
+    }
+
+    fn leaf_where(&self, mut offset: u64, measure: impl Fn(&Summary) -> u64) -> Option<(&L, Summary)> {
+        let root = self.root.as_ref().filter(|root| offset < measure(&root.summary))?;
+        Some(root.descend(|children| {
+            let mut chosen = 0;
+            while offset >= measure(&children[chosen].summary) {
+                offset -= measure(&children[chosen].summary);
+                chosen += 1;
+            }
+            chosen
+        }))
+    }
+}
+
+impl<L: Leaf> Node<L> {
+    fn leaf(leaf: L) -> Node<L> {
+        let (first, summary) = {
+            let mut items = leaf.items().peekable();
+            let first = L::key(items.peek().expect("a leaf has at least one item"));
+            (first, items.map(|item| L::measure(&item)).sum())
+        };
+        Node { first, summary, content: Content::Leaf(Arc::new(leaf)) }
+    }
+
+    fn branch(children: Vec<Node<L>>) -> Node<L> {
+        Node {
+            first: children[0].first,
+            summary: children.iter().map(|child| child.summary).sum(),
+            content: Content::Branch(children.into()),
+        }
+    }
+
+    /// Goes down to the leaf that `choose` leads to, and adds up what lies before it.
+    fn descend(&self, mut choose: impl FnMut(&[Node<L>]) -> usize) -> (&L, Summary) {
+        let mut before = Summary::default();
+        let mut content = &self.content;
+        loop {
+            match content {
+                Content::Leaf(leaf) => return (leaf, before),
+                Content::Branch(children) => {
+                    let chosen = choose(children);
+                    before = before + children[..chosen].iter().map(|child| child.summary).sum();
+                    content = &children[chosen].content;
+                }
+            }
+        }
+    }
+
+    /// Appends what becomes of this node to `nodes`: any number of nodes of the same height, none of them empty.
+    fn apply<'a>(&'a self, edits: &[Edit<'a, L>], nodes: &mut Vec<Node<L>>) {
+        match &self.content {
+            Content::Leaf(leaf) => push_leaves(&merge(leaf.items(), edits), nodes),
+            Content::Branch(children) => {
+                let mut applied = Vec::with_capacity(2 * L::TARGET_CHILDREN + 1);
+                let mut rest = edits;
+                for (at, child) in children.iter().enumerate() {
+                    let next_first = children.get(at + 1).map(|next| next.first);
+                    let own = next_first.map_or(rest.len(), |first| rest.partition_point(|edit| edit.key < first));
+                    match rest.split_at(own) {
+                        ([], _) => applied.push(child.clone()),
+                        (own, others) => {
+                            child.apply(own, &mut applied);
+                            rest = others;
+                        }
+                    }
+                }
+                join_small_neighbours(&mut applied);
+                push_branches(applied, nodes);
+            }
+        }
+    }
+
+    /// Whether this node and the one after it are so small that one node should hold what they hold.
+    fn is_joined_with(&self, next: &Node<L>) -> bool {
+        match (&self.content, &next.content) {
+            (Content::Branch(left), Content::Branch(right)) => left.len() + right.len() <= L::TARGET_CHILDREN,
+            _ => L::weight(&(self.summary + next.summary)) <= L::TARGET_WEIGHT,
+        }
+    }
+
+    fn join(&self, next: &Node<L>) -> Node<L> {
+        match (&self.content, &next.content) {
+            (Content::Leaf(left), Content::Leaf(right)) => {
+                Node::leaf(L::from_items(&left.items().chain(right.items()).collect::<Vec<_>>()))
+            }
+            (Content::Branch(left), Content::Branch(right)) => {
+                let mut children: Vec<Node<L>> = left.iter().chain(right.iter()).cloned().collect();
+                join_small_neighbours(&mut children);
+                Node::branch(children)
+            }
+            _ => unreachable!("neighbours have the same height"),
+        }
+    }
+}
+
+/// The items of a leaf after the edits that fall into it.
+fn merge<'a, L: Leaf>(items: impl Iterator<Item = L::Item<'a>>, edits: &[Edit<'a, L>]) -> Vec<L::Item<'a>> {
+    let mut merged = Vec::with_capacity(items.size_hint().0 + edits.len());
+    let mut edits = edits.iter().peekable();
+    for item in items {
+        let key = L::key(&item);
+        while let Some(edit) = edits.next_if(|edit| edit.key < key) {
+            merged.extend(edit.item);
+        }
+        match edits.next_if(|edit| edit.key == key) {
+            Some(edit) => merged.extend(edit.item),
+            None => merged.push(item),
+        }
+    }
+    merged.extend(edits.filter_map(|edit| edit.item));
+    merged
+}
+
+fn push_leaves<L: Leaf>(items: &[L::Item<'_>], nodes: &mut Vec<Node<L>>) {
+    let mut from = 0;
+    for end in part_ends(items.iter().map(|item| L::weight(&L::measure(item))), L::TARGET_WEIGHT) {
+        nodes.push(Node::leaf(L::from_items(&items[from..end])));
+        from = end;
+    }
+}
+
+fn push_branches<L: Leaf>(children: Vec<Node<L>>, nodes: &mut Vec<Node<L>>) {
+    let mut from = 0;
+    let ends = part_ends(children.iter().map(|_| 1), L::TARGET_CHILDREN);
+    let mut children = children.into_iter();
+    for end in ends {
+        nodes.push(Node::branch(children.by_ref().take(end - from).collect()));
+        from = end;
+    }
+}
+
+/// Where to cut a sequence of these weights. One part when it weighs at most twice the target; else even parts near the
+/// target, so that a part has room to grow and to shrink before it is cut or joined again. Only a part of one item
+/// weighs more than twice the target.
+fn part_ends(weights: impl Iterator<Item = usize> + Clone, target: usize) -> Vec<usize> {
+    let mut remaining: usize = weights.clone().sum();
+    let even_share = |remaining: usize| remaining.div_ceil(((remaining + target / 2) / target).max(1));
+    let mut share = if remaining <= 2 * target { remaining } else { even_share(remaining) };
+    let mut ends = Vec::with_capacity(remaining / target + 1);
+    let mut part = 0;
+    let mut len = 0;
+    for weight in weights {
+        if part > 0 && (part >= share || part + weight > 2 * target) {
+            ends.push(len);
+            remaining -= part;
+            share = even_share(remaining);
+            part = 0;
+        }
+        part += weight;
+        len += 1;
+    }
+    if part > 0 {
+        ends.push(len);
+    }
+    ends
+}
+
+/// Joins neighbours that deletes have left small. Before a batch no two neighbours were to be joined, so what this does
+/// is bounded by what the batch touched.
+fn join_small_neighbours<L: Leaf>(nodes: &mut Vec<Node<L>>) {
+    if !nodes.windows(2).any(|pair| pair[0].is_joined_with(&pair[1])) {
+        return;
+    }
+    let mut joined: Vec<Node<L>> = Vec::with_capacity(nodes.len());
+    for node in nodes.drain(..) {
+        match joined.last_mut() {
+            Some(last) if last.is_joined_with(&node) => *last = last.join(&node),
+            _ => joined.push(node),
+        }
+    }
+    *nodes = joined;
+}
+
+/// The root over these nodes of one height.
+fn grow<L: Leaf>(mut nodes: Vec<Node<L>>) -> Option<Node<L>> {
+    join_small_neighbours(&mut nodes);
+    while nodes.len() > 1 {
+        let mut parents = Vec::new();
+        push_branches(nodes, &mut parents);
+        nodes = parents;
+    }
+    let mut root = nodes.pop()?;
+    // Deletes may have left a chain of only children.
+    while let Content::Branch(children) = &root.content
+        && let [child] = &**children
+    {
+        root = child.clone();
+    }
+    Some(root)
+}
+
+#[cfg(test)]
+mod tests;

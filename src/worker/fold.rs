@@ -1,0 +1,158 @@
+//! The fold of a batch: what many commands in a row do to the rows that they touch. Pure.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use crate::store::Changes;
+use crate::todo::{Command, Todo, TodoId};
+
+/// A touched todo, before the batch and now.
+struct Touched {
+    id: TodoId,
+    before: Option<Todo>,
+    now: Option<Todo>,
+}
+
+/// Applies `commands` in their order to the rows that exist, and says what is different in the end: one row for each
+/// todo, however many commands it got, and none where nothing changed. The changes stand in the order in which their
+/// todos were first touched.
+pub fn fold<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>, mut existing: HashMap<TodoId, Todo>) -> Changes {
+    let mut touched: Vec<Touched> = Vec::new();
+    let mut places: HashMap<TodoId, usize> = HashMap::new();
+    for command in commands {
+        let place = match places.entry(command.id) {
+            Entry::Occupied(place) => *place.get(),
+            Entry::Vacant(free) => {
+                let before = existing.remove(&command.id);
+                touched.push(Touched { id: command.id, now: before.clone(), before });
+                *free.insert(touched.len() - 1)
+            }
+        };
+        let todo = &mut touched[place].now;
+        *todo = command.apply(todo.take());
+    }
+    let mut changes = Changes::default();
+    for Touched { id, before, now } in touched {
+        debug_assert!(now.as_ref().is_none_or(|todo| todo.id == id));
+        if before == now {
+            continue;
+        }
+        let old_key = before.map(|todo| todo.key());
+        let new_key = now.as_ref().map(Todo::key);
+        // Deleted, or deleted and made again at another place of the list.
+        changes.deletes.extend(old_key.filter(|key| new_key != Some(*key)));
+        changes.upserts.extend(now);
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::todo::{Action, Timestamp};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    type Rows = BTreeMap<TodoId, Todo>;
+
+    fn write(rows: &mut Rows, changes: &Changes) {
+        for key in &changes.deletes {
+            assert_eq!(rows.remove(&key.id).map(|todo| todo.key()), Some(*key), "only rows that exist are deleted");
+        }
+        for todo in &changes.upserts {
+            assert_ne!(rows.get(&todo.id), Some(todo), "unchanged rows are no changes");
+            rows.insert(todo.id, todo.clone());
+        }
+    }
+
+    fn existing(rows: &Rows, commands: &[Command<'static>]) -> HashMap<TodoId, Todo> {
+        commands.iter().filter_map(|command| rows.get(&command.id)).map(|todo| (todo.id, todo.clone())).collect()
+    }
+
+    fn one_by_one(rows: &mut Rows, commands: &[Command<'static>]) {
+        for command in commands {
+            if let Some(todo) = command.apply(rows.remove(&command.id)) {
+                rows.insert(todo.id, todo);
+            }
+        }
+    }
+
+    fn any_command() -> impl Strategy<Value = Command<'static>> {
+        let text = prop::sample::select(vec!["a", "b", "c"]);
+        let action = prop_oneof![
+            (text.clone(), text.clone(), any::<bool>()).prop_map(|(title, description, completed)| {
+                Action::Create { title: title.into(), description: description.into(), completed }
+            }),
+            (prop::option::of(text.clone()), prop::option::of(text), prop::option::of(any::<bool>())).prop_map(
+                |(title, description, completed)| Action::Update {
+                    title: title.map(Into::into),
+                    description: description.map(Into::into),
+                    completed
+                }
+            ),
+            Just(Action::Delete),
+        ];
+        (0u128..4, 0..4u8, 0i64..3, action).prop_map(|(id, user, micros, action)| Command {
+            id: TodoId::from_u128(id),
+            user_id: if user == 0 { "stranger" } else { "owner" }.into(),
+            requested_at: Timestamp::from_micros(micros),
+            action,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_a_history_ends_where_its_commands_end(
+            commands in prop::collection::vec(any_command(), 0..60),
+            batch_sizes in prop::collection::vec(1usize..20, 60),
+        ) {
+            let mut expected = Rows::new();
+            let mut rows = Rows::new();
+            let mut rest = commands.as_slice();
+            for size in batch_sizes {
+                let (batch, later) = rest.split_at(size.min(rest.len()));
+                rest = later;
+                one_by_one(&mut expected, batch);
+                let before = rows.clone();
+                let changes = fold(batch, existing(&rows, batch));
+                write(&mut rows, &changes);
+                prop_assert_eq!(&rows, &expected);
+                prop_assert_eq!(changes.is_empty(), before == rows);
+            }
+        }
+    }
+
+    fn command(action: Action<'static>, micros: i64) -> Command<'static> {
+        let requested_at = Timestamp::from_micros(micros);
+        Command { id: TodoId::from_u128(1), user_id: "owner".into(), requested_at, action }
+    }
+
+    fn create(micros: i64) -> Command<'static> {
+        command(Action::Create { title: "t".into(), description: "".into(), completed: false }, micros)
+    }
+
+    #[test]
+    fn many_commands_of_one_todo_become_one_row() {
+        let update = |title: &'static str, micros| {
+            command(Action::Update { title: Some(title.into()), description: None, completed: None }, micros)
+        };
+        let changes = fold(&[create(1), update("u", 2), update("v", 3)], HashMap::new());
+        assert_eq!(changes.deletes, []);
+        assert_eq!(changes.upserts.len(), 1);
+        assert_eq!((changes.upserts[0].title.as_str(), changes.upserts[0].updated_at.as_micros()), ("v", 3));
+    }
+
+    #[test]
+    fn created_and_deleted_leaves_nothing() {
+        assert!(fold(&[create(1), command(Action::Delete, 2)], HashMap::new()).is_empty());
+    }
+
+    #[test]
+    fn deleted_and_created_again_leaves_its_old_place() {
+        let old = create(1).apply(None).expect("created");
+        let rows = HashMap::from([(old.id, old.clone())]);
+        let changes = fold(&[command(Action::Delete, 2), create(3)], rows);
+        assert_eq!(changes.deletes, [old.key()]);
+        assert_eq!(changes.upserts, [create(3).apply(None).expect("created")]);
+    }
+}
