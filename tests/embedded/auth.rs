@@ -89,52 +89,57 @@ fn bad_tokens_are_refused_with_the_reason(server: &Server) {
     let none = encode(r#"{"alg":"none"}"#);
     let garbled = format!("{}{}", if signature.starts_with('A') { 'B' } else { 'A' }, &signature[1..]);
     let forged = [
-        ("nonsense", "nonsense".to_owned()),
-        ("two parts", message.to_owned()),
-        ("four parts", format!("{good}.x")),
-        ("empty parts", "..".to_owned()),
-        ("no signature", format!("{message}.")),
-        ("garbled signature", format!("{message}.{garbled}")),
-        ("cut signature", good[..good.len() - 2].to_owned()),
-        ("padded signature", format!("{good}=")),
-        ("another payload", format!("{head}.{forged_payload}.{signature}")),
-        ("alg none", format!("{none}.{payload}.")),
-        ("alg none, signed", format!("{none}.{payload}.{signature}")),
-        ("alg NONE", format!("{}.{payload}.", encode(r#"{"alg":"NONE"}"#))),
-        ("no alg", hs256(json!({ "typ": "JWT" }), &good_claims)),
-        ("alg of another kind", hs256(header(json!({ "alg": "RS256" })), &good_claims)),
-        ("unknown alg", hs256(header(json!({ "alg": "hs256" })), &good_claims)),
-        ("HS384", sign(&header(json!({ "alg": "HS384" })), &good_claims, Algorithm::HS384, SECRET.as_bytes())),
-        ("HS512", sign(&header(json!({ "alg": "HS512" })), &good_claims, Algorithm::HS512, SECRET.as_bytes())),
-        ("another key", sign(&header(json!({})), &good_claims, Algorithm::HS256, b"another secret of 32 bytes or so")),
-        ("an empty key", sign(&header(json!({})), &good_claims, Algorithm::HS256, b"")),
-        ("unknown crit", hs256(header(json!({ "crit": ["b64"], "b64": true })), &good_claims)),
-        ("empty crit", hs256(header(json!({ "crit": [] })), &good_claims)),
-        ("crit that is no list", hs256(header(json!({ "crit": "exp" })), &good_claims)),
-        ("a header that is no object", hs256(json!([]), &good_claims)),
-        ("claims that are no object", hs256(header(json!({})), &json!(["alice"]))),
+        ("nonsense", "the token is malformed", "nonsense".to_owned()),
+        ("two parts", "the token is malformed", message.to_owned()),
+        ("four parts", "the token is malformed", format!("{good}.x")),
+        ("empty parts", "malformed", "..".to_owned()),
+        ("no signature", "", format!("{message}.")),
+        ("garbled signature", "signature", format!("{message}.{garbled}")),
+        ("cut signature", "", good[..good.len() - 2].to_owned()),
+        ("padded signature", "", format!("{good}=")),
+        ("another payload", "signature", format!("{head}.{forged_payload}.{signature}")),
+        ("alg none", "", format!("{none}.{payload}.")),
+        ("alg none, signed", "HS256", format!("{none}.{payload}.{signature}")),
+        ("alg NONE", "", format!("{}.{payload}.", encode(r#"{"alg":"NONE"}"#))),
+        ("no alg", "HS256", hs256(json!({ "typ": "JWT" }), &good_claims)),
+        ("alg of another kind", "HS256", hs256(header(json!({ "alg": "RS256" })), &good_claims)),
+        ("unknown alg", "HS256", hs256(header(json!({ "alg": "hs256" })), &good_claims)),
+        ("HS384", "HS256", sign(&header(json!({ "alg": "HS384" })), &good_claims, Algorithm::HS384, SECRET.as_bytes())),
+        ("HS512", "HS256", sign(&header(json!({ "alg": "HS512" })), &good_claims, Algorithm::HS512, SECRET.as_bytes())),
+        (
+            "another key",
+            "signature",
+            sign(&header(json!({})), &good_claims, Algorithm::HS256, b"another secret of 32 bytes or so"),
+        ),
+        ("an empty key", "signature", sign(&header(json!({})), &good_claims, Algorithm::HS256, b"")),
+        ("unknown crit", "unsupported", hs256(header(json!({ "crit": ["b64"], "b64": true })), &good_claims)),
+        ("empty crit", "", hs256(header(json!({ "crit": [] })), &good_claims)),
+        ("crit that is no list", "", hs256(header(json!({ "crit": "exp" })), &good_claims)),
+        ("a header that is no object", "header", hs256(json!([]), &good_claims)),
+        ("claims that are no object", "claims are malformed", hs256(header(json!({})), &json!(["alice"]))),
     ];
-    for (name, token) in &forged {
+    for (name, named, token) in &forged {
         let answer = write_with(&mut client, token);
         assert_eq!(answer.status, 401, "{name}: {answer:?}");
-        refusal(&answer);
+        let reason = refusal(&answer);
+        assert!(reason.contains(named), "{name} should be refused for {named:?}: {reason}");
     }
 
     for (claims, named) in [
-        (json!({ "sub": "alice" }), "exp"),
+        (json!({ "sub": "alice" }), "exp is missing"),
         (json!({ "sub": "alice", "exp": now() - 1 }), "expired"),
         (json!({ "sub": "alice", "exp": 0 }), "expired"),
-        (json!({ "sub": "alice", "exp": -1 }), "exp"),
-        (json!({ "sub": "alice", "exp": "tomorrow" }), "exp"),
-        (json!({ "sub": "alice", "exp": (now() + 3600).to_string() }), "exp"),
-        (json!({ "sub": "alice", "exp": null }), "exp"),
-        (json!({ "sub": "alice", "exp": now() + 3600, "nbf": now() + 1800 }), "nbf"),
-        (json!({ "sub": "alice", "exp": now() + 3600, "nbf": "later" }), "nbf"),
+        (json!({ "sub": "alice", "exp": -1 }), "expired"),
+        (json!({ "sub": "alice", "exp": "tomorrow" }), "claims are malformed"),
+        (json!({ "sub": "alice", "exp": (now() + 3600).to_string() }), "claims are malformed"),
+        (json!({ "sub": "alice", "exp": null }), "claims are malformed"),
+        (json!({ "sub": "alice", "exp": now() + 3600, "nbf": now() + 1800 }), "not valid yet"),
+        (json!({ "sub": "alice", "exp": now() + 3600, "nbf": "later" }), "claims are malformed"),
         (json!({ "exp": now() + 3600 }), "sub"),
         (json!({ "sub": "", "exp": now() + 3600 }), "sub"),
-        (json!({ "sub": 7, "exp": now() + 3600 }), "sub"),
-        (json!({ "sub": null, "exp": now() + 3600 }), "sub"),
-        (json!({ "sub": ["alice"], "exp": now() + 3600 }), "sub"),
+        (json!({ "sub": 7, "exp": now() + 3600 }), "claims are malformed"),
+        (json!({ "sub": null, "exp": now() + 3600 }), "claims are malformed"),
+        (json!({ "sub": ["alice"], "exp": now() + 3600 }), "claims are malformed"),
         (json!({ "sub": "a\nb", "exp": now() + 3600 }), "sub"),
         (json!({ "sub": "a\u{0}", "exp": now() + 3600 }), "sub"),
         (json!({ "sub": "x".repeat(USER_ID_MAX_BYTES + 1), "exp": now() + 3600 }), "sub"),
@@ -229,15 +234,15 @@ fn issuer_and_audience_are_checked_when_set() {
         write_with(&mut client, &claims(accepted)).expect(202);
     }
     for (refused, named) in [
-        (json!({}), "iss"),
-        (json!({ "aud": "todos" }), "iss"),
-        (json!({ "iss": "https://login.example.org", "aud": "todos" }), "iss"),
-        (json!({ "iss": [issuer], "aud": "todos" }), "iss"),
-        (json!({ "iss": issuer }), "aud"),
-        (json!({ "iss": issuer, "aud": "todo" }), "aud"),
-        (json!({ "iss": issuer, "aud": [] }), "aud"),
-        (json!({ "iss": issuer, "aud": ["todos2", "x"] }), "aud"),
-        (json!({ "iss": issuer, "aud": 7 }), "aud"),
+        (json!({}), "issuer"),
+        (json!({ "aud": "todos" }), "issuer"),
+        (json!({ "iss": "https://login.example.org", "aud": "todos" }), "issuer"),
+        (json!({ "iss": [issuer], "aud": "todos" }), "claims are malformed"),
+        (json!({ "iss": issuer }), "audience"),
+        (json!({ "iss": issuer, "aud": "todo" }), "audience"),
+        (json!({ "iss": issuer, "aud": [] }), "audience"),
+        (json!({ "iss": issuer, "aud": ["todos2", "x"] }), "audience"),
+        (json!({ "iss": issuer, "aud": 7 }), "claims are malformed"),
     ] {
         let answer = write_with(&mut client, &claims(refused.clone()));
         assert_eq!(answer.status, 401, "{refused}: {answer:?}");

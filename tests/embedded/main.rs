@@ -16,6 +16,8 @@ mod durability;
 mod framing;
 mod limits;
 mod metrics;
+#[cfg(feature = "fault-injection")]
+mod panics;
 mod pipelining;
 mod reads;
 mod startup;
