@@ -187,14 +187,16 @@ proptest! {
     }
 
     #[test]
-    fn a_build_in_any_order_keeps_the_last_of_each_id(todos in prop::collection::vec(any_todo(), 0..400), sorted: bool) {
+    fn a_build_in_any_order_keeps_the_last_of_each_id(todos in prop::collection::vec(any_todo(), 0..400), sorted: bool, late_run_bytes in 1usize..300_000) {
         let mut todos = todos;
         if sorted {
             todos.sort_by_key(|todo| Reverse(todo.key()));
         }
         let mut model = Model::default();
         model.apply(&Changes { upserts: todos.clone(), deletes: Vec::new() });
-        let snapshot = build(&todos, 7);
+        let mut builder = SnapshotBuilder::with_late_runs_of(late_run_bytes);
+        todos.iter().for_each(|todo| builder.push(todo));
+        let snapshot = builder.finish(7);
         prop_assert_eq!(snapshot.version(), 7);
         check(&snapshot, &model);
     }
