@@ -51,7 +51,7 @@ pub const CHUNK_TARGET_BYTES: usize = 8 * 1024;
 /// Entries of one leaf of the snapshot's index by id, after a split or a build: 24 bytes each.
 pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
 /// Children of one branch of the snapshot's trees, after a split or a build. A change copies one branch a level and
-/// counts one more reference to each of its children: a small fan-out keeps that flat. Six levels hold a million chunks.
+/// counts one more reference to each of its children: a small fan-out keeps that flat. Seven levels hold two million chunks.
 pub const BRANCH_TARGET_CHILDREN: usize = 8;
 /// JSON bytes of todos that a snapshot's builder collects out of order before it sorts them into chunks: enough that a
 /// list of gigabytes comes from some hundred sorted runs, little beside the list.
