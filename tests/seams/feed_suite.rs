@@ -219,7 +219,10 @@ pub fn a_worker_that_takes_over_where_the_feed_stands_disturbs_nobody(fixture: &
 pub fn nothing_new_is_current(fixture: &impl FeedFixture) {
     let (_committer, _publisher, mut view) = open_warm(fixture);
     // What the load has already seen may still be told.
-    while view.subscriber.next(Duration::from_millis(50)).expect("linked") != FeedEvent::Current {}
+    let give_up_at = Instant::now() + PATIENCE;
+    while view.subscriber.next(Duration::from_millis(50)).expect("linked") != FeedEvent::Current {
+        assert!(Instant::now() < give_up_at, "it never says that the list is current");
+    }
     view.converge();
     assert_eq!(view.lost, 0);
 }

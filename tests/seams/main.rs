@@ -14,3 +14,6 @@ mod log_suite;
 mod store_suite;
 
 mod embedded;
+mod embedded_log;
+mod worker;
+mod worker_faults;
