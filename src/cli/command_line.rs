@@ -37,7 +37,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// API and worker in one process; without DATABASE_URL everything lives in DATA_DIR [default]
+    /// API and worker in one process; without DATABASE_URL everything lives in DATA_DIR. The default
     Run,
     /// API only; needs DATABASE_URL. Several run side by side
     Serve,

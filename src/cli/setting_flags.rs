@@ -20,7 +20,7 @@ impl Args for SettingFlags {
                 .long(flag)
                 .value_name(value_name.to_ascii_uppercase())
                 .help(help_of(setting))
-                .help_heading(format!("Settings: {}", setting.group.title()))
+                .help_heading(format!("{} (settings)", setting.group.title()))
                 .hide_short_help(true)
                 .global(true);
             Some(argument)

@@ -12,7 +12,8 @@ use crate::todo::write_json_string;
 pub const PIPELINE_DEPTH: usize = 128;
 /// Longest wait for the connection itself.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for an answer or for room to send: several times `ACK_TIMEOUT_MS`, after which a server says 503.
+/// Longest wait for an answer or for room to send: longer than the longest `ACK_TIMEOUT_MS`, after which a server says
+/// 503.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 /// Largest head, and largest body, of an answer that is taken, in bytes.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
