@@ -1,1 +1,3 @@
 //! Empty until its first commit.
+
+pub mod logging;
