@@ -4,7 +4,9 @@
 //! [`Command`] names.
 
 pub mod command_line;
+pub mod dead_letters;
 pub mod duration;
+pub mod migrate;
 pub mod seed;
 mod setting_flags;
 pub mod settings_report;

@@ -223,12 +223,12 @@ fn dead_letters_are_replayed_or_forgotten() {
     let letters = list_dead_letters(&fixture.data_dir).expect("readable");
     assert_eq!(letters.iter().map(|letter| &letter.record).collect::<Vec<_>>(), records.iter().collect::<Vec<_>>());
     assert!(letters.iter().all(|letter| letter.reason == "second"));
-    assert!(matches!(replay_dead_letters(&fixture.data_dir), Err(LogError::Fatal(_))), "the log is open");
+    assert!(matches!(replay_dead_letters(&fixture.data_dir, |_| true), Err(LogError::Fatal(_))), "the log is open");
 
     drop((appender, reader));
     assert!(remove_dead_letter(&fixture.data_dir, &letters[0]).expect("removed"));
     assert!(!remove_dead_letter(&fixture.data_dir, &letters[0]).expect("it is gone"));
-    assert_eq!(replay_dead_letters(&fixture.data_dir).expect("replayed"), Replayed { replayed: 1, kept: 1 });
+    assert_eq!(replay_dead_letters(&fixture.data_dir, |_| true).expect("replayed"), Replayed { replayed: 1, kept: 1 });
     assert_eq!(list_dead_letters(&fixture.data_dir).expect("readable"), letters[2..]);
     let (_appender, mut reader) = open_quietly(&fixture).expect("opened");
     assert_eq!(texts(&read(&mut reader, 0).expect("readable")), ["a", "b", "c", "b"]);
