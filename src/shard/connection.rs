@@ -64,8 +64,7 @@ impl Connection {
 
     /// Serves the connection to its end; it stays in the registry until its socket is about to be closed.
     pub async fn serve(mut self, registration: Registration) {
-        // A client that connects and says nothing is under the same deadline as one that says half a request.
-        self.state.enter(Phase::Head, self.shard.after(self.shard.settings.header_timeout));
+        self.enter_read_phase();
         if self.exchange().await.is_ok() {
             self.linger().await;
         }
@@ -170,12 +169,15 @@ impl Connection {
         let settings = &self.shard.settings;
         let (phase, timeout) = if self.dispatch.has_head() {
             (Phase::Body, settings.body_timeout)
-        } else if !self.buffers.input.is_empty() || !self.dispatch.has_answered() {
+        } else if !self.buffers.input.is_empty() {
             (Phase::Head, settings.header_timeout)
         } else if self.shard.is_draining() {
             (Phase::Idle, super::DRAIN_IDLE_GRACE)
-        } else {
+        } else if self.dispatch.has_answered() {
             (Phase::Idle, settings.idle_timeout)
+        } else {
+            // A client that connects and says nothing gets no longer than one that says half a request.
+            (Phase::Idle, settings.header_timeout)
         };
         if self.state.phase() != phase {
             self.state.enter(phase, self.shard.after(timeout));

@@ -18,6 +18,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
+    /// Just accepted.
+    New,
     /// Nothing of a request has come.
     Idle,
     /// A request has begun.
@@ -53,7 +55,7 @@ impl ConnectionState {
     pub fn new(fd: RawFd) -> ConnectionState {
         ConnectionState {
             fd,
-            phase: Cell::new(Phase::Idle),
+            phase: Cell::new(Phase::New),
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
             park_at: Cell::new(NEVER),
@@ -119,7 +121,7 @@ impl ConnectionState {
         let how = match self.phase.get() {
             // The answer 408 can still be sent.
             Phase::Idle | Phase::Head | Phase::Body => libc::SHUT_RD,
-            Phase::Send | Phase::Log | Phase::Linger => libc::SHUT_RDWR,
+            Phase::New | Phase::Send | Phase::Log | Phase::Linger => libc::SHUT_RDWR,
         };
         self.shut_down(how);
         true
