@@ -186,15 +186,14 @@ fn the_appender_wakes_the_reader() {
     let fixture = Embedded::new();
     let (mut appender, mut reader) = open_quietly(&fixture).expect("opened");
     assert_eq!(read(&mut reader, 0).expect("readable"), []);
-    std::thread::scope(|scope| {
-        // Without the wake-up, the wait would outlast the patience of any test run.
-        let waiting = scope.spawn(move || reader.poll(1, 1 << 20, Duration::from_secs(3600)));
-        append(&mut appender, &["a"]);
-        match waiting.join().expect("no panic").expect("readable") {
-            LogEvent::Records(batches) => assert_eq!(texts(&batches[0].records), ["a"]),
-            other => panic!("{other:?}"),
-        }
-    });
+    let (sender, woken) = std::sync::mpsc::channel();
+    // Without the wake-up, its wait outlasts the patience below by far.
+    std::thread::spawn(move || sender.send(reader.poll(1, 1 << 20, Duration::from_secs(3600))));
+    append(&mut appender, &["a"]);
+    match woken.recv_timeout(Duration::from_secs(60)).expect("woken").expect("readable") {
+        LogEvent::Records(batches) => assert_eq!(texts(&batches[0].records), ["a"]),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ macro_rules! store_suite {
                 every_text_comes_back_as_it_was,
                 the_list_is_newest_first,
                 a_scan_sees_one_moment,
+                the_offsets_of_a_scan_are_those_of_its_rows,
                 a_batch_of_the_largest_size_is_applied,
                 rivals_apply_each_step_once,
             ]
@@ -197,6 +198,29 @@ pub fn a_scan_sees_one_moment(fixture: &impl StoreFixture) {
     let mut expected: Vec<Todo> = view.into_values().collect();
     expected.sort_by_key(|todo| std::cmp::Reverse(todo.key()));
     assert_eq!(list, expected, "the list is that of the returned offsets");
+}
+
+pub fn the_offsets_of_a_scan_are_those_of_its_rows(fixture: &impl StoreFixture) {
+    const COMMITS: i64 = 1000;
+    let row = |at: i64| Todo { title: at.to_string(), ..todo(1) };
+    let mut writer = migrated(fixture);
+    write(writer.as_mut(), &[step(0, None, 0)], &[row(0)], &[]).expect("applied");
+    let mut reader = fixture.connect();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for at in 0..COMMITS {
+                write(writer.as_mut(), &[step(0, Some(at), at + 1)], &[row(at + 1)], &[]).expect("applied");
+            }
+        });
+        let mut seen = 0;
+        while seen < COMMITS {
+            let mut list = Vec::new();
+            let offsets = reader.scan(&mut |todo| list.push(todo)).expect("readable");
+            assert_eq!(list, [row(offsets[&0])]);
+            assert!(offsets[&0] >= seen, "time runs forward");
+            seen = offsets[&0];
+        }
+    });
 }
 
 pub fn a_batch_of_the_largest_size_is_applied(fixture: &impl StoreFixture) {

@@ -41,6 +41,15 @@ pub fn applied_offset(fixture: &Embedded) -> i64 {
     fixture.sqlite().applied_offsets().expect("readable").get(&PARTITION).copied().unwrap_or(0)
 }
 
+/// Stops the worker also when a check panics: the scope waits for its thread.
+struct StopOnDrop<'s>(&'s AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs a worker over these ends until `done`, and stops it.
 pub fn run_worker(
     reader: impl million_rps::command_log::CommandReader + 'static,
@@ -53,11 +62,12 @@ pub fn run_worker(
     let stop = AtomicBool::new(false);
     let result = std::thread::scope(|scope| {
         let running = scope.spawn(|| worker.run(&stop));
+        let stopper = StopOnDrop(&stop);
         let give_up_at = Instant::now() + PATIENCE;
         while !running.is_finished() && !done(&metrics) && Instant::now() < give_up_at {
             std::thread::sleep(Duration::from_millis(1));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopper);
         running.join().expect("no panic")
     });
     (result, metrics)
