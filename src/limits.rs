@@ -55,14 +55,17 @@ pub const TOKEN_CACHE_ENTRIES: usize = 4096;
 pub const TOKEN_CACHED_MAX_BYTES: usize = 2 * 1024;
 
 /// Bytes of one snapshot chunk after a split or a build; it grows to twice that before it is split. A change copies one
-/// chunk, so this bounds its cost (about two microseconds); a piece of a response is one chunk, so this also keeps the
-/// pieces of a long list worth a system call. At about 230 bytes a todo it is 71 todos.
-pub const CHUNK_TARGET_BYTES: usize = 16 * 1024;
+/// chunk, so this bounds its cost (about a microsecond); a piece of a response is one chunk, so this also keeps the
+/// pieces of a long list worth their place in a vectored write. At about 230 bytes a todo it is 35 todos.
+pub const CHUNK_TARGET_BYTES: usize = 8 * 1024;
 /// Entries of one leaf of the snapshot's index by id, after a split or a build: 24 bytes each.
 pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
 /// Children of one branch of the snapshot's trees, after a split or a build. A change copies one branch a level and
-/// counts one more reference to each of its children: a small fan-out keeps that flat, 4 levels hold 4 million todos.
-pub const BRANCH_TARGET_CHILDREN: usize = 16;
+/// counts one more reference to each of its children: a small fan-out keeps that flat. Seven levels hold two million chunks.
+pub const BRANCH_TARGET_CHILDREN: usize = 8;
+/// JSON bytes of todos that a snapshot's builder collects out of order before it sorts them into chunks: enough that a
+/// list of gigabytes comes from some hundred sorted runs, little beside the list.
+pub const BUILD_RUN_BYTES: usize = 8 * 1024 * 1024;
 
 /// Largest record of the embedded log, in bytes: the largest command is a body plus its envelope.
 pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;

@@ -1,2 +1,45 @@
-//! The `million-rps` command.
-fn main() {}
+//! The `million-rps` command: the command line becomes settings, the settings start the chosen process.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use million_rps::cli::{self, Cli, Command};
+use million_rps::observe::logging;
+use million_rps::process::{self, Roles};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match execute(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("million-rps: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let config = cli.load_config();
+    let command = cli.chosen_command();
+    if let Command::Config(arguments) = &command {
+        // Tells about settings, also about wrong ones, so it takes them as they are.
+        print!("{}", cli::settings_report::settings_report(config, arguments)?);
+        return Ok(());
+    }
+    let config = config?;
+    logging::init(&config.logging)?;
+    match command {
+        Command::Run => process::run(&config, Roles { api: true, worker: true })?,
+        Command::Serve => process::run(&config, Roles { api: true, worker: false })?,
+        Command::Worker => process::run(&config, Roles { api: false, worker: true })?,
+        Command::Migrate => cli::migrate::migrate(&config)?,
+        Command::Seed(arguments) => println!("{}", cli::seed::seed(&config, &arguments)?),
+        Command::DeadLetters(arguments) => cli::dead_letters::dead_letters(&config, &arguments.action)?,
+        Command::Token(arguments) => println!("{}", cli::token::token(&config, &arguments)?),
+        Command::Config(_) => unreachable!("answered above"),
+    }
+    Ok(())
+}

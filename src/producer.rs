@@ -1,1 +1,136 @@
-//! Empty until its first commit.
+//! The producer: the one thread that moves commands from the shards' queue into the command log.
+//!
+//! The queue is a bounded lock-free channel; the thread takes whatever has come and hands it over as one batch, so that
+//! the log can commit it together. Acknowledgements go back through [`ShardAcknowledgements`].
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::command_log::{Acknowledgement, AcknowledgementSink, CommandAppender, Refusal, Submission, Ticket};
+use crate::observe::status::{Component, Status};
+use crate::shard::inbox::{InboxSender, Message};
+
+/// Most commands of one batch: enough to fill a broker's batch for each partition, small enough that the first of them
+/// does not wait long for the last to be copied.
+const BATCH_MAX_COMMANDS: usize = 4096;
+
+/// The bounded queue into the producer thread; each shard has a clone.
+pub type SubmissionQueue = Sender<Submission>;
+
+/// The running producer thread.
+pub struct Producer {
+    thread: JoinHandle<()>,
+}
+
+impl Producer {
+    /// The queue between shards and producer, `capacity` commands long.
+    pub fn queue(capacity: usize) -> (SubmissionQueue, Receiver<Submission>) {
+        crossbeam_channel::bounded(capacity)
+    }
+
+    /// Starts the thread. It ends when every sender of the queue is gone and the queue is empty, after the appender has
+    /// had up to `close_deadline` to get its acknowledgements.
+    ///
+    /// # Errors
+    /// The system refuses another thread.
+    pub fn start(
+        submissions: Receiver<Submission>,
+        mut appender: Box<dyn CommandAppender>,
+        close_deadline: Duration,
+    ) -> std::io::Result<Producer> {
+        let thread = std::thread::Builder::new().name("producer".into()).spawn(move || {
+            let mut batch = Vec::with_capacity(BATCH_MAX_COMMANDS);
+            while let Ok(first) = submissions.recv() {
+                batch.push(first);
+                batch.extend(submissions.try_iter().take(BATCH_MAX_COMMANDS - 1));
+                appender.append(&mut batch);
+            }
+            appender.close(close_deadline);
+        })?;
+        Ok(Producer { thread })
+    }
+
+    /// Waits for the thread's end.
+    pub fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the producer thread panicked; commands that it held were not acknowledged");
+        }
+    }
+}
+
+/// Makes and reads tickets: the shard's number stands in the top byte, the rest is the shard's own.
+pub mod ticket {
+    use super::Ticket;
+
+    const SHARD_SHIFT: u32 = 54;
+    /// Most shards of one process: the numbers that fit above the shard's own bits.
+    pub const SHARDS_MAX: usize = 1 << (u64::BITS - SHARD_SHIFT);
+
+    /// The ticket number `sequence` of this shard.
+    pub fn new(shard: usize, sequence: u64) -> Ticket {
+        debug_assert!(shard < SHARDS_MAX && sequence >> SHARD_SHIFT == 0);
+        Ticket((shard as u64) << SHARD_SHIFT | sequence)
+    }
+
+    /// The shard that made it.
+    pub fn shard(ticket: Ticket) -> usize {
+        (ticket.0 >> SHARD_SHIFT) as usize
+    }
+
+    /// The number that the shard gave it.
+    pub fn sequence(ticket: Ticket) -> u64 {
+        ticket.0 & ((1 << SHARD_SHIFT) - 1)
+    }
+}
+
+/// Sorts acknowledgements by shard and puts one message for each shard into its inbox: one wake-up per batch.
+pub struct ShardAcknowledgements {
+    inboxes: Vec<InboxSender>,
+    status: Arc<Status>,
+}
+
+impl ShardAcknowledgements {
+    /// Acknowledges into these inboxes, in shard order, and tells `status` whether the log is well.
+    pub fn new(inboxes: Vec<InboxSender>, status: Arc<Status>) -> ShardAcknowledgements {
+        ShardAcknowledgements { inboxes, status }
+    }
+
+    fn note_health(&self, acknowledgements: &[Acknowledgement]) {
+        if acknowledgements.iter().any(|acknowledgement| acknowledgement.result == Err(Refusal::Unavailable)) {
+            self.status.trouble(Component::CommandLog, "commands were refused or not acknowledged in time");
+        } else if acknowledgements.iter().any(|acknowledgement| acknowledgement.result.is_ok()) {
+            self.status.well(Component::CommandLog);
+        }
+    }
+}
+
+impl AcknowledgementSink for ShardAcknowledgements {
+    fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>) {
+        self.note_health(acknowledgements);
+        let mut for_shard: Vec<Vec<Acknowledgement>> = vec![Vec::new(); self.inboxes.len()];
+        for acknowledgement in acknowledgements.drain(..) {
+            for_shard[ticket::shard(acknowledgement.ticket)].push(acknowledgement);
+        }
+        for (inbox, acknowledgements) in self.inboxes.iter().zip(for_shard) {
+            if !acknowledgements.is_empty() {
+                inbox.send(Message::Acknowledgements(acknowledgements));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_keeps_its_shard_and_its_number() {
+        for (shard, sequence) in [(0, 0), (1, 1), (ticket::SHARDS_MAX - 1, (1 << 54) - 1)] {
+            let made = ticket::new(shard, sequence);
+            assert_eq!((ticket::shard(made), ticket::sequence(made)), (shard, sequence));
+        }
+    }
+}

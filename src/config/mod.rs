@@ -13,6 +13,7 @@ mod kind;
 mod platform;
 mod report;
 mod secret;
+mod setting;
 mod sources;
 pub mod table;
 #[cfg(test)]
@@ -28,8 +29,9 @@ pub use kind::Kind;
 pub use platform::Platform;
 pub use report::{env_example, help_of, markdown, text};
 pub use secret::{ConnectionUrl, Secret, mask_url};
+pub use setting::{DefaultValue, Group, Setting};
 pub use sources::{DotEnv, Environment, Origin, Sources};
-pub use table::{DefaultValue, Group, SETTINGS, Setting};
+pub use table::SETTINGS;
 
 use values::Values;
 

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use super::Config;
 use super::kind::Kind;
+use super::setting::{DefaultValue, Group, Setting};
 use super::sources::Origin;
-use super::table::{DefaultValue, Group, SETTINGS, Setting};
+use super::table::SETTINGS;
 
 /// The effective settings with where each came from, secrets masked, for `million-rps config`.
 pub fn text(config: &Config) -> String {

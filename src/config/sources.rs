@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::SettingError;
-use super::table::Setting;
+use super::setting::Setting;
 
 /// Looks a variable up.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use super::error::SettingError;
 use super::kind::Value;
 use super::platform::Platform;
+use super::setting::Setting;
 use super::sources::{Origin, Sources};
-use super::table::{SETTINGS, Setting};
+use super::table::SETTINGS;
 use super::{EffectiveSetting, table};
 
 /// The value of each setting, by name. The typed getters panic for a name or a type that the table does not have: any

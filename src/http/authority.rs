@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::syntax::{REG_NAME, percent_encodings_are_whole};
+use super::syntax::{REG_NAME, percent_decoded};
 
 /// Whether `text` is `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 section 3.2), with a port that TCP has.
 /// The host may be empty.
@@ -30,16 +30,15 @@ fn split_host(text: &[u8]) -> Option<(&[u8], &[u8])> {
         let end = text.iter().position(|&byte| byte == b']')?;
         return is_ip_literal(&text[1..end]).then(|| text.split_at(end + 1));
     }
-    let mut has_percent = false;
-    let end = text
-        .iter()
-        .position(|&byte| {
-            has_percent |= byte == b'%';
-            !REG_NAME.contains(byte)
-        })
-        .unwrap_or(text.len());
-    let (host, rest) = text.split_at(end);
-    (!has_percent || percent_encodings_are_whole(host)).then_some((host, rest))
+    let mut end = 0;
+    loop {
+        end += text[end..].iter().position(|&byte| !REG_NAME.contains(byte)).unwrap_or(text.len() - end);
+        if text.get(end) != Some(&b'%') {
+            return Some(text.split_at(end));
+        }
+        percent_decoded(&text[end..])?;
+        end += 3;
+    }
 }
 
 /// What stands between the brackets: `IPv6address` or `IPvFuture`.
@@ -50,7 +49,7 @@ fn is_ip_literal(text: &[u8]) -> bool {
         return !version.is_empty()
             && version.iter().all(u8::is_ascii_hexdigit)
             && !address.is_empty()
-            && address.iter().all(|&byte| byte == b':' || (byte != b'%' && REG_NAME.contains(byte)));
+            && address.iter().all(|&byte| byte == b':' || REG_NAME.contains(byte));
     }
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }

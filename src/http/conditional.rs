@@ -36,8 +36,7 @@ pub enum Condition {
 /// To be called last, when the answer without conditions would be a success (section 13.2.1).
 #[inline]
 pub fn evaluate(head: &Head<'_>, current: Option<u64>) -> Condition {
-    let mut if_match = head.if_match().peekable();
-    if if_match.peek().is_some() && !if_match_holds(if_match, current) {
+    if head.if_match().next().is_some() && !if_match_holds(head.if_match(), current) {
         return Condition::Failed;
     }
     match current {

@@ -18,7 +18,7 @@ pub fn check_json(head: &Head<'_>) -> Result<(), Problem> {
         let detail = "the body has a Content-Encoding; send it without";
         return Err(Problem::new(Status::UnsupportedMediaType, detail).with_hint(Hint::AcceptEncodingIdentity));
     }
-    if head.content_type.is_some_and(|value| !is_json(value)) {
+    if head.content_type().is_some_and(|value| !is_json(value)) {
         let detail = "Content-Type must be application/json (charset utf-8)";
         return Err(Problem::new(Status::UnsupportedMediaType, detail));
     }

@@ -36,7 +36,7 @@ fn a_plain_get() {
     assert_eq!(head.framing, Framing::None);
     assert!(head.keep_alive && !head.expect_continue);
     assert_eq!(head.connection(), Connection::KeepAlive);
-    assert_eq!(head.authorization, None);
+    assert_eq!(head.authorization(), None);
     assert_eq!(head.if_none_match().count(), 0);
 }
 
@@ -47,9 +47,9 @@ fn every_field_that_is_used() {
         Idempotency-Key: \"k\"\r\nExpect: 100-Continue\r\nContent-Length: 5\r\nConnection: Keep-Alive, Close\r\nX-Other: \xc3\xa9\r\n\r\n";
     let head = head(request);
     assert_eq!(head.authority, b"[::1]:80");
-    assert_eq!(head.authorization, Some(&b"Bearer a.b.c"[..]));
-    assert_eq!(head.content_type, Some(&b"application/json"[..]));
-    assert_eq!(head.idempotency_key, Some(&b"\"k\""[..]));
+    assert_eq!(head.authorization(), Some(&b"Bearer a.b.c"[..]));
+    assert_eq!(head.content_type(), Some(&b"application/json"[..]));
+    assert_eq!(head.idempotency_key(), Some(&b"\"k\""[..]));
     assert_eq!(head.content_encoding().collect::<Vec<_>>(), [b"identity"]);
     assert_eq!(head.accept_encoding().collect::<Vec<_>>(), [b"gzip"]);
     assert_eq!(head.if_match().collect::<Vec<_>>(), [b"\"a\""]);

@@ -4,7 +4,7 @@ use super::authority;
 use super::head::{Rejection, Version};
 use super::method::Method;
 use super::status::Status;
-use super::syntax::{ANY_TARGET, ByteSet, PATH_AND_QUERY, TOKEN, percent_encodings_are_whole};
+use super::syntax::{PLAIN_TARGET, TOKEN, percent_encodings_are_whole};
 use crate::limits::{METHOD_MAX_BYTES, TARGET_MAX_BYTES};
 
 /// A request line.
@@ -21,7 +21,7 @@ pub(super) struct RequestLine<'a> {
 }
 
 /// Reads the line at the start of `input`; `None` while it is incomplete.
-#[inline]
+#[inline(always)]
 pub(super) fn read(input: &[u8]) -> Result<Option<RequestLine<'_>>, Rejection> {
     let Some(method_length) = measure_method(input)? else { return Ok(None) };
     let method = Method::from_name(&input[..method_length]);
@@ -84,34 +84,34 @@ struct TargetMeasure {
 #[inline]
 fn measure_target(input: &[u8]) -> Result<Option<TargetMeasure>, Rejection> {
     // Only an absolute target has an authority, and only an authority has brackets.
-    let allowed = if input.first() == Some(&b'/') { &PATH_AND_QUERY } else { &ANY_TARGET };
+    let is_absolute = input.first() != Some(&b'/');
+    let window = &input[..input.len().min(TARGET_MAX_BYTES + 1)];
+    let mut length = 0;
     let mut query_at = None;
     let mut has_percent = false;
-    for (at, &byte) in input.iter().enumerate() {
-        if byte == b' ' {
-            let length = at;
-            if length == 0 {
-                return Err(Rejection::bad_request("more than one space between method and target"));
-            }
-            if has_percent && !percent_encodings_are_whole(&input[..length]) {
-                return Err(Rejection::bad_request("the target has a % without two hexadecimal digits"));
-            }
-            return Ok(Some(TargetMeasure { length, query_at }));
+    loop {
+        length += window[length..].iter().take_while(|&&byte| PLAIN_TARGET.contains(byte)).count();
+        match window.get(length) {
+            Some(b' ') => break,
+            Some(b'?') => query_at = query_at.or(Some(length)),
+            Some(b'%') => has_percent = true,
+            Some(b'[' | b']') if is_absolute => {}
+            Some(&byte) => return Err(refuse_target(byte)),
+            None if window.len() <= TARGET_MAX_BYTES => return Ok(None),
+            None => return Err(TARGET_TOO_LONG),
         }
-        if !allowed.contains(byte) {
-            return Err(refuse_target(byte));
-        }
-        if at == TARGET_MAX_BYTES {
-            return Err(Rejection::new(Status::UriTooLong, "the request target is longer than 4096 bytes"));
-        }
-        has_percent |= byte == b'%';
-        if byte == b'?' && query_at.is_none() {
-            query_at = Some(at);
-        }
+        length += 1;
     }
-    Ok(None)
+    if length == 0 {
+        return Err(Rejection::bad_request("more than one space between method and target"));
+    }
+    if has_percent && !percent_encodings_are_whole(&window[..length]) {
+        return Err(Rejection::bad_request("the target has a % without two hexadecimal digits"));
+    }
+    Ok(Some(TargetMeasure { length, query_at }))
 }
 
+const TARGET_TOO_LONG: Rejection = Rejection::new(Status::UriTooLong, "the request target is longer than 4096 bytes");
 const _: () = assert!(TARGET_MAX_BYTES == 4096, "the text of the 414 names the limit");
 
 #[cold]
@@ -179,7 +179,7 @@ fn read_absolute_target(method: Method, text: &[u8]) -> Result<Target<'_>, Rejec
     if !authority::is_valid(authority) || !authority::has_host(authority) {
         return Err(Rejection::bad_request("the authority of the absolute target is not host or host:port"));
     }
-    if !has_only(&PATH_AND_QUERY, path_and_query) {
+    if path_and_query.iter().any(|byte| matches!(byte, b'[' | b']')) {
         return Err(refuse_target(b'['));
     }
     let (path, query) = split_query(path_and_query, path_and_query.iter().position(|&byte| byte == b'?'));
@@ -190,10 +190,6 @@ fn read_absolute_target(method: Method, text: &[u8]) -> Result<Target<'_>, Rejec
         _ => path,
     };
     Ok((Some(authority), path, query))
-}
-
-fn has_only(allowed: &ByteSet, text: &[u8]) -> bool {
-    text.iter().all(|&byte| allowed.contains(byte))
 }
 
 /// The answer to CONNECT: 400 for a malformed authority (RFC 9110 section 9.3.6 asks for it), else 501. It is given

@@ -33,7 +33,10 @@ const PATH_MAX_BYTES: usize = TODO_PREFIX.len() + TODO_ID_TEXT_BYTES;
 /// path. Percent-encoded unreserved characters are the characters themselves (RFC 3986 section 6.2.2.2).
 #[inline]
 pub fn route(path: &[u8]) -> Route {
-    if path.contains(&b'%') { route_encoded(path) } else { route_plain(path) }
+    match route_plain(path) {
+        Route::NotFound | Route::InvalidTodoId if path.contains(&b'%') => route_encoded(path),
+        route => route,
+    }
 }
 
 fn route_plain(path: &[u8]) -> Route {

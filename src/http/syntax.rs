@@ -27,12 +27,11 @@ impl ByteSet {
 
 /// `tchar`, RFC 9110 section 5.6.2.
 pub(super) static TOKEN: ByteSet = ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
-/// `reg-name` with its `pct-encoded`, RFC 3986 section 3.2.2.
-pub(super) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=%");
-/// `pchar`, `/` and `?`, RFC 3986 section 3.3 and 3.4: what a path and a query are made of.
-pub(super) static PATH_AND_QUERY: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=%:@/?");
-/// As [`PATH_AND_QUERY`], with the brackets that an IP literal in an authority needs.
-pub(super) static ANY_TARGET: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=%:@/?[]");
+/// `reg-name` without its `pct-encoded`, RFC 3986 section 3.2.2.
+pub(super) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=");
+/// `pchar` and `/`, RFC 3986 section 3.3, without the `%` of `pct-encoded`: what a path and a query are made of, but for
+/// the characters that have a meaning there.
+pub(super) static PLAIN_TARGET: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=:@/");
 /// `unreserved`, RFC 3986 section 2.3: these mean the same whether percent-encoded or not.
 pub(super) static UNRESERVED: ByteSet = ByteSet::alphanumeric_and(b"-._~");
 
@@ -66,7 +65,8 @@ pub(super) fn percent_decoded(text: &[u8]) -> Option<u8> {
 
 /// Whether two hexadecimal digits follow each `%`, RFC 3986 section 2.1.
 pub(super) fn percent_encodings_are_whole(text: &[u8]) -> bool {
-    text.iter().enumerate().all(|(at, &byte)| byte != b'%' || percent_decoded(&text[at..]).is_some())
+    let is_whole = |(at, _): (usize, &u8)| percent_decoded(&text[at..]).is_some();
+    !text.contains(&b'%') || text.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(is_whole)
 }
 
 /// `text` without the optional whitespace (SP, HTAB) around it.
@@ -108,8 +108,8 @@ mod tests {
         for byte in 0..=255u8 {
             let separator = b"\"(),/:;<=>?@[\\]{}".contains(&byte);
             assert_eq!(TOKEN.contains(byte), byte.is_ascii_graphic() && !separator, "{byte:#x}");
-            let outside_uri = b"\"#<>[\\]^`{|}".contains(&byte);
-            assert_eq!(PATH_AND_QUERY.contains(byte), byte.is_ascii_graphic() && !outside_uri, "{byte:#x}");
+            let outside_uri = b"\"#%<>?[\\]^`{|}".contains(&byte);
+            assert_eq!(PLAIN_TARGET.contains(byte), byte.is_ascii_graphic() && !outside_uri, "{byte:#x}");
         }
     }
 }

@@ -1,1 +1,5 @@
-//! Empty until its first commit.
+//! What the process tells about itself: code counts and reports, these modules decide what becomes of it.
+
+pub mod logging;
+pub mod metrics;
+pub mod status;

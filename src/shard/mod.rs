@@ -1,1 +1,338 @@
-//! Empty until its first commit.
+//! A shard: one thread, pinned to one CPU, with its own ring, its own listener and its own connections. It shares nothing
+//! that another thread writes per request.
+//!
+//! ```text
+//! listener -> connection: input -> dispatch (http: parse, route) -> output -> socket
+//!                                     |  ^
+//!                       reads: prepared  writes: in_flight -> queue -> producer
+//!                         ^                 ^
+//!                       inbox: snapshots,   acknowledgements, drain
+//! ```
+
+mod answer;
+mod clock;
+mod connection;
+mod dispatch;
+pub mod in_flight;
+pub mod inbox;
+mod input;
+pub mod listener;
+mod local_snapshot;
+mod output;
+pub mod placement;
+mod prepared;
+pub mod registry;
+pub mod ring;
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use core_affinity::CoreId;
+use futures_util::FutureExt;
+use monoio::io::{CancelHandle, Canceller};
+use monoio::net::{TcpListener, TcpStream};
+
+use self::clock::Clock;
+use self::connection::{Buffers, Connection};
+use self::in_flight::InFlight;
+use self::inbox::{Inbox, InboxSender, Message};
+use self::local_snapshot::LocalSnapshot;
+use self::prepared::{Memo, PreparedLists};
+use self::registry::{ConnectionState, Phase, Registry, TICK};
+use self::ring::Driver;
+use crate::auth::Verifier;
+use crate::command_log::Acknowledgement;
+use crate::config::{Auth, Secret};
+use crate::observe::metrics::{Metrics, ShardMetrics};
+use crate::producer::SubmissionQueue;
+use crate::snapshot::Snapshot;
+use crate::todo::JsonParser;
+
+/// How long a receive that nothing comes for keeps its buffer; after that the connection waits without one.
+pub const PARK_AFTER: Duration = Duration::from_millis(1000);
+/// How long an idle connection gets to send one more request while the process drains. It is answered with
+/// `Connection: close`; closing at once would lose a request that is on its way.
+pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
+/// How long, and for how many bytes, a connection is read after its last answer.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// See [`LINGER_TIMEOUT`]: enough for the rest of a body that was refused and a few pipelined requests.
+pub const LINGER_MAX_BYTES: usize = 1024 * 1024;
+/// Sets of buffers that a shard keeps for connections to come.
+const SPARE_BUFFERS_MAX: usize = 1024;
+/// How often a draining shard looks whether its last connection has left.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// Bounds and deadlines of one shard.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// From the first byte of a request (or the accept) to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// Longest time without the client taking a byte of the answer.
+    pub write_timeout: Duration,
+    /// Longest time between two requests.
+    pub idle_timeout: Duration,
+    /// Longest wait for the command log before a write is answered 503.
+    pub ack_timeout: Duration,
+    /// Connections of this shard.
+    pub connections_max: usize,
+    /// Commands of this shard that wait for the log.
+    pub commands_max: usize,
+    /// Bytes of those commands.
+    pub command_bytes_max: usize,
+}
+
+/// What a shard is made of.
+pub struct ShardParts {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Where it runs.
+    pub cpu: Option<CoreId>,
+    /// How it does I/O.
+    pub driver: Driver,
+    /// Its listener.
+    pub listener: std::net::TcpListener,
+    /// Its bounds.
+    pub settings: Settings,
+    /// Its inbox, and the sending end for itself.
+    pub inbox: (InboxSender, Inbox),
+    /// Where its commands go.
+    pub submissions: SubmissionQueue,
+    /// The key of the tokens.
+    pub token_secret: Secret,
+    /// What else a token has to have.
+    pub auth: Auth,
+    /// All metrics of the process; its own block is `metrics.shards[number]`.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Starts a shard's thread. It ends when it has drained, or when it is told to abandon its connections; `at_end` is
+/// dropped then, also after a panic.
+///
+/// # Errors
+/// The system refuses another thread.
+pub fn start(parts: ShardParts, at_end: impl Send + 'static) -> std::io::Result<JoinHandle<std::io::Result<()>>> {
+    std::thread::Builder::new().name(format!("shard-{}", parts.number)).spawn(move || {
+        let _at_end = at_end;
+        if !placement::pin(parts.cpu) {
+            tracing::warn!(shard = parts.number, "the thread could not be pinned to its CPU; going on without");
+        }
+        let driver = parts.driver;
+        ring::block_on(driver, run(parts))?
+    })
+}
+
+async fn run(parts: ShardParts) -> std::io::Result<()> {
+    if parts.driver == Driver::Epoll {
+        parts.listener.set_nonblocking(true)?;
+    }
+    let listener = TcpListener::from_std(parts.listener)?;
+    let (own_inbox, inbox) = parts.inbox;
+    let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
+    let shard = Rc::new(Shard {
+        in_flight: RefCell::new(InFlight::new(
+            parts.number,
+            parts.settings.commands_max,
+            parts.settings.command_bytes_max,
+        )),
+        settings: parts.settings,
+        snapshot: RefCell::new(None),
+        lists: RefCell::default(),
+        memo: RefCell::default(),
+        verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
+        parser: RefCell::default(),
+        body: RefCell::default(),
+        submissions: RefCell::new(Some(parts.submissions)),
+        metrics: own_metrics,
+        all_metrics: parts.metrics,
+        clock: Clock::default(),
+        registry: Rc::default(),
+        spare_buffers: RefCell::default(),
+        draining: Cell::new(false),
+    });
+    monoio::spawn(Rc::clone(&shard).tick_for_ever());
+    let accepting = Canceller::new();
+    let accept_handle = accepting.handle();
+    let mut accepting = Some(accepting);
+    monoio::spawn(Rc::clone(&shard).accept_connections(listener, accept_handle));
+
+    while let Some(message) = inbox.next().await {
+        match message {
+            Message::Snapshot(snapshot) => shard.swap(snapshot),
+            Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
+            Message::Drain => {
+                if let Some(accepting) = accepting.take() {
+                    accepting.cancel();
+                    monoio::spawn(Rc::clone(&shard).drain(own_inbox.clone()));
+                }
+            }
+            Message::Abandon => break,
+        }
+    }
+    shard.registry.each(|connection| connection.shut_down(libc::SHUT_RDWR));
+    // The producer ends when the last shard has let go of its queue.
+    shard.submissions.take();
+    Ok(())
+}
+
+/// The state of a shard that its tasks share; one thread, so no lock and no atomic.
+pub(crate) struct Shard {
+    settings: Settings,
+    snapshot: RefCell<Option<Rc<LocalSnapshot>>>,
+    lists: RefCell<PreparedLists>,
+    memo: RefCell<Memo>,
+    verifier: RefCell<Verifier>,
+    parser: RefCell<JsonParser>,
+    /// The body of the request at hand.
+    body: RefCell<Vec<u8>>,
+    in_flight: RefCell<InFlight>,
+    /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
+    submissions: RefCell<Option<SubmissionQueue>>,
+    metrics: Arc<ShardMetrics>,
+    all_metrics: Arc<Metrics>,
+    clock: Clock,
+    registry: Rc<Registry>,
+    // Boxed, because they move between the pool and connections: a pointer is cheaper to move than what it points to.
+    #[allow(clippy::vec_box)]
+    spare_buffers: RefCell<Vec<Box<Buffers>>>,
+    draining: Cell<bool>,
+}
+
+impl Shard {
+    /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer.
+    async fn tick_for_ever(self: Rc<Shard>) {
+        loop {
+            monoio::time::sleep(TICK).await;
+            self.clock.advance();
+            self.registry.sweep(self.clock.ticks());
+            let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
+            self.metrics.commands_refused.add(expired as u64);
+        }
+    }
+
+    async fn accept_connections(self: Rc<Shard>, listener: TcpListener, cancel: CancelHandle) {
+        loop {
+            match listener.cancelable_accept(cancel.clone()).await {
+                Ok((stream, _peer)) => self.admit(stream),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::ECANCELED) => break,
+                    // The client has gone again before it was accepted, or a signal came.
+                    Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => {}
+                    _ => {
+                        if self.metrics.accept_errors.get().is_multiple_of(1000) {
+                            tracing::error!(%error, "connections cannot be accepted; raise `ulimit -n` or lower MAX_CONNECTIONS");
+                        }
+                        self.metrics.accept_errors.add(1);
+                        monoio::time::sleep(listener::ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        self.accept_backlog(&listener);
+    }
+
+    /// Accepts what the kernel has already completed: a closed listener would reset it.
+    fn accept_backlog(self: &Rc<Shard>, listener: &TcpListener) {
+        // SAFETY: the descriptor is the listener's and open; `ManuallyDrop` leaves closing it to the listener.
+        let listener = std::mem::ManuallyDrop::new(unsafe { std::net::TcpListener::from_raw_fd(listener.as_raw_fd()) });
+        if listener.set_nonblocking(true).is_err() {
+            return;
+        }
+        while let Ok((stream, _peer)) = listener.accept() {
+            let stream = stream.set_nonblocking(monoio::utils::is_legacy()).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                self.admit(stream);
+            }
+        }
+    }
+
+    fn admit(self: &Rc<Shard>, stream: TcpStream) {
+        self.metrics.connections_accepted.add(1);
+        if self.registry.len() >= self.settings.connections_max {
+            self.metrics.connections_refused.add(1);
+            answer::refuse_connection(self, &stream);
+            return;
+        }
+        let shard = Rc::clone(self);
+        monoio::spawn(async move {
+            let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
+            shard.metrics.connections_open.add(1);
+            let connection = Connection::new(Rc::clone(&shard), stream, Rc::clone(&state));
+            let registration = shard.registry.enter(state);
+            if AssertUnwindSafe(connection.serve(registration)).catch_unwind().await.is_err() {
+                shard.metrics.panics.add(1);
+                tracing::error!("a connection panicked and was closed");
+            }
+            shard.metrics.connections_open.subtract(1);
+        });
+    }
+
+    fn swap(&self, snapshot: Arc<Snapshot>) {
+        self.metrics.snapshot_version.add(snapshot.version().wrapping_sub(self.metrics.snapshot_version.get()));
+        self.lists.borrow_mut().retain_version(snapshot.version());
+        *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
+    }
+
+    fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
+        let mut in_flight = self.in_flight.borrow_mut();
+        for Acknowledgement { ticket, result } in acknowledgements {
+            let Some(returned) = in_flight.acknowledge(*ticket, *result) else { continue };
+            let outcome =
+                if result.is_ok() { &self.metrics.commands_acknowledged } else { &self.metrics.commands_refused };
+            outcome.add(1);
+            self.metrics.commands_in_flight.subtract(1);
+            self.metrics.command_bytes_in_flight.subtract(returned.bytes as u64);
+            self.metrics
+                .acknowledgement_latency
+                .observe_us(u64::try_from(returned.latency.as_micros()).unwrap_or(u64::MAX));
+        }
+    }
+
+    /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
+    async fn drain(self: Rc<Shard>, own_inbox: InboxSender) {
+        self.draining.set(true);
+        let deadline = self.after(DRAIN_IDLE_GRACE);
+        self.registry.each(|connection| {
+            if connection.phase() == Phase::Idle {
+                connection.enter(Phase::Idle, deadline);
+            }
+        });
+        while !self.registry.is_empty() {
+            monoio::time::sleep(DRAIN_POLL).await;
+        }
+        own_inbox.send(Message::Abandon);
+    }
+
+    /// The snapshot to answer from; `None` until the first one has come.
+    fn snapshot(&self) -> Option<Rc<LocalSnapshot>> {
+        self.snapshot.borrow().clone()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// The tick at which `duration` will have passed.
+    fn after(&self, duration: Duration) -> u64 {
+        self.clock.after(duration)
+    }
+
+    fn buffers(&self) -> Box<Buffers> {
+        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, mut buffers: Box<Buffers>) {
+        buffers.input.clear();
+        buffers.output.clear();
+        let mut spare_buffers = self.spare_buffers.borrow_mut();
+        if spare_buffers.len() < SPARE_BUFFERS_MAX && !buffers.input.is_oversized() {
+            spare_buffers.push(buffers);
+        }
+    }
+}

@@ -128,6 +128,11 @@ impl Chunk {
         &self.json
     }
 
+    /// Number of todos.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The sum over the first `count` todos.
     pub fn sum_of_first(&self, count: usize) -> Summary {
         match count.checked_sub(1).map(|last| &self.slots[last]) {
@@ -171,7 +176,7 @@ impl Leaf for Chunk {
     }
 
     fn items(&self) -> impl Iterator<Item = Item<'_>> {
-        (0..self.slots.len()).map(|at| self.item(at))
+        (0..self.len()).map(|at| self.item(at))
     }
 
     fn from_items(items: &[Item<'_>]) -> Chunk {

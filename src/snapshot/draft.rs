@@ -42,6 +42,17 @@ impl Draft {
         self.edits.push(DraftEdit { place, content: None });
     }
 
+    /// Bytes of JSON that wait here.
+    pub fn json_bytes(&self) -> usize {
+        self.json.len()
+    }
+
+    /// Forgets all edits, and keeps the room for others.
+    pub fn clear(&mut self) {
+        self.json.clear();
+        self.edits.clear();
+    }
+
     /// The edits as a tree takes them: by place, and of several at one place the last.
     pub fn edits(&mut self) -> Vec<Edit<'_, Chunk>> {
         sort_latest_first(&mut self.edits, |edit| edit.place);

@@ -1,29 +1,30 @@
 //! The snapshot: the immutable, versioned, pre-serialized todo list, newest first, that shards answer from. No I/O.
 //!
 //! ```text
-//!                     Snapshot { version }
-//!                    /                    \
-//!        list, newest first            index, by id
-//!      [branch: first, sums …]       [branch: first …]       16 children, 32 at most
-//!        /        |        \            /           \        … as many levels as it takes
-//!     chunk     chunk     chunk      leaf          leaf
-//!       |
-//!       +- slots: (created_at, id), hash sum, end   40 bytes a todo     (id, created_at), 24 bytes a todo
-//!       +- json:  {…},{…},{…},                      16 KiB, 32 KiB at most
+//!                  Snapshot { version }
+//!                 /                    \
+//!     list, newest first            index, by id
+//!         branch                       branch            8 children, 16 at most; as many levels as it takes;
+//!        /      \                     /      \           each branch knows its children's first keys and sums
+//!     chunk    chunk …            leaf      leaf …
+//!       |                           |
+//!       |                           +- (id, created_at)                    24 bytes a todo, 64 todos
+//!       +- slots: (created_at, id), hash sum, end of the JSON              40 bytes a todo
+//!       +- json:  {…},{…},{…},                                             8 KiB, 16 KiB at most
 //! ```
 //!
 //! - A change copies the chunk it falls into, a leaf of the index when the todo is new, gone or moved, and one branch
 //!   a level. All else is shared with the snapshot before. A batch copies each of these once, however many of its
 //!   changes fall there.
-//! - Every branch knows the sums of its children (todos, bytes, hashes), so a page is found by key, its end by number
-//!   and its bytes by position, each in one way down; and its length and entity tag are differences of two sums.
+//! - The sums (todos, bytes, hashes) let a page be found by key, its end by number and its bytes by position, each in
+//!   one way down; its length and entity tag are differences of two sums.
 //! - A response is a [`Run`]: a range of bytes of the list, walked chunk by chunk. Nothing is copied, no reference is
 //!   counted: requests borrow the snapshot.
 //!
 //! Invariants, checked by the tests after every step:
 //! - the list is strictly sorted by [`TodoKey`], greatest first, and the index has exactly its ids;
-//! - no chunk, leaf or branch is empty; none is larger than twice its target, except a chunk of a single todo;
-//! - two neighbours under one branch are larger than the target together, so deletes leave no dust;
+//! - no chunk, leaf or branch is empty; none is larger than the most said above, except a chunk of a single todo;
+//! - two neighbours under one branch are together larger than the first of the two sizes, so deletes leave no dust;
 //! - all leaves of a tree lie at one depth; each sum and each first key is right;
 //! - bytes and entity tags are functions of the todos alone: two processes with the same list answer the same,
 //!   whatever way they came to it.
@@ -55,7 +56,8 @@ use tree::{Summary, Tree};
 use crate::store::Changes;
 use crate::todo::{Todo, TodoId, TodoKey};
 
-/// One version of the list. A clone is cheap: it shares everything.
+/// One version of the list. A clone is cheap: it shares everything. Whoever drops the last of a version frees what no
+/// other version shares, which after a large batch is some work: best left to the thread that makes the snapshots.
 #[derive(Clone)]
 pub struct Snapshot {
     version: u64,

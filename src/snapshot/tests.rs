@@ -165,7 +165,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn any_changes_equal_a_sorted_list(batches in prop::collection::vec(prop::collection::vec(any_changes(), 1..3), 1..6)) {
+    fn any_changes_equal_a_sorted_list(
+        batches in prop::collection::vec(prop::collection::vec(any_changes(), 1..3), 1..6),
+    ) {
         let mut model = Model::default();
         let mut snapshot = Snapshot::empty();
         let mut versions = Vec::new();
@@ -187,20 +189,30 @@ proptest! {
     }
 
     #[test]
-    fn a_build_in_any_order_keeps_the_last_of_each_id(todos in prop::collection::vec(any_todo(), 0..400), sorted: bool) {
+    fn a_build_in_any_order_keeps_the_last_of_each_id(
+        todos in prop::collection::vec(any_todo(), 0..400),
+        sorted: bool,
+        late_run_bytes in 1usize..300_000,
+    ) {
         let mut todos = todos;
         if sorted {
             todos.sort_by_key(|todo| Reverse(todo.key()));
         }
         let mut model = Model::default();
         model.apply(&Changes { upserts: todos.clone(), deletes: Vec::new() });
-        let snapshot = build(&todos, 7);
+        let mut builder = SnapshotBuilder::with_late_runs_of(late_run_bytes);
+        todos.iter().for_each(|todo| builder.push(todo));
+        let snapshot = builder.finish(7);
         prop_assert_eq!(snapshot.version(), 7);
         check(&snapshot, &model);
     }
 
     #[test]
-    fn a_cursor_of_a_todo_that_is_gone_goes_on_at_the_next(todos in prop::collection::vec(any_todo(), 0..100), created_at in -1i64..320, id in 0u128..260) {
+    fn a_cursor_of_a_todo_that_is_gone_goes_on_at_the_next(
+        todos in prop::collection::vec(any_todo(), 0..100),
+        created_at in -1i64..320,
+        id in 0u128..260,
+    ) {
         let mut model = Model::default();
         model.apply(&Changes { upserts: todos, deletes: Vec::new() });
         let after = TodoKey { created_at: Timestamp::from_micros(created_at), id: TodoId::from_u128(id) };
@@ -214,7 +226,10 @@ proptest! {
     }
 
     #[test]
-    fn a_run_goes_on_wherever_a_write_stopped(todos in prop::collection::vec(any_todo(), 0..60), steps in prop::collection::vec(1u64..30_000, 1..9)) {
+    fn a_run_goes_on_wherever_a_write_stopped(
+        todos in prop::collection::vec(any_todo(), 0..60),
+        steps in prop::collection::vec(1u64..30_000, 1..9),
+    ) {
         let snapshot = build(&todos, 1);
         let mut bodies = vec![snapshot.page(None, None).body];
         bodies.extend(todos.first().and_then(|todo| snapshot.get(todo.id)).map(|entry| entry.body()));

@@ -115,7 +115,7 @@ impl<L: Leaf> Tree<L> {
 
     /// A tree of these leaves, which are in order and not empty.
     pub fn from_leaves(leaves: impl IntoIterator<Item = L>) -> Tree<L> {
-        Tree { root: grow(leaves.into_iter().map(Node::leaf).collect()) }
+        Tree { root: grow(leaves.into_iter().map(Node::of_leaf).collect()) }
     }
 
     /// A tree of these items, which are in order, each key once.
@@ -174,16 +174,19 @@ impl<L: Leaf> Tree<L> {
 }
 
 impl<L: Leaf> Node<L> {
-    fn leaf(leaf: L) -> Node<L> {
-        let (first, summary) = {
-            let mut items = leaf.items().peekable();
-            let first = L::key(items.peek().expect("a leaf has at least one item"));
-            (first, items.map(|item| L::measure(&item)).sum())
-        };
+    fn of_leaf(leaf: L) -> Node<L> {
+        let mut items = leaf.items().peekable();
+        let first = L::key(items.peek().expect("a leaf has at least one item"));
+        let summary = items.map(|item| L::measure(&item)).sum();
         Node { first, summary, content: Content::Leaf(Arc::new(leaf)) }
     }
 
-    fn branch(children: Vec<Node<L>>) -> Node<L> {
+    fn of_items(items: &[L::Item<'_>]) -> Node<L> {
+        let summary = items.iter().map(|item| L::measure(item)).sum();
+        Node { first: L::key(&items[0]), summary, content: Content::Leaf(Arc::new(L::from_items(items))) }
+    }
+
+    fn of_children(children: Vec<Node<L>>) -> Node<L> {
         Node {
             first: children[0].first,
             summary: children.iter().map(|child| child.summary).sum(),
@@ -242,12 +245,12 @@ impl<L: Leaf> Node<L> {
     fn join(&self, next: &Node<L>) -> Node<L> {
         match (&self.content, &next.content) {
             (Content::Leaf(left), Content::Leaf(right)) => {
-                Node::leaf(L::from_items(&left.items().chain(right.items()).collect::<Vec<_>>()))
+                Node::of_items(&left.items().chain(right.items()).collect::<Vec<_>>())
             }
             (Content::Branch(left), Content::Branch(right)) => {
                 let mut children: Vec<Node<L>> = left.iter().chain(right.iter()).cloned().collect();
                 join_small_neighbours(&mut children);
-                Node::branch(children)
+                Node::of_children(children)
             }
             _ => unreachable!("neighbours have the same height"),
         }
@@ -275,17 +278,20 @@ fn merge<'a, L: Leaf>(items: impl Iterator<Item = L::Item<'a>>, edits: &[Edit<'a
 fn push_leaves<L: Leaf>(items: &[L::Item<'_>], nodes: &mut Vec<Node<L>>) {
     let mut from = 0;
     for end in part_ends(items.iter().map(|item| L::weight(&L::measure(item))), L::TARGET_WEIGHT) {
-        nodes.push(Node::leaf(L::from_items(&items[from..end])));
+        nodes.push(Node::of_items(&items[from..end]));
         from = end;
     }
 }
 
 fn push_branches<L: Leaf>(children: Vec<Node<L>>, nodes: &mut Vec<Node<L>>) {
-    let mut from = 0;
     let ends = part_ends(children.iter().map(|_| 1), L::TARGET_CHILDREN);
+    if ends.len() == 1 {
+        return nodes.push(Node::of_children(children));
+    }
     let mut children = children.into_iter();
+    let mut from = 0;
     for end in ends {
-        nodes.push(Node::branch(children.by_ref().take(end - from).collect()));
+        nodes.push(Node::of_children(children.by_ref().take(end - from).collect()));
         from = end;
     }
 }

@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, params};
 
@@ -31,6 +31,7 @@ pub const SCHEMA_VERSION: u32 = SCHEMA_STEPS.len() as u32;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long opening and migrating wait for it: several processes may start at once.
 const START_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const START_RETRY: Duration = Duration::from_millis(5);
 /// Pages of 4 KiB after which a commit copies the write-ahead log into the main file: 32 MiB of log.
 const CHECKPOINT_PAGES: i64 = 8_000;
 /// Page cache of a connection, in KiB.
@@ -49,7 +50,7 @@ impl SqliteStore {
     pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let store = SqliteStore::open_with(path, flags)?;
-        store.configure_writer().map_err(|error| cannot_open(path, error))?;
+        while_busy(|| store.configure_writer()).map_err(|error| cannot_open(path, error))?;
         Ok(store)
     }
 
@@ -65,32 +66,48 @@ impl SqliteStore {
         // Each connection is used by one thread at a time, so SQLite's own mutex is not needed.
         let open = || {
             let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-            connection.busy_timeout(START_BUSY_TIMEOUT)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             let version = schema_version(&connection)?;
             Ok((connection, version))
         };
-        let (connection, version) = open().map_err(|error| cannot_open(path, error))?;
+        let (connection, version) = while_busy(open).map_err(|error| cannot_open(path, error))?;
         check_version(version)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(store_error)?;
         Ok(SqliteStore { connection })
     }
 
     fn configure_writer(&self) -> rusqlite::Result<()> {
-        self.connection.busy_timeout(START_BUSY_TIMEOUT)?;
         self.connection.pragma_update(None, "journal_mode", "WAL")?;
         self.connection.pragma_update(None, "synchronous", "FULL")?;
-        self.connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
-        self.connection.busy_timeout(BUSY_TIMEOUT)
+        self.connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
     }
+}
+
+/// Tries again while other processes open the file, too: SQLite's own waiting does not cover the change to WAL, nor the
+/// recovery of a WAL.
+fn while_busy<T>(mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let give_up_at = Instant::now() + START_BUSY_TIMEOUT;
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && Instant::now() < give_up_at => std::thread::sleep(START_RETRY),
+            result => return result,
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 impl Store for SqliteStore {
     fn migrate(&mut self) -> Result<(), StoreError> {
-        self.connection.busy_timeout(START_BUSY_TIMEOUT).map_err(store_error)?;
-        let migrated = migrate(&mut self.connection);
-        self.connection.busy_timeout(BUSY_TIMEOUT).map_err(store_error)?;
-        migrated
+        let give_up_at = Instant::now() + START_BUSY_TIMEOUT;
+        loop {
+            match migrate(&mut self.connection) {
+                Err(StoreError::Unavailable(_)) if Instant::now() < give_up_at => std::thread::sleep(START_RETRY),
+                result => return result,
+            }
+        }
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {

@@ -83,3 +83,53 @@ pub(super) fn divide(mut refused: Vec<PartitionWork>, reason: &str) -> Option<Ve
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::todo::{Action, Timestamp, TodoId};
+
+    fn work(partition: PartitionId, offsets: &[Offset]) -> PartitionWork {
+        let record = |offset| Record { offset, logged_at: Timestamp::default(), key: Vec::new(), payload: Vec::new() };
+        let command = Command {
+            id: TodoId::from_u128(1),
+            user_id: "u".into(),
+            requested_at: Timestamp::default(),
+            action: Action::Delete,
+        };
+        PartitionWork {
+            partition,
+            next: offsets.last().map_or(0, |last| last + 5),
+            commands: offsets.iter().map(|offset| (record(*offset), command.clone())).collect(),
+            dead: VecDeque::new(),
+        }
+    }
+
+    /// Partition, offsets, next, offsets of dead letters.
+    type Shape = (PartitionId, Vec<Offset>, Offset, Vec<Offset>);
+
+    fn shapes(divided: Option<Vec<Work>>) -> Vec<Shape> {
+        let parts = divided.expect("divisible").into_iter().flat_map(|work| match work {
+            Work::Apply(parts) => parts,
+            Work::Publish(set) => panic!("{set:?}"),
+        });
+        parts
+            .map(|part| {
+                let offsets = part.commands.iter().map(|(record, _)| record.offset).collect();
+                let dead = part.dead.iter().map(|(record, _)| record.offset).collect();
+                (part.partition, offsets, part.next, dead)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn refused_work_is_divided_without_a_gap_between_its_halves() {
+        let by_partition = divide(vec![work(3, &[1, 2]), work(5, &[7])], "no");
+        assert_eq!(shapes(by_partition), [(3, vec![1, 2], 7, vec![]), (5, vec![7], 12, vec![])]);
+        // A crash after the first half starts at the first record of the second, though offsets skip.
+        let halves = divide(vec![work(3, &[10, 14, 18])], "no");
+        assert_eq!(shapes(halves), [(3, vec![10], 14, vec![]), (3, vec![14, 18], 23, vec![])]);
+        assert_eq!(shapes(divide(vec![work(3, &[10])], "no")), [(3, vec![], 15, vec![10])]);
+        assert!(divide(vec![work(3, &[])], "no").is_none());
+    }
+}

@@ -243,9 +243,13 @@ mod tests {
         let mut lost = Vec::new();
         record::encode(&mut lost, 1, Timestamp::now(), b"key", b"lost").expect("small");
         OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(&lost)).expect("written");
+        // And as if the process then died before it could go on: no new segment can be made here.
+        let in_the_way = segment::path(&dir.log_path(), 1);
+        std::fs::create_dir(&in_the_way).expect("made");
         appender.file = failing("null");
         assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)]);
         drop((appender, reader));
+        std::fs::remove_dir(&in_the_way).expect("removed");
         let (mut appender, mut reader) = open(&dir, Arc::clone(&kept) as _).expect("opened again");
         assert_eq!(append(&mut appender, &kept, &["2"]), [Ok(())]);
         assert_eq!(read_all(&mut reader), ["1", "2"]);

@@ -94,16 +94,16 @@ pub struct Replayed {
     pub kept: usize,
 }
 
-/// Appends every dead letter to the log again, oldest first. The worker that comes next applies it, or puts it aside
+/// Appends the chosen dead letters to the log again, oldest first. The worker that comes next applies it, or puts it aside
 /// again. Killed half-way, it may leave one letter both in the log and aside.
 ///
 /// # Errors
 /// [`LogError::Fatal`] when a server has the log open: stop it first.
-pub fn replay_dead_letters(data_dir: &DataDir) -> Result<Replayed, LogError> {
+pub fn replay_dead_letters(data_dir: &DataDir, is_chosen: impl Fn(&DeadLetter) -> bool) -> Result<Replayed, LogError> {
     let answers = Arc::new(Answers::default());
     let (mut appender, _reader) = open(data_dir, Arc::clone(&answers) as Arc<dyn AcknowledgementSink>)?;
     let mut done = Replayed::default();
-    for letter in list_dead_letters(data_dir)? {
+    for letter in list_dead_letters(data_dir)?.into_iter().filter(|letter| is_chosen(letter)) {
         let key = std::str::from_utf8(&letter.record.key).ok().and_then(|key| key.parse::<TodoId>().ok());
         let appended = key.is_some_and(|id| {
             appender.append(&mut vec![Submission { ticket: Ticket(0), id, payload: letter.record.payload.clone() }]);

@@ -1,0 +1,59 @@
+//! `million-rps seed`: fills the list with todos that look like real ones.
+//!
+//! [`SeedTodo`] makes them. Where a server runs, [`seed_through_api`] sends them through it, as any client would; where
+//! none does, [`seed_offline`] takes them through the log and a worker itself. [`SeedProgress`] shows how far it is.
+
+mod api;
+mod connection;
+mod offline;
+mod progress;
+#[cfg(test)]
+mod tests;
+mod texts;
+
+pub use api::{SeedError, SeedPlan, SeedReport, seed_through_api};
+pub use offline::seed_offline;
+pub use progress::SeedProgress;
+pub use texts::SeedTodo;
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::{SeedArguments, TokenArguments};
+use crate::config::{Config, Deployment};
+use crate::data_dir::DataDir;
+
+/// How long the token of a seeding is valid: longer than the largest seeding takes.
+const TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Makes the todos that the arguments ask for, beside a running server or without one.
+///
+/// # Errors
+/// What went wrong, and how many todos were made before it.
+pub fn seed(config: &Config, arguments: &SeedArguments) -> Result<SeedReport, Box<dyn Error>> {
+    let plan = SeedPlan { count: arguments.count, variety: arguments.variety };
+    let Deployment::Embedded { data_dir } = &config.deployment else {
+        return Err(crate::process::services_unsupported().into());
+    };
+    let data_dir = DataDir::open(data_dir)?;
+    let progress = SeedProgress::on_stderr(plan.count);
+    match data_dir.owner().map(|owner| owner.address) {
+        Some(address) if !address.is_empty() => {
+            let arguments = TokenArguments { sub: arguments.user.clone(), ttl: TOKEN_TTL };
+            let token = super::token::token(config, &arguments)?;
+            Ok(seed_through_api(reachable(address.parse()?), &token, plan, &progress)?)
+        }
+        _ => Ok(seed_offline(&data_dir, &arguments.user, plan, &progress)?),
+    }
+}
+
+/// The address at which this machine reaches a server that listens on all of its addresses.
+fn reachable(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listening.port())
+}

@@ -1,0 +1,175 @@
+//! The API side of a process: listeners, shards, producer, refresher.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+
+use super::ProcessError;
+use super::events::{Event, Events};
+use super::seams::ApiSeams;
+use crate::config::{Config, IoDriver};
+use crate::observe::metrics::{Metrics, ShardMetrics};
+use crate::observe::status::Status;
+use crate::producer::Producer;
+use crate::refresher::{Refresher, RefresherParts};
+use crate::shard::inbox::{Inbox, InboxSender, Message};
+use crate::shard::ring::{Driver, DriverChoice, choose_driver};
+use crate::shard::{Settings, ShardParts, listener, placement};
+use crate::worker::WorkerMetrics;
+
+/// How long the producer may go on waiting for acknowledgements after the last shard has left: every answer is given by
+/// then, so this is for commands whose clients have already been told 503.
+const PRODUCER_CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What has to exist before the seams are opened: the address (the data folder's lock names it) and the inboxes (the log
+/// acknowledges into them).
+pub struct ApiPlan {
+    driver: Driver,
+    cpus: Vec<Option<CoreId>>,
+    listeners: Vec<TcpListener>,
+    inboxes: Vec<(InboxSender, Inbox)>,
+    address: SocketAddr,
+}
+
+impl ApiPlan {
+    /// Chooses driver and CPUs, and binds the listeners.
+    ///
+    /// # Errors
+    /// [`ProcessError`].
+    pub fn prepare(config: &Config) -> Result<ApiPlan, ProcessError> {
+        let driver = choose_driver(match config.http.io_driver {
+            IoDriver::Auto => DriverChoice::Auto,
+            IoDriver::IoUring => DriverChoice::IoUring,
+            IoDriver::Epoll => DriverChoice::Epoll,
+        })?;
+        let cpus = placement::place_shards(Some(config.http.shards));
+        let bind_error = |reason| ProcessError::Bind { address: config.http.listen, reason };
+        let listeners = listener::bind(config.http.listen, cpus.len()).map_err(bind_error)?;
+        let address = listeners[0].local_addr().map_err(bind_error)?;
+        let inboxes = cpus.iter().map(|_| Inbox::new()).collect();
+        Ok(ApiPlan { driver, cpus, listeners, inboxes, address })
+    }
+
+    /// Where the API listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The sending ends of the shards' inboxes, in shard order.
+    pub fn inbox_senders(&self) -> Vec<InboxSender> {
+        self.inboxes.iter().map(|(sender, _)| sender.clone()).collect()
+    }
+}
+
+/// The running API side.
+pub struct Api {
+    shards: Vec<(InboxSender, JoinHandle<std::io::Result<()>>)>,
+    producer: Producer,
+    refresher: Refresher,
+    stop: Arc<AtomicBool>,
+}
+
+impl Api {
+    /// Starts all threads, in the order of the data flow backwards: who receives is there before who sends.
+    ///
+    /// # Errors
+    /// [`ProcessError`].
+    pub fn start(
+        config: &Config,
+        plan: ApiPlan,
+        seams: ApiSeams,
+        status: &Arc<Status>,
+        worker_metrics: Option<Arc<WorkerMetrics>>,
+        stop: &Arc<AtomicBool>,
+        events: &Events,
+    ) -> Result<Api, ProcessError> {
+        let count = plan.cpus.len();
+        let settings = shard_settings(config, count);
+        let metrics = Arc::new(Metrics {
+            shards: (0..count).map(|_| Arc::new(ShardMetrics::default())).collect(),
+            status: Arc::clone(status),
+            worker: worker_metrics,
+        });
+        let (submissions, queue) = Producer::queue(config.write.queue_commands);
+        let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE)?;
+        let inboxes = plan.inbox_senders();
+        let refresher = Refresher::start(
+            RefresherParts {
+                feed: seams.feed,
+                store: seams.store,
+                inboxes,
+                status: Arc::clone(status),
+                verify_interval: config.cache_ttl,
+            },
+            Arc::clone(stop),
+        )?;
+        let mut shards = Vec::with_capacity(count);
+        for (number, ((cpu, listener), inbox)) in
+            plan.cpus.into_iter().zip(plan.listeners).zip(plan.inboxes).enumerate()
+        {
+            let sender = inbox.0.clone();
+            let parts = ShardParts {
+                number,
+                cpu,
+                driver: plan.driver,
+                listener,
+                settings: settings.clone(),
+                inbox,
+                submissions: submissions.clone(),
+                token_secret: seams.token_secret.clone(),
+                auth: config.auth.clone(),
+                metrics: Arc::clone(&metrics),
+            };
+            shards.push((sender, crate::shard::start(parts, events.reporter("shard"))?));
+        }
+        match plan.driver {
+            Driver::IoUring(flags) => tracing::info!(shards = count, ?flags, "serving with io_uring"),
+            Driver::Epoll => tracing::info!(shards = count, "serving with epoll"),
+        }
+        Ok(Api { shards, producer, refresher, stop: Arc::clone(stop) })
+    }
+
+    /// Lets the shards finish, within `deadline`; a second signal ends the wait. Returns when all threads have ended.
+    pub fn drain(self, deadline: Duration, events: &Events) {
+        for (inbox, _) in &self.shards {
+            inbox.send(Message::Drain);
+        }
+        let give_up_at = Instant::now() + deadline;
+        while self.shards.iter().any(|(_, thread)| !thread.is_finished()) {
+            let was_signalled = matches!(events.next_within(super::STOP_POLL), Some(Event::Signal(_)));
+            if was_signalled || Instant::now() >= give_up_at {
+                tracing::warn!("the drain deadline has passed, or a second signal came: closing what is left");
+                self.shards.iter().for_each(|(inbox, _)| inbox.send(Message::Abandon));
+                break;
+            }
+        }
+        for (_, thread) in self.shards {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a shard failed"),
+                Err(_) => tracing::error!("a shard thread panicked"),
+            }
+        }
+        self.producer.join();
+        self.stop.store(true, Ordering::Relaxed);
+        self.refresher.join();
+    }
+}
+
+/// Splits the process's bounds among its shards.
+fn shard_settings(config: &Config, shards: usize) -> Settings {
+    Settings {
+        header_timeout: config.http.header_timeout,
+        body_timeout: config.http.body_timeout,
+        write_timeout: config.http.write_timeout,
+        idle_timeout: config.http.idle_timeout,
+        ack_timeout: config.write.ack_timeout,
+        connections_max: config.http.max_connections.div_ceil(shards),
+        commands_max: config.write.queue_commands.div_ceil(shards),
+        command_bytes_max: config.write.queue_bytes.div_ceil(shards),
+    }
+}

@@ -1,0 +1,57 @@
+//! What a person sees when the API has started.
+
+use std::net::SocketAddr;
+
+use crate::config::{Config, Deployment};
+
+/// Prints where the API listens, and, when it is embedded, three lines to try.
+pub fn print(config: &Config, address: SocketAddr) {
+    // The one line that programs may rely on.
+    println!("million-rps listens on http://{address}");
+    if let Deployment::Embedded { data_dir } = &config.deployment {
+        print!("{}", first_steps(address.port(), &data_dir.display().to_string(), &program()));
+    }
+    use std::io::Write as _;
+    // Nobody may be reading: the server serves all the same.
+    let _ = std::io::stdout().flush();
+}
+
+/// How this program was called, so that the lines work as pasted.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "million-rps".into(), |path| path.display().to_string())
+}
+
+fn first_steps(port: u16, data_dir: &str, program: &str) -> String {
+    let (data_dir, program) = (shell_quoted(data_dir), shell_quoted(program));
+    format!(
+        "\nEverything is kept in {data_dir}. Paste these lines into another terminal, in this folder:\n\n  \
+         TOKEN=$({program} token --data-dir {data_dir} --sub me --ttl 24h)\n\n  \
+         curl -i http://localhost:{port}/todos -H \"Authorization: Bearer $TOKEN\" \
+         -H 'Content-Type: application/json' -d '{{\"title\":\"Try it\"}}'\n  \
+         curl -i http://localhost:{port}/todos\n  \
+         curl -i http://localhost:{port}/ready\n\n"
+    )
+}
+
+fn shell_quoted(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_survive_odd_folders() {
+        assert_eq!(shell_quoted("data"), "data");
+        assert_eq!(shell_quoted("my data's"), r"'my data'\''s'");
+        let text = first_steps(8080, "my data", "/opt/x");
+        assert!(text.contains("TOKEN=$(/opt/x token --data-dir 'my data' --sub me --ttl 24h)"), "{text}");
+        assert_eq!(text.matches("curl ").count(), 3);
+    }
+}

@@ -1,0 +1,152 @@
+//! The processes: which threads there are, in which order they start, and how they stop without losing anything.
+//!
+//! ```text
+//! run     = API and worker        serve = API        worker = worker
+//!
+//! API:    shard-0 … shard-N   producer   refresher
+//! worker: worker
+//! both:   main (waits for a signal, or for a thread that ended)
+//! ```
+//!
+//! Stopping goes with the flow: shards first (they answer what they have read and wait for the log), then the producer
+//! (its queue has ended with the shards), then refresher and worker.
+
+mod api;
+mod events;
+mod greeting;
+mod seams;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use self::api::{Api, ApiPlan};
+use self::events::{Event, Events};
+use crate::command_log::LogError;
+use crate::config::Config;
+use crate::data_dir::DataDirError;
+use crate::observe::status::Status;
+use crate::store::StoreError;
+use crate::worker::WorkerMetrics;
+
+/// What a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// Answers HTTP.
+    pub api: bool,
+    /// Applies commands.
+    pub worker: bool,
+}
+
+/// Why a process could not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// The listeners could not be bound.
+    #[error("cannot listen on {address}: {reason}")]
+    Bind {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why, as the system says it.
+        reason: std::io::Error,
+    },
+    /// `IO_DRIVER=io_uring`, and there is none.
+    #[error(transparent)]
+    Ring(#[from] crate::shard::ring::RingUnavailable),
+    /// The data folder.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The command log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A seam that only another build has, or a setting that is missing for it.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A thread could not be started, or signals not be received.
+    #[error("the system refuses a resource: {0}")]
+    System(#[from] std::io::Error),
+    /// A thread ended although nobody asked it to.
+    #[error("the {0} thread ended unexpectedly; its log lines say why")]
+    ThreadEnded(&'static str),
+}
+
+/// Runs a process until a signal ends it.
+///
+/// # Errors
+/// [`ProcessError`].
+pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
+    raise_file_limit();
+    let events = Events::listen()?;
+    let status = Arc::new(Status::default());
+    let stop = Arc::new(AtomicBool::new(false));
+    let plan = if roles.api { Some(ApiPlan::prepare(config)?) } else { None };
+    let seams = seams::open(config, roles, plan.as_ref(), &status)?;
+    let data_dir_lock = seams.data_dir_lock;
+
+    let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::default()));
+    let worker = match (seams.worker, &worker_metrics) {
+        (Some(parts), Some(metrics)) => {
+            Some(parts.start(Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?)
+        }
+        _ => None,
+    };
+    let api = match (plan, seams.api) {
+        (Some(plan), Some(parts)) => {
+            let address = plan.address();
+            let api = Api::start(config, plan, parts, &status, worker_metrics, &stop, &events)?;
+            greeting::print(config, address);
+            Some(api)
+        }
+        _ => None,
+    };
+
+    let outcome = wait(&events);
+    status.start_draining();
+    if let Some(api) = api {
+        tracing::info!("draining: answering what was read, waiting for the command log");
+        api.drain(config.http.drain_timeout, &events);
+    }
+    stop.store(true, Ordering::Relaxed);
+    if let Some(worker) = worker
+        && worker.join().is_err()
+    {
+        tracing::error!("the worker thread panicked; what it had not applied is applied at the next start");
+    }
+    drop(data_dir_lock);
+    tracing::info!("stopped");
+    outcome
+}
+
+/// The error of a command that `DATABASE_URL` sends to services that this program does not reach.
+pub fn services_unsupported() -> ProcessError {
+    let reason = "DATABASE_URL is set, but this version cannot use PostgreSQL, Kafka and Redis yet: unset it to work \
+                  embedded";
+    ProcessError::Unsupported(reason.into())
+}
+
+fn wait(events: &Events) -> Result<(), ProcessError> {
+    match events.next() {
+        Event::Signal(signal) => {
+            tracing::info!(signal, "told to stop");
+            Ok(())
+        }
+        Event::Ended(thread) => Err(ProcessError::ThreadEnded(thread)),
+    }
+}
+
+/// How long the worker may need to stop after it was told to: it looks at least this often.
+pub const STOP_POLL: Duration = Duration::from_millis(100);
+
+/// Raises the limit of open files to what the system allows this process, as every connection is one.
+fn raise_file_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a valid `rlimit` on the stack for the length of each call.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Opens the three seams for the deployment that the settings ask for: the only place that knows which implementation
+//! stands behind which trait.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use super::api::ApiPlan;
+use super::events::EndReporter;
+use super::{ProcessError, Roles};
+use crate::command_log::{CommandAppender, CommandReader, embedded};
+use crate::config::{Config, Deployment, Secret};
+use crate::data_dir::{DataDir, DataDirLock};
+use crate::feed::{FeedPublisher, FeedSubscriber, in_process};
+use crate::observe::status::Status;
+use crate::producer::ShardAcknowledgements;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::worker::{Worker, WorkerMetrics};
+
+/// The seams of a process.
+pub struct Seams {
+    /// What the API needs, when the process has one.
+    pub api: Option<ApiSeams>,
+    /// What the worker needs, when the process has one.
+    pub worker: Option<WorkerSeams>,
+    /// Held until everything has stopped.
+    pub data_dir_lock: Option<DataDirLock>,
+}
+
+/// The ends that the API holds.
+pub struct ApiSeams {
+    /// Where commands go.
+    pub appender: Box<dyn CommandAppender>,
+    /// Where changes come from.
+    pub feed: Box<dyn FeedSubscriber>,
+    /// Where the list comes from when the feed has none.
+    pub store: Box<dyn Store>,
+    /// The key of the tokens.
+    pub token_secret: Secret,
+}
+
+/// The ends that the worker holds.
+pub struct WorkerSeams {
+    /// Where commands come from.
+    pub reader: Box<dyn CommandReader>,
+    /// Where they are applied.
+    pub store: Box<dyn Store>,
+    /// Where changes go.
+    pub publisher: Box<dyn FeedPublisher>,
+}
+
+impl WorkerSeams {
+    /// Starts the worker thread; it ends soon after `stop` is set. `at_end` is dropped then, also after a failure.
+    ///
+    /// # Errors
+    /// The system refuses another thread.
+    pub fn start(
+        self,
+        metrics: Arc<WorkerMetrics>,
+        stop: Arc<AtomicBool>,
+        at_end: EndReporter,
+    ) -> std::io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("worker".into()).spawn(move || {
+            let _at_end = at_end;
+            // The worker has logged why it ended; the report of its end takes the process down.
+            let _ = Worker::new(self.reader, self.store, self.publisher, metrics).run(&stop);
+        })
+    }
+}
+
+/// Opens the seams.
+///
+/// # Errors
+/// [`ProcessError`].
+pub fn open(
+    config: &Config,
+    roles: Roles,
+    plan: Option<&ApiPlan>,
+    status: &Arc<Status>,
+) -> Result<Seams, ProcessError> {
+    let inboxes = plan.map(ApiPlan::inbox_senders).unwrap_or_default();
+    let acknowledgements = Arc::new(ShardAcknowledgements::new(inboxes, Arc::clone(status)));
+    match &config.deployment {
+        Deployment::Embedded { data_dir } => {
+            let data_dir = DataDir::open(data_dir)?;
+            open_embedded(config, roles, &data_dir, plan, acknowledgements)
+        }
+        Deployment::Services(_) => Err(super::services_unsupported()),
+    }
+}
+
+fn open_embedded(
+    config: &Config,
+    roles: Roles,
+    data_dir: &DataDir,
+    plan: Option<&ApiPlan>,
+    acknowledgements: Arc<ShardAcknowledgements>,
+) -> Result<Seams, ProcessError> {
+    let address = plan.map(|plan| plan.address().to_string()).unwrap_or_default();
+    let lock = data_dir.lock(&address)?;
+    let (appender, reader) = embedded::open(data_dir, acknowledgements)?;
+    let mut store = SqliteStore::open(&data_dir.store_path())?;
+    store.migrate()?;
+    let (publisher, subscriber) = in_process::channel();
+    let api = if roles.api {
+        let token_secret = match &config.auth.secret {
+            Some(secret) => secret.clone(),
+            None => Secret::new(data_dir.jwt_secret()?),
+        };
+        Some(ApiSeams {
+            appender: Box::new(appender),
+            feed: Box::new(subscriber),
+            store: Box::new(SqliteStore::open_read_only(&data_dir.store_path())?),
+            token_secret,
+        })
+    } else {
+        None
+    };
+    let worker = WorkerSeams { reader: Box::new(reader), store: Box::new(store), publisher: Box::new(publisher) };
+    Ok(Seams { api, worker: roles.worker.then_some(worker), data_dir_lock: Some(lock) })
+}

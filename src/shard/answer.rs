@@ -1,0 +1,476 @@
+//! From a request to its answer: route, authorization, validation, then the snapshot or a command.
+//!
+//! Functions stand in the order in which a request passes them.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use monoio::net::TcpStream;
+
+use super::Shard;
+use super::in_flight::{Outcome, PendingWrite, WriteKind};
+use super::local_snapshot::LocalSnapshot;
+use super::output::Output;
+use super::prepared::{PreparedBody, PreparedList, WHOLE_BODY_MAX_BYTES};
+use super::registry::ConnectionState;
+use crate::command_log::{Refusal, Submission};
+use crate::http::conditional::{Condition, evaluate};
+use crate::http::content::check_json;
+use crate::http::problem::Delivery;
+use crate::http::query::{ListQuery, list_query};
+use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
+use crate::http::route::route;
+use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
+use crate::snapshot::{Page, Run};
+use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, Timestamp, TodoId, TodoPatch};
+
+/// What clients are told to wait before they try again, in seconds.
+const RETRY_AFTER_S: u32 = 1;
+/// Memory of a command on its way besides its JSON, in bytes: queue slots here and in the log's client.
+const SUBMISSION_OVERHEAD_BYTES: usize = 256;
+
+/// What can be refused before the body is there: the same checks, in the same order, as for the whole request.
+pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
+    let route = check_route(head)?;
+    if matches!(head.method, Method::Post | Method::Put | Method::Delete) {
+        shard.authenticate(head)?;
+        check_todo_id(route)?;
+    }
+    if matches!(head.method, Method::Post | Method::Put) {
+        check_json(head)?;
+    }
+    Ok(())
+}
+
+fn check_route(head: &Head<'_>) -> Result<Route, Problem> {
+    let route = route(head.path);
+    match (route, head.method) {
+        (_, Method::Other) => Err(Problem::unknown_method()),
+        (Route::NotFound, _) => Err(Problem::not_found("there is nothing at this path; try /todos")),
+        (route, method) if !route.allows(method) => Err(Problem::method_not_allowed(route.allow())),
+        (route, _) => Ok(route),
+    }
+}
+
+fn check_todo_id(route: Route) -> Result<(), Problem> {
+    match route {
+        Route::InvalidTodoId => Err(Problem::invalid_todo_id()),
+        _ => Ok(()),
+    }
+}
+
+/// A request that has arrived completely.
+pub struct Request<'r> {
+    pub shard: &'r Rc<Shard>,
+    pub state: &'r Rc<ConnectionState>,
+    pub head: &'r Head<'r>,
+    pub connection: Connection,
+    pub output: &'r mut Output,
+}
+
+impl Request<'_> {
+    /// Answers a request without a body. A plain list request is remembered by its bytes.
+    #[inline]
+    pub fn answer_and_remember(&mut self, request: &[u8]) {
+        let head = self.head;
+        let is_plain = head.method == Method::Get
+            && self.connection == Connection::KeepAlive
+            && head.if_none_match().next().is_none()
+            && head.if_match().next().is_none()
+            && !head.expect_continue
+            && route(head.path) == Route::Todos;
+        if is_plain
+            && let Ok(ListQuery { limit, cursor: None }) = list_query(head.query)
+            && let Some(snapshot) = self.shard.snapshot()
+        {
+            self.shard.memo.borrow_mut().remember(request, limit);
+            self.shard.count(Status::Ok);
+            let output = &mut *self.output;
+            self.shard.with_list(&snapshot, limit, |list| push_list(list, &snapshot, output));
+        } else {
+            self.answer(&mut []);
+        }
+    }
+
+    /// Answers the request; `body` is parsed in place.
+    pub fn answer(&mut self, body: &mut [u8]) {
+        #[cfg(feature = "fault-injection")]
+        if self.head.path == b"/fault/panic" {
+            panic!("a panic on request, for the tests");
+        }
+        let answered = check_route(self.head).and_then(|route| match (route, self.head.method) {
+            (route, Method::Options) => {
+                self.answer_options(route);
+                Ok(())
+            }
+            (Route::Todos, Method::Post) => self.create(body),
+            (Route::Todos, _) => self.list(),
+            (Route::Todo(id), Method::Put) => self.update(id, body),
+            (Route::Todo(id), Method::Delete) => self.delete(id),
+            (Route::Todo(id), _) => self.show(id),
+            (Route::InvalidTodoId, method) => {
+                // Who may not write learns nothing about ids.
+                if !method.is_read() {
+                    self.shard.authenticate(self.head)?;
+                }
+                check_todo_id(route)
+            }
+            (Route::Health, _) => {
+                self.answer_document(Status::Ok, ContentType::Json, b"{\"status\":\"ok\"}");
+                Ok(())
+            }
+            (Route::Ready, _) => {
+                self.answer_ready();
+                Ok(())
+            }
+            (Route::Metrics, _) => {
+                let text = self.shard.all_metrics.render();
+                self.answer_document(Status::Ok, ContentType::Metrics, text.as_bytes());
+                Ok(())
+            }
+            (Route::Server | Route::NotFound, _) => Err(Problem::not_found("there is nothing at this path")),
+        });
+        if let Err(problem) = answered {
+            push_problem(self.shard, &problem, self.connection, self.is_head(), self.output);
+        }
+    }
+
+    fn is_head(&self) -> bool {
+        self.head.method == Method::Head
+    }
+
+    fn list(&mut self) -> Result<(), Problem> {
+        let ListQuery { limit, cursor } = list_query(self.head.query)?;
+        let snapshot = self.shard.snapshot().ok_or_else(not_loaded)?;
+        let page = match cursor {
+            None => self.shard.with_list(&snapshot, limit, |list| list.page),
+            Some(_) => snapshot.page(cursor, limit),
+        };
+        if evaluate(self.head, Some(page.entity_tag)) != Condition::Holds {
+            return self.answer_condition(Some(page.entity_tag));
+        }
+        let (shard, connection) = (self.shard, self.connection);
+        shard.count(Status::Ok);
+        self.output.push_text(|text| write_list_head(shard, &page, limit, connection, text));
+        self.push_body(&snapshot, page.body);
+        Ok(())
+    }
+
+    fn show(&mut self, id: TodoId) -> Result<(), Problem> {
+        let snapshot = self.shard.snapshot().ok_or_else(not_loaded)?;
+        let entry = snapshot.get(id).ok_or_else(|| Problem::not_found("there is no todo with this id"))?;
+        if evaluate(self.head, Some(entry.entity_tag())) != Condition::Holds {
+            return self.answer_condition(Some(entry.entity_tag()));
+        }
+        let (shard, connection) = (self.shard, self.connection);
+        let body = entry.body();
+        shard.count(Status::Ok);
+        self.output.push_text(|text| {
+            ResponseHead::start(text, Status::Ok, &shard.clock.date())
+                .content_type(ContentType::Json)
+                .content_length(body.remaining_bytes())
+                .etag(entry.entity_tag())
+                .cache_control(CacheControl::NoCache)
+                .vary_accept_encoding()
+                .connection(connection)
+                .end();
+        });
+        self.push_body(&snapshot, body);
+        Ok(())
+    }
+
+    /// Appends a body: small ones are copied behind their head, large ones are sent from the snapshot.
+    fn push_body(&mut self, snapshot: &Rc<LocalSnapshot>, body: Run) {
+        if self.is_head() {
+            return;
+        }
+        if body.remaining_bytes() <= WHOLE_BODY_MAX_BYTES {
+            self.output.push_text(|text| copy_run(snapshot, body, text));
+        } else {
+            self.output.push_todos(Rc::clone(snapshot), body);
+        }
+    }
+
+    /// 304 for a read, 412 for a write or for an If-Match that does not hold.
+    fn answer_condition(&mut self, current: Option<u64>) -> Result<(), Problem> {
+        let Some(entity_tag) = current.filter(|_| evaluate(self.head, current) == Condition::NotModified) else {
+            return Err(Problem::precondition_failed());
+        };
+        let (shard, connection) = (self.shard, self.connection);
+        shard.count(Status::NotModified);
+        self.output.push_text(|text| {
+            ResponseHead::start(text, Status::NotModified, &shard.clock.date())
+                .etag(entity_tag)
+                .cache_control(CacheControl::NoCache)
+                .vary_accept_encoding()
+                .connection(connection)
+                .end();
+        });
+        Ok(())
+    }
+
+    fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
+        let user = self.shard.authenticate(self.head)?;
+        check_json(self.head)?;
+        let mut parser = self.shard.parser.borrow_mut();
+        let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
+        self.submit(
+            WriteKind::Create,
+            &Command {
+                id: TodoId::new(),
+                user_id: Cow::Borrowed(&user),
+                requested_at: Timestamp::now(),
+                action: Action::Create { title: title.into(), description: description.into(), completed: false },
+            },
+        )
+    }
+
+    fn update(&mut self, id: TodoId, body: &mut [u8]) -> Result<(), Problem> {
+        let user = self.shard.authenticate(self.head)?;
+        check_json(self.head)?;
+        let mut parser = self.shard.parser.borrow_mut();
+        let TodoPatch { title, description, completed } = TodoPatch::from_json(body, &mut parser)?;
+        self.check_owner(id, &user)?;
+        self.submit(
+            WriteKind::Update,
+            &Command {
+                id,
+                user_id: Cow::Borrowed(&user),
+                requested_at: Timestamp::now(),
+                action: Action::Update {
+                    title: title.map(Cow::Borrowed),
+                    description: description.map(Cow::Borrowed),
+                    completed,
+                },
+            },
+        )
+    }
+
+    fn delete(&mut self, id: TodoId) -> Result<(), Problem> {
+        let user = self.shard.authenticate(self.head)?;
+        self.check_owner(id, &user)?;
+        let command =
+            Command { id, user_id: Cow::Borrowed(&user), requested_at: Timestamp::now(), action: Action::Delete };
+        self.submit(WriteKind::Delete, &command)
+    }
+
+    /// Refuses what is known to come to nothing. A todo that the snapshot does not have may be on its way: the worker
+    /// has the last word, and a stranger's command changes nothing there either.
+    fn check_owner(&self, id: TodoId, user: &str) -> Result<(), Problem> {
+        let snapshot = self.shard.snapshot();
+        let entry = snapshot.as_ref().and_then(|snapshot| snapshot.get(id));
+        if entry.as_ref().is_some_and(|entry| !entry.owned_by(user)) {
+            return Err(Problem::forbidden());
+        }
+        match evaluate(self.head, entry.map(|entry| entry.entity_tag())) {
+            Condition::Holds => Ok(()),
+            Condition::NotModified | Condition::Failed => Err(Problem::precondition_failed()),
+        }
+    }
+
+    /// Hands the command to the producer and holds the answer's place until the log has it.
+    fn submit(&mut self, kind: WriteKind, command: &Command<'_>) -> Result<(), Problem> {
+        let shard = self.shard;
+        let mut payload = Vec::with_capacity(256);
+        command.write_json(&mut payload);
+        let bytes = payload.len() + SUBMISSION_OVERHEAD_BYTES;
+        let mut in_flight = shard.in_flight.borrow_mut();
+        if !in_flight.admits(bytes) {
+            return Err(refused(Refusal::Full));
+        }
+        let pending = Rc::new(PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state)));
+        let ticket = in_flight.insert(Rc::clone(&pending), bytes);
+        let submission = Submission { ticket, id: command.id, payload };
+        let is_queued = shard.submissions.borrow().as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
+        if !is_queued {
+            in_flight.acknowledge(ticket, Err(Refusal::Full));
+            return Err(refused(Refusal::Full));
+        }
+        shard.metrics.commands_submitted.add(1);
+        shard.metrics.commands_in_flight.add(1);
+        shard.metrics.command_bytes_in_flight.add(bytes as u64);
+        self.output.push_pending(pending);
+        Ok(())
+    }
+
+    fn answer_options(&mut self, route: Route) {
+        let (shard, connection) = (self.shard, self.connection);
+        shard.count(Status::NoContent);
+        self.output.push_text(|text| {
+            ResponseHead::start(text, Status::NoContent, &shard.clock.date())
+                .allow(route.allow())
+                .cache_control(CacheControl::NoStore)
+                .connection(connection)
+                .end();
+        });
+    }
+
+    fn answer_ready(&mut self) {
+        let (is_ready, document) = self.shard.all_metrics.readiness();
+        let status = if is_ready { Status::Ok } else { Status::ServiceUnavailable };
+        self.answer_document(status, ContentType::Json, document.as_bytes());
+    }
+
+    fn answer_document(&mut self, status: Status, content_type: ContentType, body: &[u8]) {
+        let (shard, connection, is_head) = (self.shard, self.connection, self.is_head());
+        shard.count(status);
+        self.output.push_text(|text| {
+            let head = ResponseHead::start(text, status, &shard.clock.date())
+                .content_type(content_type)
+                .content_length(body.len() as u64)
+                .cache_control(CacheControl::NoStore);
+            let head = if status == Status::ServiceUnavailable { head.retry_after_s(RETRY_AFTER_S) } else { head };
+            head.connection(connection).end();
+            if !is_head {
+                text.extend_from_slice(body);
+            }
+        });
+    }
+}
+
+impl Shard {
+    /// What becomes of the connection after this request.
+    pub(super) fn connection_after(&self, head: &Head<'_>) -> Connection {
+        if self.is_draining() { Connection::Close } else { head.connection() }
+    }
+
+    fn authenticate(&self, head: &Head<'_>) -> Result<Rc<str>, Problem> {
+        let verified = self.verifier.borrow_mut().verify(head.authorization(), self.clock.unix_seconds());
+        verified.map_err(|error| {
+            Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
+        })
+    }
+
+    /// Calls `use_list` with the prepared first page for `limit`.
+    #[inline]
+    pub(super) fn with_list<R>(
+        &self,
+        snapshot: &Rc<LocalSnapshot>,
+        limit: Option<usize>,
+        use_list: impl FnOnce(&PreparedList) -> R,
+    ) -> R {
+        let mut lists = self.lists.borrow_mut();
+        let prepare = || prepare_list(self, snapshot, limit);
+        use_list(lists.get(limit, snapshot.version(), self.clock.unix_seconds(), prepare))
+    }
+
+    #[inline]
+    pub(super) fn count(&self, status: Status) {
+        self.metrics.responses[usize::from(status.code() / 100)].add(1);
+    }
+}
+
+fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize>) -> PreparedList {
+    let page = snapshot.page(None, limit);
+    let mut bytes = Vec::with_capacity(512);
+    write_list_head(shard, &page, limit, Connection::KeepAlive, &mut bytes);
+    let body = if page.content_length <= WHOLE_BODY_MAX_BYTES {
+        copy_run(snapshot, page.body, &mut bytes);
+        PreparedBody::Copied
+    } else {
+        PreparedBody::Shared
+    };
+    PreparedList { bytes: bytes.into(), body, page }
+}
+
+#[inline]
+pub fn push_list(list: &PreparedList, snapshot: &Rc<LocalSnapshot>, output: &mut Output) {
+    output.push_prepared(Rc::clone(&list.bytes));
+    if list.body == PreparedBody::Shared {
+        output.push_todos(Rc::clone(snapshot), list.page.body);
+    }
+}
+
+fn write_list_head(shard: &Shard, page: &Page, limit: Option<usize>, connection: Connection, text: &mut Vec<u8>) {
+    let head = ResponseHead::start(text, Status::Ok, &shard.clock.date())
+        .content_type(ContentType::Json)
+        .content_length(page.content_length)
+        .etag(page.entity_tag)
+        .cache_control(CacheControl::NoCache)
+        .vary_accept_encoding();
+    let head = match (limit, page.next) {
+        (Some(limit), Some(next)) => head.next_page(limit, next),
+        _ => head,
+    };
+    head.connection(connection).end();
+}
+
+fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {
+    while let Some(piece) = run.next_piece(snapshot) {
+        text.extend_from_slice(piece);
+    }
+}
+
+pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is_head: bool, output: &mut Output) {
+    shard.count(problem.status);
+    let date = shard.clock.date();
+    output.push_text(|text| problem.write_response(text, Delivery { date: &date, connection, is_head }));
+}
+
+/// Writes the answer to a write whose outcome is known.
+pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) {
+    let refusal = match pending.outcome() {
+        Some(Outcome::Accepted) => None,
+        Some(Outcome::Refused(refusal)) => Some(refusal),
+        None => Some(Refusal::Unavailable),
+    };
+    let date = shard.clock.date();
+    let Some(refusal) = refusal else {
+        shard.count(Status::Accepted);
+        return write_accepted(pending, &date, text);
+    };
+    let problem = refused(refusal);
+    shard.count(problem.status);
+    problem.write_response(text, Delivery { date: &date, connection: pending.connection, is_head: false });
+}
+
+fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Vec<u8>) {
+    let message: &[u8] = match pending.kind {
+        WriteKind::Create => b"\",\"message\":\"Todo creation queued\"}",
+        WriteKind::Update => b"\",\"message\":\"Todo update queued\"}",
+        WriteKind::Delete => b"\",\"message\":\"Todo deletion queued\"}",
+    };
+    const ID: &[u8] = b"{\"id\":\"";
+    let head = ResponseHead::start(text, Status::Accepted, date)
+        .content_type(ContentType::Json)
+        .content_length((ID.len() + TODO_ID_TEXT_BYTES + message.len()) as u64)
+        .cache_control(CacheControl::NoStore);
+    let head = if pending.kind == WriteKind::Create { head.location(pending.id) } else { head };
+    head.connection(pending.connection).end();
+    text.extend_from_slice(ID);
+    text.extend_from_slice(pending.id.write_text(&mut [0; TODO_ID_TEXT_BYTES]).as_bytes());
+    text.extend_from_slice(message);
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Full => Problem::queue_failed("the write queue is full; nothing was written", RETRY_AFTER_S),
+        Refusal::Unavailable => Problem::queue_failed(
+            "the command log did not confirm the write in time; it may still be applied",
+            RETRY_AFTER_S,
+        ),
+        Refusal::TooLarge => {
+            Problem::new(Status::ContentTooLarge, "the command log does not take a command of this size")
+        }
+    }
+}
+
+fn not_loaded() -> Problem {
+    Problem::unavailable("the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
+}
+
+/// Tells a client that this shard has as many connections as it may, as far as the socket takes it at once.
+pub fn refuse_connection(shard: &Shard, stream: &TcpStream) {
+    use std::os::fd::AsRawFd;
+    let problem = Problem::unavailable("the server has as many connections as it may; try again", RETRY_AFTER_S);
+    let date = shard.clock.date();
+    let mut text = Vec::new();
+    problem.write_response(&mut text, Delivery { date: &date, connection: Connection::Close, is_head: false });
+    shard.count(problem.status);
+    // SAFETY: the pointer and the length are those of `text`, which lives through the call; the descriptor is open.
+    // Errors are ignored: the connection is given up either way.
+    unsafe {
+        libc::send(stream.as_raw_fd(), text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        libc::shutdown(stream.as_raw_fd(), libc::SHUT_WR);
+    }
+}

@@ -1,0 +1,66 @@
+//! The shard's own clock, read once a tick instead of once a request.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::registry::TICK;
+use crate::http::response::{DATE_BYTES, date};
+
+/// Ticks, seconds and the date of the present moment, at most one tick old.
+pub struct Clock {
+    started_at: Instant,
+    ticks: Cell<u64>,
+    unix_seconds: Cell<i64>,
+    date: Cell<[u8; DATE_BYTES]>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        let clock = Clock {
+            started_at: Instant::now(),
+            ticks: Cell::new(0),
+            unix_seconds: Cell::new(-1),
+            date: Cell::new([b' '; DATE_BYTES]),
+        };
+        clock.advance();
+        clock
+    }
+}
+
+impl Clock {
+    /// Reads the system's clocks; called once a tick.
+    pub fn advance(&self) {
+        let ticks = self.started_at.elapsed().as_millis() / TICK.as_millis();
+        self.ticks.set(u64::try_from(ticks).unwrap_or(u64::MAX - 1));
+        let now = SystemTime::now();
+        let unix_seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        if unix_seconds != self.unix_seconds.get() {
+            self.unix_seconds.set(unix_seconds);
+            self.date.set(date(now));
+        }
+    }
+
+    /// The tick at which `duration` will have passed, rounded up.
+    #[inline]
+    pub fn after(&self, duration: Duration) -> u64 {
+        self.ticks.get() + duration.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
+    }
+
+    /// The present tick.
+    #[inline]
+    pub fn ticks(&self) -> u64 {
+        self.ticks.get()
+    }
+
+    /// Seconds since 1970-01-01T00:00:00Z.
+    #[inline]
+    pub fn unix_seconds(&self) -> i64 {
+        self.unix_seconds.get()
+    }
+
+    /// The present second as an HTTP date.
+    #[inline]
+    pub fn date(&self) -> [u8; DATE_BYTES] {
+        self.date.get()
+    }
+}

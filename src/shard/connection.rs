@@ -1,0 +1,266 @@
+//! One connection: receive, parse and answer what has come, send, in a loop, until one side has had enough.
+//!
+//! One task does all of it, so answers need no lock and keep their order. While writes wait for the command log the task
+//! waits for acknowledgements and for further bytes alike; that is how pipelined writes are in flight together.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
+use monoio::net::TcpStream;
+
+use super::dispatch::Dispatch;
+use super::input::Input;
+use super::output::{Output, WriteBatch};
+use super::registry::{ConnectionState, Phase, Registration};
+use super::{LINGER_MAX_BYTES, PARK_AFTER, Shard};
+
+/// The buffers of a connection that has bytes; an idle one has none.
+#[derive(Default)]
+pub struct Buffers {
+    pub(super) input: Input,
+    pub(super) output: Output,
+    pub(super) batch: WriteBatch,
+}
+
+/// Why a wait for the log ended.
+enum Woken {
+    Log,
+    Bytes,
+}
+
+/// The connection cannot be used any more; there is nobody to tell.
+struct Broken;
+
+/// A connection and what it needs.
+pub struct Connection {
+    shard: Rc<Shard>,
+    stream: TcpStream,
+    state: Rc<ConnectionState>,
+    buffers: Box<Buffers>,
+    dispatch: Dispatch,
+    /// Used for one receive after the other; `None` after the sweeper has used it up.
+    canceller: Option<Canceller>,
+    received_end: bool,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub fn new(shard: Rc<Shard>, stream: TcpStream, state: Rc<ConnectionState>) -> Connection {
+        let buffers = shard.buffers();
+        Connection {
+            shard,
+            stream,
+            state,
+            buffers,
+            dispatch: Dispatch::default(),
+            canceller: None,
+            received_end: false,
+        }
+    }
+
+    /// Serves the connection to its end; it stays in the registry until its socket is about to be closed.
+    pub async fn serve(mut self, registration: Registration) {
+        self.enter_read_phase();
+        if self.exchange().await.is_ok() {
+            self.linger().await;
+        }
+        // Out of the registry before the socket is closed: its descriptor may be another connection's a moment later.
+        drop(registration);
+        self.shard.give_back(self.buffers);
+    }
+
+    async fn exchange(&mut self) -> Result<(), Broken> {
+        loop {
+            self.answer_requests();
+            if self.settle() {
+                self.send().await?;
+            } else if !self.buffers.output.is_empty() {
+                match self.wait_for_log().await {
+                    Woken::Log => {}
+                    Woken::Bytes => self.receive().await?,
+                }
+            } else if self.dispatch.is_closing() || self.received_end {
+                return Ok(());
+            } else {
+                self.enter_read_phase();
+                self.receive().await?;
+            }
+        }
+    }
+
+    /// Answers every request that has arrived completely. A panic in here costs this connection, and no other.
+    fn answer_requests(&mut self) {
+        let Connection { shard, state, buffers, dispatch, .. } = self;
+        let Buffers { input, output, .. } = &mut **buffers;
+        while !dispatch.is_closing() && !input.is_empty() && output.accepts_more() {
+            let mark = output.mark();
+            let answered = catch_unwind(AssertUnwindSafe(|| dispatch.answer_next(shard, state, input, output)));
+            match answered {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(_panic) => {
+                    shard.metrics.panics.add(1);
+                    tracing::error!("a request handler panicked; its connection is closed");
+                    output.rewind(mark);
+                    dispatch.answer_panic(shard, output);
+                }
+            }
+        }
+    }
+
+    /// Whether something can be sent now.
+    fn settle(&mut self) -> bool {
+        let shard = &self.shard;
+        self.buffers.output.settle_front(|pending, text| super::answer::write_outcome(shard, pending, text))
+    }
+
+    /// Sends what is ready, in one system call where the socket takes it.
+    async fn send(&mut self) -> Result<(), Broken> {
+        let mut batch = std::mem::take(&mut self.buffers.batch);
+        batch = self.buffers.output.take_batch(batch);
+        while !batch.is_sent() {
+            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
+            let (sent, returned) =
+                if batch.is_single() { self.stream.write(batch).await } else { self.stream.writev(batch).await };
+            batch = returned;
+            match sent {
+                Ok(sent) if sent > 0 && !self.state.expired() => {
+                    self.shard.metrics.bytes_sent.add(sent as u64);
+                    batch.advance(sent);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                _ => return Err(Broken),
+            }
+        }
+        self.buffers.output.finish_batch(&mut batch);
+        self.buffers.batch = batch;
+        Ok(())
+    }
+
+    /// Waits until the first answer is decided, or until more bytes can be received.
+    async fn wait_for_log(&mut self) -> Woken {
+        self.state.enter(Phase::Log, super::registry::NEVER);
+        let Connection { stream, state, buffers, dispatch, received_end, .. } = self;
+        let output = &buffers.output;
+        let wants_bytes = !*received_end && !dispatch.is_closing() && output.accepts_more();
+        let mut readable = pin!(async {
+            match wants_bytes {
+                true => stream.readable(false).await,
+                false => std::future::pending().await,
+            }
+        });
+        std::future::poll_fn(|context| {
+            if output.is_front_decided() {
+                return Poll::Ready(Woken::Log);
+            }
+            state.set_waker(context.waker());
+            readable.as_mut().poll(context).map(|_| Woken::Bytes)
+        })
+        .await
+    }
+
+    /// Sets the deadline for what is being waited for. A deadline runs from the start of its phase: a client that sends
+    /// a byte now and then does not move it.
+    fn enter_read_phase(&self) {
+        let settings = &self.shard.settings;
+        let (phase, timeout) = if self.dispatch.has_head() {
+            (Phase::Body, settings.body_timeout)
+        } else if !self.buffers.input.is_empty() {
+            (Phase::Head, settings.header_timeout)
+        } else if self.shard.is_draining() {
+            (Phase::Idle, super::DRAIN_IDLE_GRACE)
+        } else if self.dispatch.has_answered() {
+            (Phase::Idle, settings.idle_timeout)
+        } else {
+            // A client that connects and says nothing gets no longer than one that says half a request.
+            (Phase::Idle, settings.header_timeout)
+        };
+        if self.state.phase() != phase {
+            self.state.enter(phase, self.shard.after(timeout));
+        }
+    }
+
+    /// Receives once. A receive that nothing comes for gives its buffer back after [`PARK_AFTER`] and waits without one.
+    async fn receive(&mut self) -> Result<(), Broken> {
+        loop {
+            if !self.buffers.input.make_room() {
+                // Parsing refuses every request before it gets this long.
+                return Err(Broken);
+            }
+            let input = std::mem::take(&mut self.buffers.input);
+            let canceller = self.canceller.take().unwrap_or_default();
+            let handle = canceller.handle();
+            self.state.park_at(self.shard.after(PARK_AFTER), Some(canceller));
+            let (received, input) = self.stream.cancelable_read(input, handle).await;
+            self.canceller = self.state.unpark();
+            self.buffers.input = input;
+            match received {
+                Ok(0) => {
+                    self.received_end = true;
+                    if self.state.expired() {
+                        self.expire();
+                    }
+                    return Ok(());
+                }
+                Ok(received) => {
+                    self.shard.metrics.bytes_received.add(received as u64);
+                    self.buffers.input.grow_if_filled();
+                    return Ok(());
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => self.park().await?,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(Broken),
+            }
+        }
+    }
+
+    /// Waits for bytes without a buffer.
+    async fn park(&mut self) -> Result<(), Broken> {
+        let is_bare = self.buffers.input.is_empty() && self.buffers.output.is_empty();
+        if is_bare {
+            self.shard.give_back(std::mem::take(&mut self.buffers));
+        }
+        let readable = self.stream.readable(false).await;
+        if is_bare {
+            self.buffers = self.shard.buffers();
+        }
+        readable.map_err(|_| Broken)
+    }
+
+    /// A deadline has ended the wait for a request: one that has begun is answered 408, an idle connection just ends.
+    fn expire(&mut self) {
+        self.shard.metrics.deadlines_expired.add(1);
+        let has_begun = matches!(self.state.phase(), Phase::Head | Phase::Body) && !self.buffers.input.is_empty();
+        if has_begun {
+            self.dispatch.answer_timeout(&self.shard, &mut self.buffers.output);
+        }
+        self.buffers.input.clear();
+    }
+
+    /// Says that nothing more will be sent, and reads what the client still sends, so that the system does not answer it
+    /// with a reset that could overtake the last answer (RFC 9112 section 9.6).
+    async fn linger(&mut self) {
+        self.state.shut_down(libc::SHUT_WR);
+        if self.received_end {
+            return;
+        }
+        self.state.enter(Phase::Linger, self.shard.after(super::LINGER_TIMEOUT));
+        let mut dropped_bytes = 0;
+        while dropped_bytes < LINGER_MAX_BYTES {
+            self.buffers.input.clear();
+            self.buffers.input.make_room();
+            let input = std::mem::take(&mut self.buffers.input);
+            let (received, input) = self.stream.read(input).await;
+            self.buffers.input = input;
+            match received {
+                Ok(received) if received > 0 => dropped_bytes += received,
+                _ => break,
+            }
+        }
+        self.buffers.input.clear();
+    }
+}

@@ -1,0 +1,204 @@
+//! From the bytes of a connection to one request after the other: the memo, the head, the body.
+//!
+//! Framing is decided before anything is routed, and every body is read to its end or closes the connection, so that
+//! nothing a client sends can be taken for another request (RFC 9112 section 11.2).
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::answer::{Request, push_list, push_problem, refuse_by_head};
+use super::input::Input;
+use super::output::Output;
+use super::registry::ConnectionState;
+use crate::http::chunked::Decoder;
+use crate::http::response::CONTINUE;
+use crate::http::{Connection, Framing, Head, Method, Parsed, Problem, Status, parse_head};
+
+/// What a connection remembers between two calls.
+#[derive(Default)]
+pub struct Dispatch {
+    closing: bool,
+    has_answered: bool,
+    /// A head has been read whose body is not complete; the head is still in the input.
+    awaits_body: bool,
+    continue_sent: bool,
+    /// A chunked body in the making.
+    chunked: Option<Box<ChunkedRequest>>,
+}
+
+struct ChunkedRequest {
+    head: Vec<u8>,
+    decoder: Decoder,
+    body: Vec<u8>,
+}
+
+impl Dispatch {
+    /// Whether nothing more will be answered on this connection.
+    #[inline]
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Whether a request has been answered before.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
+    }
+
+    /// Whether a head has been read and its body is awaited.
+    pub fn has_head(&self) -> bool {
+        self.awaits_body || self.chunked.is_some()
+    }
+
+    /// Answers the next request of the input; `false` when it has not arrived completely.
+    #[inline]
+    pub fn answer_next(
+        &mut self,
+        shard: &Rc<Shard>,
+        state: &Rc<ConnectionState>,
+        input: &mut Input,
+        output: &mut Output,
+    ) -> bool {
+        if self.chunked.is_some() {
+            return self.continue_chunked(shard, state, input, output);
+        }
+        if self.answer_from_memo(shard, input, output) {
+            return true;
+        }
+        let (head, head_bytes) = match parse_head(input.unread()) {
+            Ok(Parsed::Complete { head, consumed }) => (head, consumed),
+            Ok(Parsed::Incomplete) => return false,
+            Err(rejection) => {
+                let is_head = rejection.is_head;
+                self.reject(shard, &Problem::from(rejection), is_head, output);
+                return true;
+            }
+        };
+        let request_bytes = match head.framing {
+            Framing::None => head_bytes,
+            Framing::Length(length) => {
+                let request_bytes = head_bytes + length as usize;
+                if input.unread().len() < request_bytes {
+                    let has_begun = input.unread().len() > head_bytes;
+                    self.awaits_body = true;
+                    return self.expect_body(shard, &head, has_begun, output);
+                }
+                request_bytes
+            }
+            Framing::Chunked => {
+                let has_begun = input.unread().len() > head_bytes;
+                let refused = self.expect_body(shard, &head, has_begun, output);
+                if refused {
+                    return true;
+                }
+                let head = input.unread()[..head_bytes].to_vec();
+                self.chunked = Some(Box::new(ChunkedRequest { head, decoder: Decoder::default(), body: Vec::new() }));
+                input.consume(head_bytes);
+                return self.continue_chunked(shard, state, input, output);
+            }
+        };
+        let connection = shard.connection_after(&head);
+        self.finish_request(connection);
+        let mut request = Request { shard, state, head: &head, connection, output };
+        if request.head.framing.has_body() {
+            // Strings are unescaped in place, and the input holds the requests that follow: a body is parsed in a copy.
+            let mut body = shard.body.borrow_mut();
+            body.clear();
+            body.extend_from_slice(&input.unread()[head_bytes..request_bytes]);
+            request.answer(&mut body);
+        } else {
+            request.answer_and_remember(&input.unread()[..head_bytes]);
+        }
+        input.consume(request_bytes);
+        true
+    }
+
+    /// Recognizes the last plain list request by its bytes.
+    #[inline]
+    fn answer_from_memo(&mut self, shard: &Rc<Shard>, input: &mut Input, output: &mut Output) -> bool {
+        let Some((request_bytes, limit)) = shard.memo.borrow().recall(input.unread()) else { return false };
+        if shard.is_draining() {
+            return false;
+        }
+        let Some(snapshot) = shard.snapshot() else { return false };
+        shard.metrics.memo_hits.add(1);
+        shard.count(Status::Ok);
+        shard.with_list(&snapshot, limit, |list| push_list(list, &snapshot, output));
+        self.finish_request(Connection::KeepAlive);
+        input.consume(request_bytes);
+        true
+    }
+
+    fn finish_request(&mut self, connection: Connection) {
+        self.has_answered = true;
+        self.awaits_body = false;
+        self.continue_sent = false;
+        self.closing = connection == Connection::Close;
+    }
+
+    /// A body is awaited. A client that waits for `100 Continue` gets it, or the final answer where the head alone
+    /// decides (RFC 9110 section 10.1.1); then the connection closes, because the client may send the body all the same.
+    /// Returns whether the request was answered.
+    fn expect_body(&mut self, shard: &Rc<Shard>, head: &Head<'_>, has_begun: bool, output: &mut Output) -> bool {
+        if !head.expect_continue || self.continue_sent || has_begun {
+            return false;
+        }
+        if let Err(problem) = refuse_by_head(shard, head) {
+            self.reject(shard, &problem, head.method == Method::Head, output);
+            return true;
+        }
+        self.continue_sent = true;
+        output.push_text(|text| text.extend_from_slice(CONTINUE));
+        false
+    }
+
+    fn continue_chunked(
+        &mut self,
+        shard: &Rc<Shard>,
+        state: &Rc<ConnectionState>,
+        input: &mut Input,
+        output: &mut Output,
+    ) -> bool {
+        let Some(mut request) = self.chunked.take() else { return false };
+        let ChunkedRequest { head, decoder, body } = &mut *request;
+        match decoder.decode(input.unread(), body) {
+            Err(rejection) => {
+                let is_head = rejection.is_head;
+                self.reject(shard, &Problem::from(rejection), is_head, output);
+                true
+            }
+            Ok(progress) => {
+                input.consume(progress.consumed);
+                if !progress.done {
+                    self.chunked = Some(request);
+                    return false;
+                }
+                if let Ok(Parsed::Complete { head, .. }) = parse_head(head) {
+                    let connection = shard.connection_after(&head);
+                    self.finish_request(connection);
+                    Request { shard, state, head: &head, connection, output }.answer(body);
+                }
+                true
+            }
+        }
+    }
+
+    /// Answers with an error after which the connection closes.
+    fn reject(&mut self, shard: &Rc<Shard>, problem: &Problem, is_head: bool, output: &mut Output) {
+        self.closing = true;
+        push_problem(shard, problem, Connection::Close, is_head, output);
+    }
+
+    /// Answers 408: the request that has begun did not end in time.
+    pub fn answer_timeout(&mut self, shard: &Rc<Shard>, output: &mut Output) {
+        let detail = match self.has_head() {
+            true => "the body did not arrive within BODY_TIMEOUT_MS",
+            false => "the head did not arrive within HEADER_TIMEOUT_MS",
+        };
+        self.reject(shard, &Problem::request_timeout(detail), false, output);
+    }
+
+    /// Answers 500: the handler panicked.
+    pub fn answer_panic(&mut self, shard: &Rc<Shard>, output: &mut Output) {
+        self.reject(shard, &Problem::internal(), false, output);
+    }
+}

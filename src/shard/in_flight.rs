@@ -1,0 +1,221 @@
+//! The writes of a shard that wait for the command log.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::registry::ConnectionState;
+use crate::command_log::{Refusal, Ticket};
+use crate::producer::ticket;
+use crate::todo::TodoId;
+
+/// What the client is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// 202: the log has it.
+    Accepted,
+    /// 503: the log refused it, or did not answer in time.
+    Refused(Refusal),
+}
+
+/// Which kind of write it is, for the text of its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteKind {
+    /// POST.
+    Create,
+    /// PUT.
+    Update,
+    /// DELETE.
+    Delete,
+}
+
+/// A write whose answer holds a place in its connection's output.
+pub struct PendingWrite {
+    /// The todo.
+    pub id: TodoId,
+    /// What was asked.
+    pub kind: WriteKind,
+    /// What its answer says about the connection.
+    pub connection: crate::http::Connection,
+    outcome: Cell<Option<Outcome>>,
+    state: Rc<ConnectionState>,
+}
+
+impl PendingWrite {
+    /// A write that has just been handed over.
+    pub fn new(
+        id: TodoId,
+        kind: WriteKind,
+        connection: crate::http::Connection,
+        state: Rc<ConnectionState>,
+    ) -> PendingWrite {
+        PendingWrite { id, kind, connection, outcome: Cell::new(None), state }
+    }
+
+    /// The outcome, once known.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome.get()
+    }
+
+    /// Decides the answer; the first decision counts, as the client may have been told.
+    fn decide(&self, outcome: Outcome) {
+        if self.outcome.get().is_none() {
+            self.outcome.set(Some(outcome));
+            self.state.wake();
+        }
+    }
+}
+
+struct Entry {
+    pending: Rc<PendingWrite>,
+    bytes: usize,
+    submitted_at: Instant,
+}
+
+struct Slot {
+    /// Counts the uses of the slot, so that a late acknowledgement cannot meet a later write.
+    generation: u32,
+    entry: Option<Entry>,
+}
+
+const SLOT_BITS: u32 = 24;
+
+/// The table of writes in flight, bounded in commands and in bytes. An entry stays until its acknowledgement, also after
+/// its client was told 503: until then its command takes room in the queue.
+pub struct InFlight {
+    shard: usize,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    commands_max: usize,
+    bytes_max: usize,
+    bytes: usize,
+}
+
+/// A write that has come back.
+pub struct Returned {
+    /// How long it took.
+    pub latency: Duration,
+    /// Its size.
+    pub bytes: usize,
+}
+
+impl InFlight {
+    /// An empty table with these bounds.
+    pub fn new(shard: usize, commands_max: usize, bytes_max: usize) -> InFlight {
+        InFlight {
+            shard,
+            slots: Vec::new(),
+            free: Vec::new(),
+            commands_max: commands_max.clamp(1, 1 << SLOT_BITS),
+            bytes_max,
+            bytes: 0,
+        }
+    }
+
+    /// Writes in flight.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether no write is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a command of this size may be handed over now.
+    pub fn admits(&self, bytes: usize) -> bool {
+        self.len() < self.commands_max && self.bytes + bytes <= self.bytes_max
+    }
+
+    /// Enters a write and gives it its ticket.
+    pub fn insert(&mut self, pending: Rc<PendingWrite>, bytes: usize) -> Ticket {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, entry: None });
+            (self.slots.len() - 1) as u32
+        });
+        self.bytes += bytes;
+        let entry = &mut self.slots[slot as usize];
+        entry.entry = Some(Entry { pending, bytes, submitted_at: Instant::now() });
+        ticket::new(self.shard, u64::from(entry.generation) << SLOT_BITS | u64::from(slot))
+    }
+
+    /// Takes out the write of this ticket and decides its answer.
+    pub fn acknowledge(&mut self, ticket: Ticket, result: Result<(), Refusal>) -> Option<Returned> {
+        let sequence = ticket::sequence(ticket);
+        let (slot, generation) = ((sequence & ((1 << SLOT_BITS) - 1)) as u32, (sequence >> SLOT_BITS) as u32);
+        let found = self.slots.get_mut(slot as usize).filter(|found| found.generation == generation)?;
+        let entry = found.entry.take()?;
+        // The generation has as many bits as a ticket leaves for it.
+        found.generation = (generation + 1) & ((1 << (54 - SLOT_BITS)) - 1);
+        self.free.push(slot);
+        self.bytes -= entry.bytes;
+        entry.pending.decide(result.map_or_else(Outcome::Refused, |()| Outcome::Accepted));
+        Some(Returned { latency: entry.submitted_at.elapsed(), bytes: entry.bytes })
+    }
+
+    /// Tells the clients of writes older than `timeout` that the log does not answer; returns how many.
+    pub fn expire(&mut self, timeout: Duration) -> usize {
+        if self.is_empty() {
+            return 0;
+        }
+        let now = Instant::now();
+        let mut expired = 0;
+        for entry in self.slots.iter().filter_map(|slot| slot.entry.as_ref()) {
+            if entry.pending.outcome().is_none() && now.duration_since(entry.submitted_at) >= timeout {
+                entry.pending.decide(Outcome::Refused(Refusal::Unavailable));
+                expired += 1;
+            }
+        }
+        expired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Connection;
+
+    fn pending() -> Rc<PendingWrite> {
+        let state = Rc::new(ConnectionState::new(-1));
+        Rc::new(PendingWrite::new(TodoId::new(), WriteKind::Create, Connection::KeepAlive, state))
+    }
+
+    #[test]
+    fn both_bounds_hold_and_are_released_by_acknowledgements() {
+        let mut in_flight = InFlight::new(3, 2, 100);
+        assert!(in_flight.admits(100) && !in_flight.admits(101));
+        let first = in_flight.insert(pending(), 60);
+        assert!(!in_flight.admits(41) && in_flight.admits(40));
+        in_flight.insert(pending(), 10);
+        assert!(!in_flight.admits(1), "as many commands as allowed");
+        assert_eq!(in_flight.acknowledge(first, Ok(())).map(|returned| returned.bytes), Some(60));
+        assert!(in_flight.admits(90) && !in_flight.admits(91));
+    }
+
+    #[test]
+    fn a_late_acknowledgement_does_not_meet_a_later_write() {
+        let mut in_flight = InFlight::new(0, 10, 1000);
+        let first = in_flight.insert(pending(), 1);
+        assert!(in_flight.acknowledge(first, Ok(())).is_some());
+        let second_write = pending();
+        let second = in_flight.insert(Rc::clone(&second_write), 1);
+        assert!(in_flight.acknowledge(first, Err(Refusal::Full)).is_none(), "the ticket was used up");
+        assert_eq!(second_write.outcome(), None);
+        assert!(in_flight.acknowledge(second, Ok(())).is_some());
+        assert_eq!(second_write.outcome(), Some(Outcome::Accepted));
+    }
+
+    #[test]
+    fn an_expired_write_is_answered_once_and_keeps_its_room() {
+        let mut in_flight = InFlight::new(0, 1, 1000);
+        let write = pending();
+        let ticket = in_flight.insert(Rc::clone(&write), 1);
+        assert_eq!(in_flight.expire(Duration::from_secs(60)), 0);
+        assert_eq!(in_flight.expire(Duration::ZERO), 1);
+        assert_eq!(in_flight.expire(Duration::ZERO), 0, "told once");
+        assert!(!in_flight.admits(1), "the command may still be in the queue");
+        in_flight.acknowledge(ticket, Ok(()));
+        assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unavailable)), "the client was told 503");
+        assert!(in_flight.admits(1));
+    }
+}

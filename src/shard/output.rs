@@ -1,0 +1,298 @@
+//! The answers of a connection that have not been sent yet, in order.
+//!
+//! Heads and small bodies are written into one text buffer; prepared answers and pieces of the snapshot are shared, not
+//! copied. A write that waits for the command log holds its place in the order.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
+
+use monoio::buf::{IoBuf, IoVecBuf};
+
+use super::in_flight::PendingWrite;
+use super::local_snapshot::LocalSnapshot;
+use crate::limits::{PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_PIECES_MAX};
+use crate::snapshot::Run;
+
+/// One part of the answers.
+pub enum Segment {
+    /// A range of the text buffer.
+    Text(Range<usize>),
+    /// A complete answer that is used again and again.
+    Prepared(Rc<[u8]>),
+    /// Todos, straight from the snapshot that they are in.
+    Todos(Rc<LocalSnapshot>, Run),
+    /// The place of an answer that is not known yet.
+    Pending(Rc<PendingWrite>),
+}
+
+/// The queue of answers.
+#[derive(Default)]
+pub struct Output {
+    text: Vec<u8>,
+    segments: VecDeque<Segment>,
+    unsent_bytes: u64,
+}
+
+/// A place in the output to go back to.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    text: usize,
+    segments: usize,
+    unsent_bytes: u64,
+}
+
+impl Output {
+    /// Whether another request may be answered before some answers have left.
+    #[inline]
+    pub fn accepts_more(&self) -> bool {
+        self.segments.len() < PIPELINE_DEPTH_MAX
+            && self.unsent_bytes < UNSENT_MAX_BYTES as u64
+            && self.text.len() < UNSENT_MAX_BYTES
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Appends a prepared answer.
+    #[inline]
+    pub fn push_prepared(&mut self, answer: Rc<[u8]>) {
+        self.unsent_bytes += answer.len() as u64;
+        self.segments.push_back(Segment::Prepared(answer));
+    }
+
+    /// Appends todos of a snapshot.
+    #[inline]
+    pub fn push_todos(&mut self, snapshot: Rc<LocalSnapshot>, run: Run) {
+        // Large lists are not copied, but count: a client that asks for many and reads none is no longer read.
+        self.unsent_bytes += run.remaining_bytes();
+        self.segments.push_back(Segment::Todos(snapshot, run));
+    }
+
+    /// Holds a place for the answer to a write.
+    pub fn push_pending(&mut self, pending: Rc<PendingWrite>) {
+        self.segments.push_back(Segment::Pending(pending));
+    }
+
+    /// Appends what `write` puts into the text buffer.
+    #[inline]
+    pub fn push_text(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.text.len();
+        write(&mut self.text);
+        self.push_text_range(start);
+    }
+
+    fn push_text_range(&mut self, start: usize) {
+        let end = self.text.len();
+        self.unsent_bytes += (end - start) as u64;
+        match self.segments.back_mut() {
+            // Neighbours in the text buffer leave as one piece.
+            Some(Segment::Text(range)) if range.end == start => range.end = end,
+            _ => self.segments.push_back(Segment::Text(start..end)),
+        }
+    }
+
+    /// The present end of the output.
+    pub fn mark(&self) -> Mark {
+        Mark { text: self.text.len(), segments: self.segments.len(), unsent_bytes: self.unsent_bytes }
+    }
+
+    /// Takes back what was appended after `mark`.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.segments.truncate(mark.segments);
+        if let Some(Segment::Text(range)) = self.segments.back_mut() {
+            range.end = range.end.min(mark.text);
+        }
+        self.text.truncate(mark.text);
+        self.unsent_bytes = mark.unsent_bytes;
+    }
+
+    /// Whether the first answer is known.
+    pub fn is_front_decided(&self) -> bool {
+        match self.segments.front() {
+            None => false,
+            Some(Segment::Pending(pending)) => pending.outcome().is_some(),
+            Some(_) => true,
+        }
+    }
+
+    /// Whether the first answer can be sent; replaces pending writes at the front that are decided by their answers,
+    /// written by `render`.
+    pub fn settle_front(&mut self, render: impl Fn(&PendingWrite, &mut Vec<u8>)) -> bool {
+        if !self.is_front_decided() {
+            return false;
+        }
+        for segment in &mut self.segments {
+            if let Segment::Pending(pending) = segment {
+                if pending.outcome().is_none() {
+                    break;
+                }
+                let start = self.text.len();
+                render(pending, &mut self.text);
+                self.unsent_bytes += (self.text.len() - start) as u64;
+                *segment = Segment::Text(start..self.text.len());
+            }
+        }
+        true
+    }
+
+    /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces.
+    pub fn take_batch(&mut self, mut batch: WriteBatch) -> WriteBatch {
+        batch.begin(std::mem::take(&mut self.text));
+        while batch.has_room() {
+            match self.segments.pop_front() {
+                None => break,
+                Some(Segment::Text(range)) => batch.push_text(range),
+                Some(Segment::Prepared(answer)) => batch.push_prepared(answer),
+                Some(Segment::Todos(snapshot, mut run)) => {
+                    batch.push_todos(&snapshot, &mut run);
+                    if run.remaining_bytes() > 0 {
+                        self.segments.push_front(Segment::Todos(snapshot, run));
+                        break;
+                    }
+                }
+                Some(pending @ Segment::Pending(_)) => {
+                    self.segments.push_front(pending);
+                    break;
+                }
+            }
+        }
+        batch
+    }
+
+    /// Takes the text buffer back from a batch that has been sent.
+    pub fn finish_batch(&mut self, batch: &mut WriteBatch) {
+        self.unsent_bytes -= batch.total_bytes;
+        self.text = batch.end();
+        if self.segments.is_empty() {
+            self.text.clear();
+            if self.text.capacity() > UNSENT_MAX_BYTES {
+                self.text = Vec::new();
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.text.clear();
+        self.segments.clear();
+        self.unsent_bytes = 0;
+    }
+}
+
+/// What keeps shared pieces of a batch alive.
+enum Held {
+    Prepared(#[expect(dead_code, reason = "held only to keep its bytes alive")] Rc<[u8]>),
+    Snapshot(Rc<LocalSnapshot>),
+}
+
+/// The pieces of one vectored write, and what keeps them alive until the kernel is done with them.
+#[derive(Default)]
+pub struct WriteBatch {
+    pieces: Vec<libc::iovec>,
+    /// Pieces before this one have been sent.
+    sent_pieces: usize,
+    text: Vec<u8>,
+    held: Vec<Held>,
+    total_bytes: u64,
+}
+
+impl WriteBatch {
+    fn begin(&mut self, text: Vec<u8>) {
+        debug_assert!(self.pieces.is_empty() && self.held.is_empty());
+        self.text = text;
+    }
+
+    fn end(&mut self) -> Vec<u8> {
+        self.pieces.clear();
+        self.held.clear();
+        self.sent_pieces = 0;
+        self.total_bytes = 0;
+        std::mem::take(&mut self.text)
+    }
+
+    fn has_room(&self) -> bool {
+        self.pieces.len() < WRITE_PIECES_MAX
+    }
+
+    fn push_piece(&mut self, piece: &[u8]) {
+        self.total_bytes += piece.len() as u64;
+        self.pieces.push(libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
+    }
+
+    fn push_text(&mut self, range: Range<usize>) {
+        let piece = &self.text[range];
+        self.total_bytes += piece.len() as u64;
+        self.pieces.push(libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
+    }
+
+    fn push_prepared(&mut self, answer: Rc<[u8]>) {
+        self.push_piece(&answer);
+        self.held.push(Held::Prepared(answer));
+    }
+
+    fn push_todos(&mut self, snapshot: &Rc<LocalSnapshot>, run: &mut Run) {
+        let is_held = matches!(self.held.last(), Some(Held::Snapshot(held)) if Rc::ptr_eq(held, snapshot));
+        if !is_held {
+            self.held.push(Held::Snapshot(Rc::clone(snapshot)));
+        }
+        while self.has_room() {
+            match run.next_piece(snapshot) {
+                Some(piece) => self.push_piece(piece),
+                None => break,
+            }
+        }
+    }
+
+    /// Whether everything has been sent.
+    pub fn is_sent(&self) -> bool {
+        self.sent_pieces == self.pieces.len()
+    }
+
+    /// Whether one piece is left: a plain send costs less than a vectored write.
+    pub fn is_single(&self) -> bool {
+        self.sent_pieces + 1 == self.pieces.len()
+    }
+
+    /// Notes that `sent` more bytes have left.
+    pub fn advance(&mut self, mut sent: usize) {
+        while sent > 0 {
+            let piece = &mut self.pieces[self.sent_pieces];
+            if sent < piece.iov_len {
+                // SAFETY: `sent` is less than the piece's length, so the new base is within the same allocation.
+                piece.iov_base = unsafe { piece.iov_base.cast::<u8>().add(sent) }.cast();
+                piece.iov_len -= sent;
+                return;
+            }
+            sent -= piece.iov_len;
+            self.sent_pieces += 1;
+        }
+    }
+}
+
+// SAFETY: the pieces point into the batch's own text buffer, which is not changed between `begin` and `end`, or into
+// shared bytes that `held` keeps alive and that are never changed: prepared answers and chunks of a snapshot. Moving the
+// batch moves none of them, and the vector of pieces is not touched while the runtime owns the batch.
+unsafe impl IoVecBuf for WriteBatch {
+    fn read_iovec_ptr(&self) -> *const libc::iovec {
+        self.pieces[self.sent_pieces..].as_ptr()
+    }
+
+    fn read_iovec_len(&self) -> usize {
+        self.pieces.len() - self.sent_pieces
+    }
+}
+
+// SAFETY: as above, for the first unsent piece alone.
+unsafe impl IoBuf for WriteBatch {
+    fn read_ptr(&self) -> *const u8 {
+        self.pieces[self.sent_pieces].iov_base.cast()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.pieces[self.sent_pieces].iov_len
+    }
+}

@@ -1,0 +1,335 @@
+//! A worker whose store, log and group fail under it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use million_rps::command_log::embedded::{EmbeddedReader, PARTITION, list_dead_letters};
+use million_rps::command_log::{
+    CommandAppender, CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch,
+};
+use million_rps::feed::in_process;
+use million_rps::store::{AppliedOffsets, OffsetStep, Store, StoreError};
+use million_rps::todo::{Timestamp, TodoId};
+use million_rps::worker::{WorkerError, WorkerState, fold};
+
+use crate::samples::{create, history, id, json, list_after, list_of, submissions};
+use crate::worker::{
+    HookedStore, RecordingPublisher, Told, append, applied_offset, count, migrated, open_log, run_to, run_worker,
+};
+
+/// A reader that counts how often it was polled while paused.
+struct CountingReader {
+    inner: EmbeddedReader,
+    paused_polls: Arc<AtomicU64>,
+}
+
+impl CommandReader for CountingReader {
+    fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError> {
+        self.paused_polls.fetch_add(u64::from(max_records == 0), Ordering::Relaxed);
+        self.inner.poll(max_records, max_bytes, max_wait)
+    }
+
+    fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
+        self.inner.start(partition, next)
+    }
+
+    fn applied(&mut self, partition: PartitionId, next: Offset) {
+        self.inner.applied(partition, next);
+    }
+
+    fn lag(&mut self) -> Option<u64> {
+        self.inner.lag()
+    }
+
+    fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
+        self.inner.dead_letter(partition, record, reason)
+    }
+}
+
+#[test]
+fn while_the_store_is_away_the_worker_polls_and_then_goes_on_in_order() {
+    let fixture = migrated();
+    let commands = history(1, 500);
+    append(&fixture, submissions(&commands));
+    let (_appender, inner) = open_log(&fixture);
+    let paused_polls = Arc::new(AtomicU64::new(0));
+    let reader = CountingReader { inner, paused_polls: Arc::clone(&paused_polls) };
+    let mut failures = 0;
+    let hook = move |inner: &mut dyn Store, _: &[OffsetStep], apply: &mut dyn FnMut(&mut dyn Store) -> _| {
+        failures += 1;
+        if failures <= 4 { Err(StoreError::Unavailable("away".to_owned())) } else { apply(inner) }
+    };
+    let (publisher, _) = in_process::channel();
+    let store = HookedStore { inner: fixture.sqlite(), hook };
+    let mut seen_retrying = false;
+    let (result, metrics) = run_worker(reader, store, publisher, |metrics| {
+        if metrics.state() == WorkerState::Retrying {
+            seen_retrying = true;
+            assert_eq!(metrics.last_error().as_deref().unwrap_or_default(), "the store is unavailable: away");
+        }
+        applied_offset(&fixture) == 500
+    });
+    result.expect("stopped as told");
+    assert!(seen_retrying);
+    assert_eq!((count(&metrics.retries), count(&metrics.commands)), (4, 500));
+    assert!(count(&paused_polls) >= 4, "the group was not forgotten");
+    assert_eq!(list_of(&mut fixture.sqlite()), list_after(&commands));
+}
+
+#[test]
+fn a_commit_that_was_reported_as_failed_is_not_made_twice_and_is_shown() {
+    let fixture = migrated();
+    let commands = history(2, 500);
+    append(&fixture, submissions(&commands));
+    let (_appender, reader) = open_log(&fixture);
+    let mut first = true;
+    let hook = move |inner: &mut dyn Store, _: &[OffsetStep], apply: &mut dyn FnMut(&mut dyn Store) -> _| {
+        let applied = apply(inner);
+        if std::mem::take(&mut first) {
+            Err(StoreError::Unavailable("cut while committing".to_owned()))
+        } else {
+            applied
+        }
+    };
+    let told = Arc::new(Told::default());
+    let publisher = RecordingPublisher { told: Arc::clone(&told), broken: Arc::default() };
+    let store = HookedStore { inner: fixture.sqlite(), hook };
+    let (result, metrics) = run_worker(reader, store, publisher, |_| {
+        told.resumed.lock().expect("not poisoned").len() == 2 && applied_offset(&fixture) == 500
+    });
+    result.expect("stopped as told");
+    assert_eq!(count(&metrics.fenced), 1, "the worker found its own commit");
+    let resumed = told.resumed.lock().expect("not poisoned")[1][&PARTITION];
+    assert!(resumed > 0, "the feed learns of the step that was not published");
+    assert_eq!(list_of(&mut fixture.sqlite()), list_after(&commands));
+}
+
+#[test]
+fn a_fenced_worker_writes_nothing_and_goes_on_behind_its_rival() {
+    let fixture = migrated();
+    let commands = history(3, 100);
+    append(&fixture, submissions(&commands));
+    let (_appender, reader) = open_log(&fixture);
+    let mut rival = fixture.sqlite();
+    let rivals = commands[..40].to_vec();
+    let mut first = true;
+    let hook = move |inner: &mut dyn Store, _: &[OffsetStep], apply: &mut dyn FnMut(&mut dyn Store) -> _| {
+        if !std::mem::take(&mut first) {
+            return apply(inner);
+        }
+        let ids: Vec<TodoId> = rivals.iter().map(|command| command.id).collect();
+        let step = OffsetStep { partition: PARTITION, from: None, to: 40 };
+        rival.apply(&[step], &ids, &mut |existing| fold(&rivals, existing)).expect("the rival is first");
+        let applied = apply(inner);
+        assert!(matches!(applied, Err(StoreError::Fenced { partition: PARTITION })));
+        assert_eq!(list_of(inner), list_after(&rivals), "the fenced worker has written nothing");
+        applied
+    };
+    let (publisher, _) = in_process::channel();
+    let store = HookedStore { inner: fixture.sqlite(), hook };
+    let (result, metrics) = run_worker(reader, store, publisher, |_| applied_offset(&fixture) == 100);
+    result.expect("stopped as told");
+    assert_eq!((count(&metrics.fenced), count(&metrics.commands)), (1, 60));
+    assert_eq!(list_of(&mut fixture.sqlite()), list_after(&commands));
+}
+
+#[test]
+fn what_the_store_refuses_is_found_and_put_aside_alone() {
+    let fixture = migrated();
+    let connection = rusqlite::Connection::open(fixture.data_dir.store_path()).expect("opened");
+    connection
+        .execute_batch(
+            "CREATE TRIGGER refuse BEFORE INSERT ON todos WHEN NEW.title = 'poison' \
+             BEGIN SELECT RAISE(ABORT, 'no poison here'); END",
+        )
+        .expect("made");
+    let poison = [0, 1, 77, 500, 999];
+    let commands: Vec<_> =
+        (0..1000).map(|number| create(number, if poison.contains(&number) { "poison" } else { "good" })).collect();
+    append(&fixture, submissions(&commands));
+    let metrics = run_to(&fixture, 1000);
+    assert_eq!(count(&metrics.dead_letters), 5);
+    assert_eq!(list_of(&mut fixture.sqlite()), list_after(commands.iter().filter(|command| !is_poison(command))));
+    let letters = list_dead_letters(&fixture.data_dir).expect("readable");
+    assert_eq!(letters.iter().map(|letter| letter.record.offset as u32).collect::<Vec<_>>(), poison);
+    assert!(letters.iter().all(|letter| letter.reason.contains("no poison here")));
+    assert_eq!(letters[0].record.payload, json(&commands[0]));
+}
+
+fn is_poison(command: &million_rps::todo::Command<'_>) -> bool {
+    matches!(&command.action, million_rps::todo::Action::Create { title, .. } if title == "poison")
+}
+
+#[test]
+fn a_log_that_is_behind_the_store_is_named_and_never_skipped() {
+    let fixture = migrated();
+    let commands = history(4, 50);
+    append(&fixture, submissions(&commands));
+    let step = OffsetStep { partition: PARTITION, from: None, to: 1000 };
+    fixture.sqlite().apply(&[step], &[], &mut |_| Default::default()).expect("applied");
+    let (_appender, reader) = open_log(&fixture);
+    let (publisher, _) = in_process::channel();
+    let mut repaired = false;
+    let (result, metrics) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+        if !repaired && let Some(error) = metrics.last_error() {
+            assert_eq!(metrics.state(), WorkerState::Retrying);
+            assert!(error.contains("holds offsets 0 to 50, but the store has applied up to 1000"), "{error}");
+            assert_eq!(count(&metrics.commands), 0);
+            // What the message says to do.
+            let connection = rusqlite::Connection::open(fixture.data_dir.store_path()).expect("opened");
+            connection.execute("DELETE FROM applied_offsets WHERE partition = 0", []).expect("deleted");
+            repaired = true;
+        }
+        repaired && applied_offset(&fixture) == 50
+    });
+    result.expect("stopped as told");
+    assert_eq!(count(&metrics.commands), 50);
+    assert_eq!(list_of(&mut fixture.sqlite()), list_after(&commands));
+}
+
+#[test]
+fn a_feed_that_is_away_gets_each_set_once_and_in_order() {
+    let fixture = migrated();
+    let commands = history(5, 300);
+    let (mut appender, reader) = open_log(&fixture);
+    let told = Arc::new(Told::default());
+    let broken = Arc::new(AtomicBool::new(true));
+    let publisher = RecordingPublisher { told: Arc::clone(&told), broken: Arc::clone(&broken) };
+    let mut batches = commands.chunks(50);
+    let (result, _) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+        if let Some(batch) = batches.next() {
+            appender.append(&mut submissions(batch));
+        }
+        if count(&metrics.retries) >= 3 {
+            broken.store(false, Ordering::Relaxed);
+        }
+        let published = told.published.lock().expect("not poisoned");
+        published.last().is_some_and(|set| set.steps[0].to == 300)
+    });
+    result.expect("stopped as told");
+    let published = told.published.lock().expect("not poisoned");
+    let mut at = None;
+    let mut view = std::collections::BTreeMap::new();
+    for set in published.iter() {
+        assert_eq!((set.steps.len(), set.steps[0].from), (1, at), "no step is missing or doubled");
+        at = Some(set.steps[0].to);
+        set.changes.deletes.iter().for_each(|key| drop(view.remove(&key.id)));
+        view.extend(set.changes.upserts.iter().map(|todo| (todo.id, todo.clone())));
+    }
+    let mut list: Vec<_> = view.into_values().collect();
+    list.sort_by_key(|todo| std::cmp::Reverse(todo.key()));
+    assert_eq!(list, list_after(&commands));
+}
+
+#[test]
+fn a_damaged_store_ends_the_worker() {
+    let fixture = migrated();
+    append(&fixture, submissions(&history(6, 10)));
+    let (_appender, reader) = open_log(&fixture);
+    let hook = |_: &mut dyn Store, _: &[OffsetStep], _: &mut dyn FnMut(&mut dyn Store) -> _| {
+        Err(StoreError::Fatal("damaged".to_owned()))
+    };
+    let (publisher, _) = in_process::channel();
+    let store = HookedStore { inner: fixture.sqlite(), hook };
+    let (result, metrics) = run_worker(reader, store, publisher, |_| false);
+    assert!(matches!(result, Err(WorkerError::Store(StoreError::Fatal(_)))));
+    assert_eq!((metrics.state(), metrics.last_error().as_deref()), (WorkerState::Failed, Some("damaged")));
+}
+
+/// What a reader was told to start.
+type Start = (PartitionId, Option<Offset>);
+
+/// A group of several partitions, played from a script: an event is given when the store has been asked often enough.
+struct ScriptedReader {
+    script: VecDeque<(u64, LogEvent)>,
+    store_calls: Arc<AtomicU64>,
+    started: Arc<Mutex<Vec<Start>>>,
+    applied: Arc<Mutex<Vec<(PartitionId, Offset)>>>,
+}
+
+impl CommandReader for ScriptedReader {
+    fn poll(&mut self, max_records: usize, _: usize, _: Duration) -> Result<LogEvent, LogError> {
+        let due = self.script.front().is_some_and(|(after_calls, event)| {
+            count(&self.store_calls) >= *after_calls && (max_records > 0 || !matches!(event, LogEvent::Records(_)))
+        });
+        let event = if due { self.script.pop_front() } else { None };
+        Ok(event.map_or(LogEvent::Idle, |(_, event)| event))
+    }
+
+    fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
+        self.started.lock().expect("not poisoned").push((partition, next));
+        Ok(())
+    }
+
+    fn applied(&mut self, partition: PartitionId, next: Offset) {
+        self.applied.lock().expect("not poisoned").push((partition, next));
+    }
+
+    fn lag(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn dead_letter(&mut self, _: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
+        panic!("{record:?}: {reason}");
+    }
+}
+
+#[test]
+fn work_of_a_revoked_partition_is_dropped_and_that_of_the_others_stays() {
+    let fixture = migrated();
+    let record = |number: u32, offset| Record {
+        offset,
+        logged_at: Timestamp::now(),
+        key: id(number).to_string().into_bytes(),
+        payload: json(&create(number, "t")),
+    };
+    // Offsets skip, as they do in Kafka.
+    let batch =
+        |partition, number, offset| RecordBatch { partition, records: vec![record(number, offset)], next: offset + 3 };
+    let script = VecDeque::from([
+        (0, LogEvent::Assigned(vec![3, 5])),
+        (0, LogEvent::Records(vec![batch(3, 1, 10), batch(5, 2, 20)])),
+        (2, LogEvent::Revoked(vec![5])),
+        (0, LogEvent::Records(vec![batch(3, 3, 15), batch(5, 4, 25)])),
+        (0, LogEvent::Assigned(vec![5])),
+        (0, LogEvent::Records(vec![batch(5, 2, 20)])),
+    ]);
+    let store_calls = Arc::new(AtomicU64::new(0));
+    let started = Arc::new(Mutex::new(Vec::new()));
+    let applied = Arc::new(Mutex::new(Vec::new()));
+    let reader = ScriptedReader {
+        script,
+        store_calls: Arc::clone(&store_calls),
+        started: Arc::clone(&started),
+        applied: Arc::clone(&applied),
+    };
+    let steps_made = Arc::new(Mutex::new(Vec::new()));
+    let hook = {
+        let steps_made = Arc::clone(&steps_made);
+        move |inner: &mut dyn Store, steps: &[OffsetStep], apply: &mut dyn FnMut(&mut dyn Store) -> _| {
+            // Away until the partition is revoked.
+            store_calls.fetch_add(1, Ordering::Relaxed);
+            if steps.len() == 2 {
+                return Err(StoreError::Unavailable("away".to_owned()));
+            }
+            steps_made.lock().expect("not poisoned").extend_from_slice(steps);
+            apply(inner)
+        }
+    };
+    let (publisher, _) = in_process::channel();
+    let store = HookedStore { inner: fixture.sqlite(), hook };
+    let (result, _) = run_worker(reader, store, publisher, |_| applied.lock().expect("not poisoned").len() == 3);
+    result.expect("stopped as told");
+    let step = |partition, from, to| OffsetStep { partition, from, to };
+    assert_eq!(
+        *steps_made.lock().expect("not poisoned"),
+        [step(3, None, 13), step(3, Some(13), 18), step(5, None, 23)]
+    );
+    assert_eq!(*started.lock().expect("not poisoned"), [(3, None), (5, None), (5, None)]);
+    assert_eq!(*applied.lock().expect("not poisoned"), [(3, 13), (3, 18), (5, 23)]);
+    assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::from([(3, 18), (5, 23)]));
+    let ids: Vec<TodoId> = list_of(&mut fixture.sqlite()).iter().map(|todo| todo.id).collect();
+    assert_eq!(ids, [id(3), id(2), id(1)]);
+}
