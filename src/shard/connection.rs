@@ -234,7 +234,12 @@ impl Connection {
     /// A deadline has ended the wait for a request: one that has begun is answered 408, an idle connection just ends.
     fn expire(&mut self) {
         self.shard.metrics.deadlines_expired.add(1);
-        let has_begun = matches!(self.state.phase(), Phase::Head | Phase::Body) && !self.buffers.input.is_empty();
+        // The head of a request with a chunked body, and its chunks so far, are no longer in the input.
+        let has_begun = match self.state.phase() {
+            Phase::Body => true,
+            Phase::Head => !self.buffers.input.is_empty(),
+            _ => false,
+        };
         if has_begun {
             self.dispatch.answer_timeout(&self.shard, &mut self.buffers.output);
         }
