@@ -329,11 +329,6 @@ impl Request<'_> {
 }
 
 impl Shard {
-    /// What becomes of the connection after this request.
-    pub(super) fn connection_after(&self, head: &Head<'_>) -> Connection {
-        if self.is_draining() { Connection::Close } else { head.connection() }
-    }
-
     fn authenticate(&self, head: &Head<'_>) -> Result<Rc<str>, Problem> {
         let verified = self.verifier.borrow_mut().verify(head.authorization(), self.clock.unix_seconds());
         verified.map_err(|error| {

@@ -13,6 +13,7 @@ use super::registry::ConnectionState;
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
 use crate::http::{Connection, Framing, Head, Method, Parsed, Problem, Status, parse_head};
+use crate::limits::PIPELINE_DEPTH_MAX;
 
 /// What a connection remembers between two calls.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub struct Dispatch {
     continue_sent: bool,
     /// A chunked body in the making.
     chunked: Option<Box<ChunkedRequest>>,
+    /// Requests answered since the process drains.
+    answered_in_drain: usize,
 }
 
 struct ChunkedRequest {
@@ -96,7 +99,8 @@ impl Dispatch {
                 return self.continue_chunked(shard, state, input, output);
             }
         };
-        let connection = shard.connection_after(&head);
+        let is_last = input.unread().len() == request_bytes;
+        let connection = self.connection_after(shard, &head, is_last);
         self.finish_request(connection);
         let mut request = Request { shard, state, head: &head, connection, output };
         if request.head.framing.has_body() {
@@ -126,6 +130,18 @@ impl Dispatch {
         self.finish_request(Connection::KeepAlive);
         input.consume(request_bytes);
         true
+    }
+
+    /// What becomes of the connection after this request; `is_last` when nothing behind it has been read. A drain ends
+    /// the connection behind the pipelined requests that are here already, because whoever sent them could not know of
+    /// it; at the latest behind as many as may be in flight, so that a client that never pauses cannot hold it up.
+    fn connection_after(&mut self, shard: &Shard, head: &Head<'_>, is_last: bool) -> Connection {
+        if !shard.is_draining() {
+            return head.connection();
+        }
+        self.answered_in_drain += 1;
+        let closes = is_last || self.answered_in_drain >= PIPELINE_DEPTH_MAX;
+        if closes { Connection::Close } else { head.connection() }
     }
 
     fn finish_request(&mut self, connection: Connection) {
@@ -173,7 +189,7 @@ impl Dispatch {
                     return false;
                 }
                 if let Ok(Parsed::Complete { head, .. }) = parse_head(head) {
-                    let connection = shard.connection_after(&head);
+                    let connection = self.connection_after(shard, &head, input.unread().is_empty());
                     self.finish_request(connection);
                     Request { shard, state, head: &head, connection, output }.answer(body);
                 }
