@@ -42,7 +42,7 @@ pub struct Roles {
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The listeners could not be bound.
-    #[error("cannot listen on {address}: {reason}")]
+    #[error("cannot listen on {address}: {reason}; choose another address with HTTP_HOST and HTTP_PORT")]
     Bind {
         /// Where.
         address: std::net::SocketAddr,
