@@ -45,6 +45,7 @@ fn list(client: &mut Client, target: &str) -> Vec<Value> {
     let answer = client.call(&get(target)).expect(200);
     assert_eq!(answer.required("Content-Type"), "application/json");
     assert_eq!(answer.required("Cache-Control"), "no-cache");
+    assert_eq!(answer.required("Vary"), "Accept-Encoding");
     assert_tag(&answer);
     let Value::Array(todos) = answer.json() else { panic!("{target} is no list: {answer:?}") };
     todos
