@@ -2,7 +2,7 @@
 //! stands behind which trait.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::api::ApiPlan;
@@ -14,8 +14,8 @@ use crate::data_dir::{DataDir, DataDirLock};
 use crate::feed::{FeedPublisher, FeedSubscriber, in_process};
 use crate::observe::status::Status;
 use crate::producer::ShardAcknowledgements;
-use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{Store, StoreError};
 use crate::worker::{Worker, WorkerMetrics};
 
 /// The seams of a process.
@@ -63,10 +63,36 @@ impl WorkerSeams {
     ) -> std::io::Result<JoinHandle<()>> {
         std::thread::Builder::new().name("worker".into()).spawn(move || {
             let _at_end = at_end;
-            // The worker has logged why it ended; the report of its end takes the process down.
-            let _ = Worker::new(self.reader, self.store, self.publisher, metrics).run(&stop);
+            let mut store = self.store;
+            if migrate_until_done(store.as_mut(), &stop) {
+                // The worker has logged why it ended; the report of its end takes the process down.
+                let _ = Worker::new(self.reader, store, self.publisher, metrics).run(&stop);
+            }
         })
     }
+}
+
+/// Brings the schema up to date, however long the store takes to appear; `false` when that is hopeless, or when the
+/// process stops first.
+fn migrate_until_done(store: &mut dyn Store, stop: &AtomicBool) -> bool {
+    let mut last_reason = String::new();
+    while !stop.load(Ordering::Relaxed) {
+        match store.migrate() {
+            Ok(()) => return true,
+            Err(StoreError::Unavailable(reason)) => {
+                if reason != last_reason {
+                    tracing::warn!(reason, "waiting for the store");
+                    last_reason = reason;
+                }
+                std::thread::sleep(super::STOP_POLL);
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store's schema cannot be brought up to date");
+                return false;
+            }
+        }
+    }
+    false
 }
 
 /// Opens the seams.

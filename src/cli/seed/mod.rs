@@ -5,11 +5,13 @@
 
 mod api;
 mod connection;
+mod log;
 mod offline;
 mod progress;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod visible;
 
 pub use api::{SeedError, SeedPlan, SeedReport, seed_through_api};
 pub use offline::seed_offline;
@@ -42,7 +44,13 @@ pub fn seed(config: &Config, arguments: &SeedArguments) -> Result<SeedReport, Bo
         Some(address) if !address.is_empty() => {
             let arguments = TokenArguments { sub: arguments.user.clone(), ttl: TOKEN_TTL };
             let token = super::token::token(config, &arguments)?;
-            Ok(seed_through_api(reachable(address.parse()?), &token, plan, &progress)?)
+            let address = reachable(address.parse()?);
+            let shown_before = visible::todos_shown(address).unwrap_or_default();
+            let report = seed_through_api(address, &token, plan, &progress)?;
+            if !visible::wait_until_shown(address, shown_before + report.accepted) {
+                eprintln!("all are in the command log, but the server does not show them yet; its /ready says why");
+            }
+            Ok(report)
         }
         _ => Ok(seed_offline(&data_dir, &arguments.user, plan, &progress)?),
     }
