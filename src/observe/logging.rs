@@ -43,7 +43,13 @@ where
 {
     let filter = EnvFilter::try_new(&logging.level)
         .map_err(|source| LoggingError::Level { level: logging.level.clone(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_thread_names(true);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_thread_names(true)
+        // Otherwise a line that cannot be written (a full disk, a closed pipe) is complained about on the same standard
+        // error, with a macro that panics there.
+        .log_internal_errors(false);
     Ok(match logging.format {
         LogFormat::Human => Box::new(builder.with_ansi(colours).finish()),
         LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),

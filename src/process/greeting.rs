@@ -1,5 +1,6 @@
 //! What a person sees when the API has started.
 
+use std::io::Write;
 use std::net::SocketAddr;
 
 use crate::config::{Config, Deployment};
@@ -7,13 +8,13 @@ use crate::config::{Config, Deployment};
 /// Prints where the API listens, and, when it is embedded, three lines to try.
 pub fn print(config: &Config, address: SocketAddr) {
     // The one line that programs may rely on.
-    println!("million-rps listens on http://{address}");
+    let mut text = format!("million-rps listens on http://{address}\n");
     if let Deployment::Embedded { data_dir } = &config.deployment {
-        print!("{}", first_steps(address.port(), &data_dir.display().to_string(), &program()));
+        text += &first_steps(address.port(), &data_dir.display().to_string(), &program());
     }
-    use std::io::Write as _;
-    // Nobody may be reading: the server serves all the same.
-    let _ = std::io::stdout().flush();
+    let mut stdout = std::io::stdout().lock();
+    // Nobody may be reading, or the disk behind a redirection may be full: the server serves all the same.
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// How this program was called, so that the lines work as pasted.
