@@ -121,14 +121,6 @@ fn a_connection_without_a_request_is_closed(server: &Server) {
     server.connect().assert_ended();
 }
 
-/// The sockets that a process has open.
-fn open_sockets(server: &Server) -> usize {
-    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", server.process.pid())).expect("the process is there");
-    // A descriptor may be closed between the listing and the look at it.
-    let targets = descriptors.flatten().filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
-    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
-}
-
 mod readers_that_do_not_read {
     use super::*;
 
@@ -140,7 +132,7 @@ mod readers_that_do_not_read {
         let server = setup.start();
         let mut bystander = server.connect();
         let list = bystander.call(&get("/todos")).expect(200);
-        let before = open_sockets(&server);
+        let before = server.open_sockets();
         let mut clients: Vec<_> = (0..3)
             .map(|_| {
                 let mut client = server.connect();
@@ -148,10 +140,10 @@ mod readers_that_do_not_read {
                 client
             })
             .collect();
-        eventually("the connections to arrive", || (open_sockets(&server) == before + 3).then_some(()));
+        eventually("the connections to arrive", || (server.open_sockets() == before + 3).then_some(()));
         eventually("the connections to be closed", || {
             bystander.assert_goes_on();
-            (open_sockets(&server) == before).then_some(())
+            (server.open_sockets() == before).then_some(())
         });
         // What was sent before is whole up to where it was cut off, and it was not all.
         for client in &mut clients {

@@ -11,23 +11,14 @@ fn auto_takes_io_uring_where_the_kernel_has_it() {
     }
     let server = Setup::new().set("IO_DRIVER", "auto").start();
     server.connect().call(&get("/todos")).expect(200);
-    assert!(has_ring(server.process.pid()), "io_uring is there, so auto takes it: {}", server.log());
+    assert!(server.has_ring(), "io_uring is there, so auto takes it: {}", server.log());
 }
 
 #[test]
 fn epoll_is_taken_when_asked_for() {
     let server = Setup::new().driver(Driver::Epoll).start();
     server.connect().call(&get("/todos")).expect(200);
-    assert!(!has_ring(server.process.pid()), "{}", server.log());
-}
-
-/// Whether a process has an io_uring instance open.
-fn has_ring(pid: u32) -> bool {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there");
-    descriptors
-        .flatten()
-        .filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok())
-        .any(|target| target.to_string_lossy().contains("[io_uring]"))
+    assert!(!server.has_ring(), "{}", server.log());
 }
 
 #[test]
@@ -35,7 +26,7 @@ fn without_io_uring_auto_says_why_and_serves_with_epoll() {
     for (error, named) in [(libc::EPERM, "seccomp"), (libc::ENOSYS, "kernel")] {
         let server = Setup::new().without_io_uring(error).start();
         server.connect().call(&get("/todos")).expect(200);
-        assert!(!has_ring(server.process.pid()));
+        assert!(!server.has_ring());
         let log = server.log();
         assert!(log.contains("epoll") && log.contains(named), "the reason and the remedy are told: {log}");
     }

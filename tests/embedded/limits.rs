@@ -2,11 +2,15 @@
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::request::get;
+use crate::harness::request::{get, post};
 use crate::harness::server::{Driver, Setup};
 use crate::harness::shared::on_both_drivers;
+use crate::harness::token::token;
 
-on_both_drivers!(std::convert::identity => connections_over_the_limit_are_503_until_there_is_room);
+on_both_drivers!(std::convert::identity =>
+    connections_over_the_limit_are_503_until_there_is_room,
+    connections_that_break_leave_nothing_behind,
+);
 
 fn connections_over_the_limit_are_503_until_there_is_room(driver: &Driver) {
     const MAX: usize = 5;
@@ -47,4 +51,40 @@ fn connections_over_the_limit_are_503_until_there_is_room(driver: &Driver) {
     let refused =
         text.lines().find(|line| line.starts_with("million_rps_connections_refused_total{")).expect("a counter");
     assert!(!refused.ends_with(" 0"), "{refused}");
+}
+
+fn connections_that_break_leave_nothing_behind(driver: &Driver) {
+    let server = Setup::new().driver(*driver).start();
+    let token = token("gone");
+    let mut bystander = server.connect();
+    bystander.assert_goes_on();
+    // The connection that asked for readiness may still be closing.
+    eventually("quiet", || (open_connections(&mut bystander) == 1).then_some(()));
+    let before = server.open_sockets();
+    let list = get("/todos").bytes().repeat(50);
+    let post = post(&token, r#"{"title":"sent by somebody who has left"}"#).bytes();
+    for round in 0..300 {
+        let bytes: &[u8] = match round % 6 {
+            0 => b"",
+            1 => b"GET /todos HT",
+            2 => &list,
+            3 => &post[..post.len() - 5],
+            4 => &post,
+            _ => b"no request\r\n\r\n",
+        };
+        let mut client = server.connect();
+        client.send(bytes);
+        if round % 2 == 0 {
+            client.reset_when_dropped();
+        }
+    }
+    eventually("all of them to be closed", || (server.open_sockets() == before).then_some(()));
+    assert_eq!(open_connections(&mut bystander), 1);
+    bystander.assert_goes_on();
+}
+
+fn open_connections(client: &mut Client) -> usize {
+    let text = client.call(&get("/metrics")).expect(200).text().to_owned();
+    let open = text.lines().filter_map(|line| line.strip_prefix("million_rps_connections_open{")?.rsplit(' ').next());
+    open.map(|value| value.parse::<usize>().expect("a whole number")).sum()
 }

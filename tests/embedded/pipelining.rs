@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use million_rps::limits::{BODY_MAX_BYTES, HEAD_MAX_BYTES};
+
 use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::random::Random;
@@ -21,6 +23,7 @@ on_both_drivers!(crate::plain =>
     what_follows_a_close_is_neither_answered_nor_done,
     what_follows_a_malformed_request_is_not_answered,
     a_client_that_reads_late_gets_everything,
+    the_longest_requests_stand_back_to_back,
 );
 
 /// Random requests, with the status that each must get.
@@ -231,4 +234,33 @@ fn a_client_that_reads_late_gets_everything(server: &Server) {
         client.answer().expect(if n % 4 == 0 { 202 } else { 200 });
     }
     client.assert_goes_on();
+}
+
+fn the_longest_requests_stand_back_to_back(server: &Server) {
+    let token = token("pipeline");
+    let bare = get("/health").field("X", "").bytes().len();
+    let mut bytes = Vec::new();
+    for n in 0..12 {
+        bytes.extend(get("/health").field("X", &"y".repeat(HEAD_MAX_BYTES - bare - n)).bytes());
+        let mut body = br#"{"title":"long"}"#.to_vec();
+        body.resize(BODY_MAX_BYTES - n, b' ');
+        bytes.extend(post(&token, body).bytes());
+        bytes.extend(get("/todos?limit=1").bytes());
+    }
+    let mut random = Random::new(7);
+    for longest in [bytes.len(), 50_000, 3_000] {
+        let mut client = server.connect();
+        let mut sender = client.sender();
+        std::thread::scope(|scope| {
+            let pieces = random.cut(&bytes, longest);
+            scope
+                .spawn(move || pieces.into_iter().try_for_each(|piece| sender.write_all(piece)).expect("all is taken"));
+            for _ in 0..12 {
+                client.answer().expect(200);
+                client.answer().expect(202);
+                client.answer().expect(200);
+            }
+        });
+        client.assert_goes_on();
+    }
 }

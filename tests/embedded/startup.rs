@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
+use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::process::{Finished, Process};
 use crate::harness::request::{get, post};
-use crate::harness::server::{Driver, Setup};
+use crate::harness::server::{Driver, PROGRAM, Setup};
 use crate::harness::token::{SECRET, token};
 
 /// Runs one line as a person would paste it into a shell in the same folder.
@@ -158,7 +159,7 @@ fn a_seed_shows_in_every_page_before_and_beside_a_server() {
     assert!(finished.status.success(), "{finished:?}");
     let server = setup.start();
     let mut client = server.connect();
-    let count = |client: &mut crate::harness::client::Client, target: &str| {
+    let count = |client: &mut Client, target: &str| {
         client.call(&get(target)).expect(200).json().as_array().expect("a list").len()
     };
     assert_eq!(count(&mut client, "/todos"), 500);
@@ -204,6 +205,25 @@ fn logs_go_to_stderr_as_json_when_asked() {
         assert!(entry.is_object(), "{line}");
     }
     assert!(finished.stdout.starts_with("million-rps listens on "), "{}", finished.stdout);
+}
+
+#[test]
+fn a_server_whose_output_nobody_takes_serves_all_the_same() {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("an address").port();
+    let setup = Setup::new().set("HTTP_PORT", &port.to_string());
+    let mut command = Command::new("sh");
+    setup.prepare(&mut command);
+    command.args(["-c", &format!("exec '{PROGRAM}' >/dev/full 2>/dev/full")]);
+    let mut process = Process::start(command);
+    eventually("the server", || {
+        assert_eq!(process.status(), None, "it goes on");
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    client.assert_goes_on();
+    process.signal(libc::SIGTERM);
+    assert_eq!(process.finish().status.code(), Some(0));
 }
 
 #[test]

@@ -55,6 +55,12 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("the connection is open");
     }
 
+    /// Makes the end of this client a reset (SO_LINGER of zero seconds).
+    pub fn reset_when_dropped(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).expect("SO_LINGER can be set");
+    }
+
     /// A second handle on the connection, for a thread that only sends.
     pub fn sender(&self) -> TcpStream {
         self.stream.try_clone().expect("a descriptor is free")

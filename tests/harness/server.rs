@@ -211,6 +211,24 @@ impl Server {
         Client::connect(self.address)
     }
 
+    /// How many sockets it has open.
+    pub fn open_sockets(&self) -> usize {
+        self.open_files().iter().filter(|file| file.starts_with("socket:")).count()
+    }
+
+    /// Whether it has an io_uring instance open.
+    pub fn has_ring(&self) -> bool {
+        self.open_files().iter().any(|file| file.contains("[io_uring]"))
+    }
+
+    /// What its descriptors stand for, as proc(5) says it.
+    fn open_files(&self) -> Vec<String> {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.process.pid())).expect("the process is there");
+        // A descriptor may be closed between the listing and the look at it.
+        let targets = descriptors.flatten().filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
+        targets.map(|target| target.to_string_lossy().into_owned()).collect()
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         self.process.stderr.text()
