@@ -59,8 +59,9 @@ fn connections_that_break_leave_nothing_behind(driver: &Driver) {
     let mut bystander = server.connect();
     bystander.assert_goes_on();
     // The connection that asked for readiness may still be closing.
-    eventually("quiet", || (open_connections(&mut bystander) == 1).then_some(()));
-    let before = server.open_sockets();
+    eventually("quiet", || (sum(&mut bystander, "million_rps_connections_open{") == 1).then_some(()));
+    let sockets = server.open_sockets();
+    let accepted = sum(&mut bystander, "million_rps_connections_accepted_total{");
     let list = get("/todos").bytes().repeat(50);
     let post = post(&token, r#"{"title":"sent by somebody who has left"}"#).bytes();
     for round in 0..300 {
@@ -78,13 +79,17 @@ fn connections_that_break_leave_nothing_behind(driver: &Driver) {
             client.reset_when_dropped();
         }
     }
-    eventually("all of them to be closed", || (server.open_sockets() == before).then_some(()));
-    assert_eq!(open_connections(&mut bystander), 1);
+    eventually("all of them to have come and gone", || {
+        let came = sum(&mut bystander, "million_rps_connections_accepted_total{") == accepted + 300;
+        let gone = sum(&mut bystander, "million_rps_connections_open{") == 1;
+        (came && gone && server.open_sockets() == sockets).then_some(())
+    });
     bystander.assert_goes_on();
 }
 
-fn open_connections(client: &mut Client) -> usize {
+/// A metric of all shards together; `start` is how its lines begin.
+fn sum(client: &mut Client, start: &str) -> usize {
     let text = client.call(&get("/metrics")).expect(200).text().to_owned();
-    let open = text.lines().filter_map(|line| line.strip_prefix("million_rps_connections_open{")?.rsplit(' ').next());
-    open.map(|value| value.parse::<usize>().expect("a whole number")).sum()
+    let values = text.lines().filter_map(|line| line.strip_prefix(start)?.rsplit(' ').next());
+    values.map(|value| value.parse::<usize>().expect("a whole number")).sum()
 }
