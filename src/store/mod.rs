@@ -2,6 +2,11 @@
 //!
 //! Implementations: `sqlite` (a file in the data folder) and `postgres`. Both pass the same suite (`tests/seams.rs`).
 
+#[cfg(feature = "services")]
+pub mod postgres;
+#[cfg(feature = "services")]
+mod postgres_connection;
+
 use std::collections::{BTreeMap, HashMap};
 
 use crate::command_log::{Offset, PartitionId};
