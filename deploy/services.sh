@@ -277,7 +277,9 @@ print_env() {
     echo "export DATABASE_URL=postgres://postgres@127.0.0.1:$(value postgres_port)/postgres?sslmode=disable"
     echo "export REDIS_URL=redis://127.0.0.1:$(value redis_port)/0"
     echo "export KAFKA_BROKERS=127.0.0.1:$(value kafka_port)"
+    # For tests: where to find the processes, and the Java tools.
     echo "export SERVICES_DIR=$dir"
+    echo "export KAFKA_JARS=$kafka_jars"
 }
 
 stop() {

@@ -85,6 +85,20 @@ pub const POSTGRES_RECONNECT_BACKOFF_MAX_MS: u64 = 2_000;
 /// bounds its message at about 60 MB.
 pub const POSTGRES_STATEMENT_ROWS: usize = 1_000;
 
+/// Longest wait for an answer of Kafka's brokers about topics and offsets, in milliseconds.
+pub const KAFKA_REQUEST_TIMEOUT_MS: u64 = 5_000;
+/// Longest wait of a consumer for a broker's answer before it takes another connection, in milliseconds; more than the
+/// half second that a broker may keep an empty fetch.
+pub const KAFKA_SOCKET_TIMEOUT_MS: u64 = 10_000;
+/// Longest pause between attempts to reach a Kafka broker, in milliseconds: how late a returned broker may be noticed.
+pub const KAFKA_RECONNECT_BACKOFF_MAX_MS: u64 = 1_000;
+/// Shortest time between two commits of a worker's progress to Kafka, in milliseconds: they only show it to people.
+pub const KAFKA_COMMIT_INTERVAL_MS: u64 = 500;
+/// Longest wait until a dead letter is durable, in milliseconds.
+pub const KAFKA_DEAD_LETTER_TIMEOUT_MS: u64 = 10_000;
+/// Kilobytes that a worker's client fetches ahead of the worker, over all its partitions.
+pub const KAFKA_FETCH_AHEAD_MAX_KB: u64 = 64 * 1024;
+
 const _: () = {
     assert!(
         POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS < POSTGRES_LOCK_TIMEOUT_MS,

@@ -3,6 +3,15 @@
 //! One trait for each end. Implementations: `embedded` (segment files in the data folder) and `kafka`. Both pass the
 //! same suite (`tests/seams.rs`).
 
+#[cfg(feature = "services")]
+pub mod kafka;
+#[cfg(feature = "services")]
+mod kafka_appender;
+#[cfg(feature = "services")]
+mod kafka_dead_letters;
+#[cfg(feature = "services")]
+mod kafka_reader;
+
 use std::time::Duration;
 
 use crate::todo::{Timestamp, TodoId};

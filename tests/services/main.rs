@@ -3,5 +3,6 @@
 //! `make test` starts the servers and sets DATABASE_URL, REDIS_URL and KAFKA_BROKERS. Every test uses a database, a topic
 //! or keys of its own, so that they may run side by side, and against servers that hold other things too.
 
+mod kafka;
 mod postgres;
 mod setting;
