@@ -99,7 +99,34 @@ pub const KAFKA_DEAD_LETTER_TIMEOUT_MS: u64 = 10_000;
 /// Kilobytes that a worker's client fetches ahead of the worker, over all its partitions.
 pub const KAFKA_FETCH_AHEAD_MAX_KB: u64 = 64 * 1024;
 
+/// Longest wait for Redis to answer, beyond what it was asked to wait itself, in milliseconds: a frozen server, or a link
+/// that died in silence, is noticed after it.
+pub const REDIS_REPLY_TIMEOUT_MS: u64 = 2_000;
+/// Pause between attempts to connect to Redis, in milliseconds: how late a returned server may be noticed.
+pub const REDIS_RECONNECT_BACKOFF_MS: u64 = 250;
+/// Most entries that the stream of changes keeps: a reader may be that many batches behind before it has to load anew.
+pub const REDIS_CHANGES_MAX_ENTRIES: usize = 1_000;
+/// Most bytes that the stream of changes takes of Redis's memory; beyond them its older half is dropped.
+pub const REDIS_CHANGES_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// Most todos that one script writes, so that Redis is busy with it for about 2 milliseconds. A stream entry takes two
+/// arguments a todo, and Lua passes at most 8,000.
+pub const REDIS_PART_MAX_TODOS: usize = 1_000;
+/// Most bytes of todos that one script writes.
+pub const REDIS_PART_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest that a lock on loading the list lives without a sign of life of its holder, in milliseconds.
+pub const REDIS_LOAD_LOCK_MS: u64 = 10_000;
+/// How long the lock stays after its holder failed, in milliseconds: a fleet then asks a store in trouble once in that
+/// time.
+pub const REDIS_LOAD_RETRY_MS: u64 = 1_000;
+/// Longest that an API process waits for another one that loads the list, in milliseconds.
+pub const REDIS_LOAD_WAIT_MAX_MS: u64 = 60_000;
+/// Most entries of the stream that a reader takes at once.
+pub const REDIS_READ_MAX_ENTRIES: usize = 64;
+/// Longest that one question for changes waits at the server, in milliseconds: how often a silent link is tested.
+pub const REDIS_BLOCK_MAX_MS: u64 = 1_000;
+
 const _: () = {
+    assert!(2 * (2 * REDIS_PART_MAX_TODOS) < 7_000, "todos and deletes of one entry have to fit into one call of Lua");
     assert!(
         POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS < POSTGRES_LOCK_TIMEOUT_MS,
         "a successor outwaits a stopped worker"

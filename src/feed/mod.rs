@@ -3,6 +3,15 @@
 //! Implementations: `in_process` (a channel, when API and worker are one process) and `redis`. Both pass the same suite
 //! (`tests/seams.rs`).
 
+#[cfg(feature = "services")]
+pub mod redis;
+#[cfg(feature = "services")]
+mod redis_entry;
+#[cfg(feature = "services")]
+mod redis_publisher;
+#[cfg(feature = "services")]
+mod redis_subscriber;
+
 use std::time::Duration;
 
 use crate::store::{Changes, OffsetStep, Store, StoreError};

@@ -5,4 +5,5 @@
 
 mod kafka;
 mod postgres;
+mod redis;
 mod setting;
