@@ -265,6 +265,24 @@ fn a_batch_that_was_cut_before_its_commit_is_applied_by_the_next_attempt() {
 }
 
 #[test]
+fn a_frozen_database_is_given_up_and_used_again_when_it_thaws() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::start(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
+    let second = todo(2, "second");
+    let frozen = store.apply(&[step(Some(1), 2)], &[], &mut |_| {
+        proxy.stall(true);
+        Changes { upserts: vec![second.clone()], deletes: vec![] }
+    });
+    assert!(matches!(frozen, Err(StoreError::Unavailable(_))), "{frozen:?}");
+    proxy.stall(false);
+    eventually("the batch is applied", || put(&mut store, step(Some(1), 2), std::slice::from_ref(&second)).ok());
+    assert_eq!(list(&mut store).1, AppliedOffsets::from([(3, 2)]));
+}
+
+#[test]
 fn schema_upgrades_the_originals_table_in_place() {
     let database = Database::create();
     database.execute(

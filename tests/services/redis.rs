@@ -458,6 +458,24 @@ fn a_lost_link_is_opened_again_and_nothing_is_missed() {
 }
 
 #[test]
+fn a_frozen_redis_is_noticed_and_used_again_when_it_thaws() {
+    let (direct, store, mut publisher, _) = warm();
+    let address = direct.url.trim_start_matches("redis://").split('/').next().expect("an address").to_owned();
+    let proxy = Proxy::start(&address);
+    let through = RedisOptions { url: format!("127.0.0.1:{}", proxy.port), ..direct };
+    let mut process = Process::loaded(&through, &store);
+    let mut frozen_out = self::publisher(&through);
+    proxy.stall(true);
+    assert!(matches!(process.subscriber.next(WAIT), Err(FeedError::Unavailable(_))));
+    assert!(matches!(frozen_out.resume(&store.offsets()), Err(FeedError::Unavailable(_))));
+    publisher.publish(&store.commit(0, vec![todo(10, "while it was frozen")], vec![])).expect("published");
+    proxy.stall(false);
+    eventually("Redis is back", || frozen_out.resume(&store.offsets()).ok());
+    let event = eventually("the link is back", || process.subscriber.next(WAIT).ok());
+    assert!(matches!(&event, FeedEvent::Changes(sets) if sets[0].changes.upserts[0].title == "while it was frozen"));
+}
+
+#[test]
 fn a_publication_whose_answer_was_lost_is_not_doubled() {
     let (direct, store, _, mut process) = warm();
     let address = direct.url.trim_start_matches("redis://").split('/').next().expect("an address").to_owned();

@@ -62,6 +62,7 @@ struct Faults {
     /// The answer to the next request that holds these bytes is cut off.
     cut_reply_to: Mutex<Option<&'static str>>,
     refuse: AtomicBool,
+    stall: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -93,7 +94,15 @@ impl Proxy {
                         true
                     });
                 });
-                std::thread::spawn(move || pump(server_again, client_again, |_| !replies.load(Ordering::SeqCst)));
+                let stalled = faults.clone();
+                std::thread::spawn(move || {
+                    pump(server_again, client_again, |_| {
+                        while stalled.stall.load(Ordering::SeqCst) {
+                            std::thread::sleep(Duration::from_millis(10));
+                        }
+                        !replies.load(Ordering::SeqCst)
+                    });
+                });
             }
         });
         proxy
@@ -108,6 +117,11 @@ impl Proxy {
     /// From now on (or no longer) new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.faults.refuse.store(refuse, Ordering::SeqCst);
+    }
+
+    /// From now on (or no longer) no answer arrives, although all connections stay open: a frozen server.
+    pub fn stall(&self, stall: bool) {
+        self.faults.stall.store(stall, Ordering::SeqCst);
     }
 
     /// Cuts all open connections.
