@@ -171,6 +171,14 @@ start_postgres() {
     # Paths of unix sockets are limited to 107 bytes: with a long folder name there is TCP only.
     socket=$dir/socket
     if [ ${#socket} -gt 80 ]; then socket=; fi
+    # After a kill -9 the number of the former server stays taken until the system has collected it, and PostgreSQL would
+    # believe that it still runs.
+    tenths=0
+    while [ -f "$dir/postgres/postmaster.pid" ] && kill -0 "$(head -n 1 "$dir/postgres/postmaster.pid")" 2>/dev/null; do
+        tenths=$((tenths + 1))
+        [ $tenths -lt 100 ] || die "a server still uses $dir/postgres"
+        sleep 0.1
+    done
     # shellcheck disable=SC2046 # a command prefix, to be split into words
     (cd "$dir/postgres" && launch postgres $(drop_root) "$bin/postgres" -D "$dir/postgres" -c listen_addresses=127.0.0.1 \
         -p "$(value postgres_port)" -c unix_socket_directories="$socket" -c fsync=on -c synchronous_commit=on \

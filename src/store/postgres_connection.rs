@@ -15,6 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -25,6 +26,9 @@ use crate::limits::{
     POSTGRES_STATEMENT_TIMEOUT_MS,
 };
 use crate::store::StoreError;
+
+/// Longest wait for a connection to close in order.
+const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Where the database is and how to reach it; connects on need.
 pub(super) struct Connector {
@@ -38,6 +42,8 @@ pub(super) struct Connector {
 /// An open connection.
 pub(super) struct Session {
     pub client: Client,
+    /// Moves the bytes; ends when the client is dropped and the server has been told.
+    transport: JoinHandle<()>,
     /// Prepared at the first use: before `migrate` there is no table to prepare them for.
     statements: Option<Statements>,
 }
@@ -128,9 +134,10 @@ impl Connector {
     /// Drops the connection: after an error of which the session's state is not known. Whatever it had not committed is
     /// rolled back by the server.
     pub fn disconnect(&mut self) {
-        if self.session.take().is_some() {
-            // Lets the connection's task see that its client is gone, so that the socket closes now.
-            self.runtime.block_on(tokio::task::yield_now());
+        if let Some(Session { client, transport, .. }) = self.session.take() {
+            drop(client);
+            // Time to say goodbye. A server that does not listen is left without one.
+            let _ = self.runtime.block_on(async { tokio::time::timeout(GOODBYE_TIMEOUT, transport).await });
         }
     }
 
@@ -144,16 +151,14 @@ impl Connector {
     }
 
     async fn open(&self) -> Result<Session, StoreError> {
-        let client = match &self.tls {
+        let (client, transport) = match &self.tls {
             Some(tls) => {
                 let (client, connection) = self.config.connect(tls.clone()).await.map_err(store_error)?;
-                tokio::spawn(connection);
-                client
+                (client, tokio::spawn(run(connection)))
             }
             None => {
                 let (client, connection) = self.config.connect(NoTls).await.map_err(store_error)?;
-                tokio::spawn(connection);
-                client
+                (client, tokio::spawn(run(connection)))
             }
         };
         // The time limits keep a worker that was stopped in mid transaction from holding its row locks: the server ends
@@ -166,7 +171,20 @@ impl Connector {
              WHERE current_setting('synchronous_commit') = 'off'"
         );
         client.batch_execute(&settings).await.map_err(store_error)?;
-        Ok(Session { client, statements: None })
+        Ok(Session { client, transport, statements: None })
+    }
+}
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
+}
+
+async fn run<E: std::fmt::Display>(connection: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = connection.await {
+        // Whoever used the connection gets an error of its own.
+        tracing::debug!(%error, "a connection to PostgreSQL ended");
     }
 }
 

@@ -242,8 +242,11 @@ fn javas_console_tools_and_ours_read_each_other() {
     }
 
     // And Java's consumer reads a dead letter of ours with its headers.
-    let record =
-        Record { key: ids[0].to_string().into_bytes(), payload: b"poison".to_vec(), ..progress.records[&0][0].clone() };
+    let record = Record {
+        key: ids[0].to_string().into_bytes(),
+        payload: b"poison".to_vec(),
+        ..progress.records.values().flatten().next().expect("records").clone()
+    };
     reader(&options).dead_letter(3, &record, "not JSON").expect("durable");
     let dead = KafkaOptions { topic: options.dead_letter_topic(), ..options.clone() };
     let output = java("org.apache.kafka.tools.consumer.ConsoleConsumer", &dead)
