@@ -97,7 +97,76 @@ pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;
 
+/// Longest that opening a TCP connection to PostgreSQL may take, in milliseconds; the whole greeting gets twice that.
+pub const POSTGRES_CONNECT_TIMEOUT_MS: u64 = 5_000;
+/// Longest that PostgreSQL works on one statement, in milliseconds: the largest batch takes about 100. Loading the whole
+/// list is exempt.
+pub const POSTGRES_STATEMENT_TIMEOUT_MS: u64 = 15_000;
+/// Longest that a statement waits for another transaction's locks, in milliseconds.
+pub const POSTGRES_LOCK_TIMEOUT_MS: u64 = 10_000;
+/// Longest that a worker may fall silent in mid transaction, in milliseconds, before PostgreSQL ends its session: a
+/// stopped worker must not hold the locks that its successor waits for.
+pub const POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS: u64 = 5_000;
+/// Longest wait for PostgreSQL's answer before the connection is given up, in milliseconds: a frozen server.
+pub const POSTGRES_REPLY_TIMEOUT_MS: u64 = 20_000;
+/// Longest that `migrate` may take, in milliseconds: it may rewrite the original's table.
+pub const POSTGRES_MIGRATE_TIMEOUT_MS: u64 = 30 * 60_000;
+/// First pause between attempts to connect to PostgreSQL, in milliseconds; doubles with each failure.
+pub const POSTGRES_RECONNECT_BACKOFF_MIN_MS: u64 = 100;
+/// Longest such pause, in milliseconds: how late a returned database may be noticed.
+pub const POSTGRES_RECONNECT_BACKOFF_MAX_MS: u64 = 2_000;
+/// Rows of one statement: more make it slower (measured: 1,000 rows 109 k rows/s, 5,000 rows 103 k rows/s), and this
+/// bounds its message at about 60 MB.
+pub const POSTGRES_STATEMENT_ROWS: usize = 1_000;
+
+/// Longest wait for an answer of Kafka's brokers about topics and offsets, in milliseconds.
+pub const KAFKA_REQUEST_TIMEOUT_MS: u64 = 5_000;
+/// Longest wait of a consumer for a broker's answer before it takes another connection, in milliseconds; more than the
+/// half second that a broker may keep an empty fetch.
+pub const KAFKA_SOCKET_TIMEOUT_MS: u64 = 10_000;
+/// Longest pause between attempts to reach a Kafka broker, in milliseconds: how late a returned broker may be noticed.
+pub const KAFKA_RECONNECT_BACKOFF_MAX_MS: u64 = 1_000;
+/// Shortest time between two commits of a worker's progress to Kafka, in milliseconds: they only show it to people.
+pub const KAFKA_COMMIT_INTERVAL_MS: u64 = 500;
+/// Longest wait until a dead letter is durable, in milliseconds.
+pub const KAFKA_DEAD_LETTER_TIMEOUT_MS: u64 = 10_000;
+/// Kilobytes that a worker's client fetches ahead of the worker, over all its partitions.
+pub const KAFKA_FETCH_AHEAD_MAX_KB: u64 = 64 * 1024;
+
+/// Longest wait for Redis to answer, beyond what it was asked to wait itself, in milliseconds: a frozen server, or a link
+/// that died in silence, is noticed after it.
+pub const REDIS_REPLY_TIMEOUT_MS: u64 = 2_000;
+/// Pause between attempts to connect to Redis, in milliseconds: how late a returned server may be noticed.
+pub const REDIS_RECONNECT_BACKOFF_MS: u64 = 250;
+/// Most entries that the stream of changes keeps: a reader may be that many batches behind before it has to load anew.
+pub const REDIS_CHANGES_MAX_ENTRIES: usize = 1_000;
+/// Most bytes that the stream of changes takes of Redis's memory; beyond them its older half is dropped.
+pub const REDIS_CHANGES_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// Most todos that one script writes, so that Redis is busy with it for about 2 milliseconds. A stream entry takes two
+/// arguments a todo, and Lua passes at most 8,000.
+pub const REDIS_PART_MAX_TODOS: usize = 1_000;
+/// Most bytes of todos that one script writes.
+pub const REDIS_PART_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Longest that a lock on loading the list lives without a sign of life of its holder, in milliseconds.
+pub const REDIS_LOAD_LOCK_MS: u64 = 10_000;
+/// How long the lock stays after its holder failed, in milliseconds: a fleet then asks a store in trouble once in that
+/// time.
+pub const REDIS_LOAD_RETRY_MS: u64 = 1_000;
+/// Longest that an API process waits for another one that loads the list, in milliseconds.
+pub const REDIS_LOAD_WAIT_MAX_MS: u64 = 60_000;
+/// Most entries of the stream that a reader takes at once.
+pub const REDIS_READ_MAX_ENTRIES: usize = 64;
+/// Longest that one question for changes waits at the server, in milliseconds: how often a silent link is tested.
+pub const REDIS_BLOCK_MAX_MS: u64 = 1_000;
+
 const _: () = {
+    assert!(2 * (2 * REDIS_PART_MAX_TODOS) < 7_000, "todos and deletes of one entry have to fit into one call of Lua");
+    assert!(
+        POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS < POSTGRES_LOCK_TIMEOUT_MS,
+        "a successor outwaits a stopped worker"
+    );
+    assert!(POSTGRES_LOCK_TIMEOUT_MS < POSTGRES_STATEMENT_TIMEOUT_MS);
+    assert!(POSTGRES_STATEMENT_TIMEOUT_MS < POSTGRES_REPLY_TIMEOUT_MS);
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(TOKEN_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");

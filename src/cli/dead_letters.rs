@@ -1,8 +1,7 @@
 //! `million-rps dead-letters`: commands that could never be applied.
 
 use super::{DeadLettersAction, RecordPlace};
-use crate::command_log::DeadLetter;
-use crate::command_log::embedded::{list_dead_letters, replay_dead_letters};
+use crate::command_log::{DeadLetter, embedded};
 use crate::config::{Config, Deployment};
 use crate::data_dir::DataDir;
 use crate::process::ProcessError;
@@ -15,24 +14,74 @@ const PAYLOAD_SHOWN_BYTES: usize = 200;
 /// # Errors
 /// [`ProcessError`].
 pub fn dead_letters(config: &Config, action: &DeadLettersAction) -> Result<(), ProcessError> {
-    let data_dir = match &config.deployment {
-        Deployment::Embedded { data_dir } => DataDir::open(data_dir)?,
-        Deployment::Services(_) => return Err(crate::process::services_unsupported()),
-    };
+    match &config.deployment {
+        Deployment::Embedded { data_dir } => in_data_dir(&DataDir::open(data_dir)?, action),
+        #[cfg(feature = "services")]
+        Deployment::Services(services) => in_topic(&crate::process::services::kafka_options(config, services), action),
+        #[cfg(not(feature = "services"))]
+        Deployment::Services(_) => Err(crate::process::services_missing()),
+    }
+}
+
+fn in_data_dir(data_dir: &DataDir, action: &DeadLettersAction) -> Result<(), ProcessError> {
     match action {
         DeadLettersAction::List { limit } => {
-            let letters = list_dead_letters(&data_dir)?;
-            let shown = usize::try_from(*limit).unwrap_or(usize::MAX);
-            letters.iter().take(shown).for_each(|letter| println!("{}", line(letter)));
-            eprintln!("{} dead letters", letters.len());
+            let mut listing = Listing::new(*limit);
+            embedded::list_dead_letters(data_dir)?.iter().for_each(|letter| listing.add(letter));
+            listing.finish();
         }
         DeadLettersAction::Replay { records, all } => {
             let is_chosen = |letter: &DeadLetter| *all || records.contains(&place(letter));
-            let done = replay_dead_letters(&data_dir, is_chosen)?;
+            let done = embedded::replay_dead_letters(data_dir, is_chosen)?;
             println!("{} sent to the command log again, {} kept", done.replayed, done.kept);
         }
     }
     Ok(())
+}
+
+#[cfg(feature = "services")]
+fn in_topic(options: &crate::command_log::kafka::KafkaOptions, action: &DeadLettersAction) -> Result<(), ProcessError> {
+    use crate::command_log::kafka;
+    match action {
+        DeadLettersAction::List { limit } => {
+            let mut listing = Listing::new(*limit);
+            kafka::list_dead_letters(options, &mut |letter| listing.add(&letter))?;
+            listing.finish();
+        }
+        DeadLettersAction::Replay { all: true, .. } => {
+            let count = kafka::replay_dead_letters(options)?;
+            println!("{count} sent to the command log again");
+        }
+        // Kafka removes records from the beginning of a partition only.
+        DeadLettersAction::Replay { .. } => {
+            let reason = "the dead letters of a topic can only be replayed together: use --all".to_owned();
+            return Err(ProcessError::Unsupported(reason));
+        }
+    }
+    Ok(())
+}
+
+/// Prints letters up to a limit and counts them all.
+struct Listing {
+    limit: u64,
+    count: u64,
+}
+
+impl Listing {
+    fn new(limit: u64) -> Listing {
+        Listing { limit, count: 0 }
+    }
+
+    fn add(&mut self, letter: &DeadLetter) {
+        if self.count < self.limit {
+            println!("{}", line(letter));
+        }
+        self.count += 1;
+    }
+
+    fn finish(self) {
+        eprintln!("{} dead letters", self.count);
+    }
 }
 
 fn place(letter: &DeadLetter) -> RecordPlace {

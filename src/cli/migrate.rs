@@ -18,6 +18,13 @@ pub fn migrate(config: &Config) -> Result<(), ProcessError> {
             println!("the schema of {} is up to date", data_dir.store_path().display());
             Ok(())
         }
-        Deployment::Services(_) => Err(crate::process::services_unsupported()),
+        #[cfg(feature = "services")]
+        Deployment::Services(services) => {
+            crate::process::services::store(services)?.migrate()?;
+            println!("the schema of {} is up to date", services.database_url);
+            Ok(())
+        }
+        #[cfg(not(feature = "services"))]
+        Deployment::Services(_) => Err(crate::process::services_missing()),
     }
 }

@@ -5,6 +5,15 @@
 
 pub mod embedded;
 
+#[cfg(feature = "services")]
+pub mod kafka;
+#[cfg(feature = "services")]
+mod kafka_appender;
+#[cfg(feature = "services")]
+mod kafka_dead_letters;
+#[cfg(feature = "services")]
+mod kafka_reader;
+
 use std::time::Duration;
 
 use crate::todo::{Timestamp, TodoId};

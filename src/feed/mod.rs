@@ -5,6 +5,15 @@
 
 pub mod in_process;
 
+#[cfg(feature = "services")]
+pub mod redis;
+#[cfg(feature = "services")]
+mod redis_entry;
+#[cfg(feature = "services")]
+mod redis_publisher;
+#[cfg(feature = "services")]
+mod redis_subscriber;
+
 use std::time::Duration;
 
 use crate::store::{Changes, OffsetStep, Store, StoreError};

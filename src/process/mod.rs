@@ -15,6 +15,8 @@ mod api;
 mod events;
 mod greeting;
 mod seams;
+#[cfg(feature = "services")]
+pub mod services;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,6 +63,9 @@ pub enum ProcessError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The feed.
+    #[error(transparent)]
+    Feed(#[from] crate::feed::FeedError),
     /// A seam that only another build has, or a setting that is missing for it.
     #[error("{0}")]
     Unsupported(String),
@@ -119,10 +124,11 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     outcome
 }
 
-/// The error of a command that `DATABASE_URL` sends to services that this program does not reach.
-pub fn services_unsupported() -> ProcessError {
-    let reason = "DATABASE_URL is set, but this version cannot use PostgreSQL, Kafka and Redis yet: unset it to work \
-                  embedded";
+/// The error of a build without the feature `services` when `DATABASE_URL` asks for it. The settings refuse that already;
+/// this is for callers that made their settings themselves.
+pub fn services_missing() -> ProcessError {
+    let reason = "DATABASE_URL is set, but this program was built without PostgreSQL, Kafka and Redis: build it with \
+                  `cargo build --release`, or unset DATABASE_URL to work embedded";
     ProcessError::Unsupported(reason.into())
 }
 

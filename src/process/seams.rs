@@ -112,7 +112,10 @@ pub fn open(
             let data_dir = DataDir::open(data_dir)?;
             open_embedded(config, roles, &data_dir, plan, acknowledgements)
         }
-        Deployment::Services(_) => Err(super::services_unsupported()),
+        #[cfg(feature = "services")]
+        Deployment::Services(services) => super::services::open(config, services, roles, acknowledgements),
+        #[cfg(not(feature = "services"))]
+        Deployment::Services(_) => Err(super::services_missing()),
     }
 }
 

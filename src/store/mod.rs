@@ -4,6 +4,11 @@
 
 pub mod sqlite;
 
+#[cfg(feature = "services")]
+pub mod postgres;
+#[cfg(feature = "services")]
+mod postgres_connection;
+
 use std::collections::{BTreeMap, HashMap};
 
 use crate::command_log::{Offset, PartitionId};

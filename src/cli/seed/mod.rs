@@ -35,10 +35,13 @@ const TOKEN_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// What went wrong, and how many todos were made before it.
 pub fn seed(config: &Config, arguments: &SeedArguments) -> Result<SeedReport, Box<dyn Error>> {
     let plan = SeedPlan { count: arguments.count, variety: arguments.variety };
-    let Deployment::Embedded { data_dir } = &config.deployment else {
-        return Err(crate::process::services_unsupported().into());
+    let data_dir = match &config.deployment {
+        Deployment::Embedded { data_dir } => DataDir::open(data_dir)?,
+        #[cfg(feature = "services")]
+        Deployment::Services(services) => return seed_topic(config, services, &arguments.user, plan),
+        #[cfg(not(feature = "services"))]
+        Deployment::Services(_) => return Err(crate::process::services_missing().into()),
     };
-    let data_dir = DataDir::open(data_dir)?;
     let progress = SeedProgress::on_stderr(plan.count);
     match data_dir.owner().map(|owner| owner.address) {
         Some(address) if !address.is_empty() => {
@@ -54,6 +57,25 @@ pub fn seed(config: &Config, arguments: &SeedArguments) -> Result<SeedReport, Bo
         }
         _ => Ok(seed_offline(&data_dir, &arguments.user, plan, &progress)?),
     }
+}
+
+/// Sends the commands to the topic, as the API does; the workers apply them, now or when they start.
+#[cfg(feature = "services")]
+fn seed_topic(
+    config: &Config,
+    services: &crate::config::Services,
+    user: &str,
+    plan: SeedPlan,
+) -> Result<SeedReport, Box<dyn Error>> {
+    use crate::command_log::kafka::{KafkaAppender, ensure_topic};
+    let options = crate::process::services::kafka_options(config, services);
+    ensure_topic(&options)?;
+    let tally = std::sync::Arc::<log::Tally>::default();
+    let mut appender = KafkaAppender::new(options, tally.clone())?;
+    let progress = SeedProgress::on_stderr(plan.count);
+    log::append_all(&mut appender, &tally, user, plan, &progress)?;
+    progress.finish();
+    Ok(SeedReport { accepted: plan.count, retried: 0, elapsed: progress.elapsed() })
 }
 
 /// The address at which this machine reaches a server that listens on all of its addresses.

@@ -1,0 +1,337 @@
+#!/bin/sh
+# Starts and stops real PostgreSQL, Redis and Apache Kafka on loopback, all data in one folder, for tests and for play.
+#
+#   deploy/services.sh install     install what is missing (Debian, Ubuntu; elsewhere: says what is needed)
+#   deploy/services.sh start DIR   install, start all three on free ports, wait until each answers
+#   deploy/services.sh env DIR     print the export lines of what runs in DIR
+#   deploy/services.sh stop DIR    stop exactly what was started in DIR; harmless when nothing runs
+#   deploy/services.sh pid DIR postgres|redis|kafka      print a process id, for tests that inject faults
+#   deploy/services.sh restart DIR postgres|redis|kafka  start one again on its old port, after a test has stopped it
+#
+# Nothing here is fit for production: no passwords, one broker, small heaps.
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+kafka_version=4.1.0
+kafka_jars=${KAFKA_JARS:-${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/million-rps/kafka-$kafka_version}
+# Seconds that each service gets to become ready; a cold, busy machine needs about 20 for Kafka.
+ready_timeout=${SERVICES_READY_TIMEOUT_SEC:-120}
+
+say() { printf 'services: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+# ---- install ---------------------------------------------------------------------------------------------------------
+
+postgres_bin() {
+    for folder in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do
+        if [ -x "$folder/initdb" ]; then newest=$folder; fi
+    done
+    if [ -n "${newest:-}" ]; then echo "$newest"; return; fi
+    if command -v initdb >/dev/null; then dirname "$(command -v initdb)"; return; fi
+    return 1
+}
+
+missing_packages() {
+    postgres_bin >/dev/null || echo postgresql
+    command -v redis-server >/dev/null || echo redis-server
+    command -v java >/dev/null || echo default-jre-headless
+    # Maven only fetches the broker's jars: with the jars in place it is not needed.
+    [ -f "$kafka_jars/complete" ] || command -v mvn >/dev/null || echo maven
+}
+
+install() {
+    missing=$(missing_packages | tr '\n' ' ')
+    if [ -n "$missing" ]; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+            say "installing $missing"
+            # The packages would start services of their own on the usual ports: policy-rc.d says no to that, unless the
+            # machine has a policy already.
+            policy=/usr/sbin/policy-rc.d
+            if [ -e $policy ]; then policy=; else
+                printf '#!/bin/sh\nexit 101\n' > $policy
+                chmod 755 $policy
+            fi
+            installed=yes
+            # shellcheck disable=SC2086 # a list of package names
+            apt_get_install $missing || { apt-get update </dev/null >&2 && apt_get_install $missing; } || installed=no
+            rm -f $policy
+            [ $installed = yes ] || die "apt-get failed; install by hand: $missing"
+        else
+            die "these are missing: $missing(names of Debian and Ubuntu). Install them, for example: sudo apt-get install $missing"
+        fi
+    fi
+    fetch_kafka
+}
+
+apt_get_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null >&2
+}
+
+fetch_kafka() {
+    [ ! -f "$kafka_jars/complete" ] || return 0
+    say "fetching Apache Kafka $kafka_version into $kafka_jars (about 54 MB)"
+    mkdir -p "$kafka_jars"
+    # Into a folder of this process first: several runs may fetch at once.
+    partial=$(mktemp -d "$kafka_jars/partial.XXXXXX")
+    mvn --batch-mode --quiet -f "$here/kafka/pom.xml" dependency:copy-dependencies -DoutputDirectory="$partial" \
+        </dev/null >&2 || { rm -rf "$partial"; die "Maven could not fetch Kafka: is the network there, and a proxy set in ~/.m2/settings.xml where one is needed?"; }
+    mv "$partial"/*.jar "$kafka_jars/"
+    rm -rf "$partial"
+    touch "$kafka_jars/complete"
+}
+
+# ---- small parts -----------------------------------------------------------------------------------------------------
+
+# A TCP port of 127.0.0.1 that nobody listens on, and that no earlier service of this run has taken. Ports below the
+# range that the kernel gives to outgoing connections, so that none of those can take it before the service does.
+free_port() {
+    while :; do
+        port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
+        hex=$(printf ':%04X' "$port")
+        if ! grep -qs "$hex 0*:0000 0A" /proc/net/tcp /proc/net/tcp6 && ! grep -qs "^$port$" "$dir/ports"; then
+            echo "$port" >> "$dir/ports"
+            echo "$port"
+            return
+        fi
+    done
+}
+
+alive() { [ -n "${1:-}" ] && kill -0 "$1" 2>/dev/null && ! grep -qs '^State:[[:space:]]*Z' "/proc/$1/status"; }
+
+# pid_of NAME: the process that runs as NAME in this folder. A pid file may outlive its process and the kernel may give
+# the number away again, so the start time has to fit too.
+pid_of() {
+    [ -f "$dir/$1.pid" ] || return 1
+    read -r pid started < "$dir/$1.pid" || return 1
+    alive "$pid" && [ "$(start_time "$pid")" = "$started" ] || return 1
+    echo "$pid"
+}
+
+# Field 22 of /proc/PID/stat; the name in field 2 may hold spaces, so it is cut off first.
+start_time() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# launch NAME COMMAND...: runs it in a session of its own (so that Ctrl-C reaches only the script), log in NAME.log.
+launch() {
+    name=$1
+    shift
+    setsid "$@" </dev/null >>"$dir/$name.log" 2>&1 &
+    echo "$! $(start_time $!)" > "$dir/$name.pid"
+}
+
+# await NAME COMMAND...: until the command succeeds, the process dies, or the time is over.
+await() {
+    name=$1
+    shift
+    tenths=0
+    until "$@" >/dev/null 2>&1; do
+        if ! pid_of "$name" >/dev/null; then
+            tail -n 30 "$dir/$name.log" >&2
+            die "$name ended before it was ready; its log is above and in $dir/$name.log"
+        fi
+        tenths=$((tenths + 2))
+        if [ $tenths -gt $((ready_timeout * 10)) ]; then
+            tail -n 30 "$dir/$name.log" >&2
+            die "$name is not ready after $ready_timeout s; see $dir/$name.log"
+        fi
+        sleep 0.2
+    done
+}
+
+value() { sed -n "s/^$1=//p" "$dir/settings"; }
+
+# PostgreSQL refuses to run as root: there it runs as its own user, or as nobody. Where that user cannot enter the folder
+# (a checkout below /root), it gets the one capability that lets it.
+postgres_user() {
+    if id postgres >/dev/null 2>&1; then echo postgres; else echo nobody; fi
+}
+drop_root() {
+    if [ "$(id -u)" != 0 ]; then return; fi
+    printf 'setpriv --reuid=%s --regid=%s --clear-groups' "$(id -u "$(postgres_user)")" "$(id -g "$(postgres_user)")"
+    if ! setpriv --reuid="$(id -u "$(postgres_user)")" --clear-groups test -x "$dir"; then
+        printf ' --inh-caps=+dac_override --ambient-caps=+dac_override'
+    fi
+}
+
+# ---- the three services ----------------------------------------------------------------------------------------------
+
+prepare_postgres() {
+    mkdir -p "$dir/postgres" "$dir/socket"
+    if [ "$(id -u)" = 0 ]; then chown "$(postgres_user)" "$dir/postgres" "$dir/socket"; fi
+    chmod 700 "$dir/postgres"
+    # shellcheck disable=SC2046 # a command prefix, to be split into words
+    (cd "$dir/postgres" && $(drop_root) "$(postgres_bin)/initdb" --pgdata="$dir/postgres" --username=postgres \
+        --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-instructions >"$dir/initdb.log" 2>&1) || {
+        cat "$dir/initdb.log" >&2
+        die "initdb failed; its output is above"
+    }
+}
+
+start_postgres() {
+    bin=$(postgres_bin)
+    # Paths of unix sockets are limited to 107 bytes: with a long folder name there is TCP only.
+    socket=$dir/socket
+    if [ ${#socket} -gt 80 ]; then socket=; fi
+    # After a kill -9 the number of the former server stays taken until the system has collected it, and PostgreSQL would
+    # believe that it still runs.
+    tenths=0
+    while [ -f "$dir/postgres/postmaster.pid" ] && kill -0 "$(head -n 1 "$dir/postgres/postmaster.pid")" 2>/dev/null; do
+        tenths=$((tenths + 1))
+        [ $tenths -lt 100 ] || die "a server still uses $dir/postgres"
+        sleep 0.1
+    done
+    # shellcheck disable=SC2046 # a command prefix, to be split into words
+    (cd "$dir/postgres" && launch postgres $(drop_root) "$bin/postgres" -D "$dir/postgres" -c listen_addresses=127.0.0.1 \
+        -p "$(value postgres_port)" -c unix_socket_directories="$socket" -c fsync=on -c synchronous_commit=on \
+        -c max_connections=200 -c shared_buffers=128MB)
+    await postgres "$bin/pg_isready" -q -h 127.0.0.1 -p "$(value postgres_port)" -U postgres
+}
+
+start_redis() {
+    mkdir -p "$dir/redis"
+    launch redis redis-server --bind 127.0.0.1 --port "$(value redis_port)" --dir "$dir/redis" --save "" --appendonly no
+    await redis redis-cli -h 127.0.0.1 -p "$(value redis_port)" ping
+}
+
+prepare_kafka() {
+    mkdir -p "$dir/kafka"
+    cat > "$dir/kafka/server.properties" <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$(value kafka_controller_port)
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:$(value kafka_port),CONTROLLER://127.0.0.1:$(value kafka_controller_port)
+advertised.listeners=PLAINTEXT://127.0.0.1:$(value kafka_port)
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs=$dir/kafka/data
+num.partitions=16
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+PROPERTIES
+    cat > "$dir/kafka/log4j2.properties" <<'LOGGING'
+status = warn
+appender.console.type = Console
+appender.console.name = STDOUT
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = [%d] %p %m (%c)%n
+rootLogger.level = warn
+rootLogger.appenderRef.console.ref = STDOUT
+LOGGING
+    cluster=$(kafka_java kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
+    kafka_java kafka.tools.StorageTool format -t "$cluster" -c "$dir/kafka/server.properties" >>"$dir/kafka.log" 2>&1 || {
+        tail -n 30 "$dir/kafka.log" >&2
+        die "formatting Kafka's storage failed; its output is above"
+    }
+}
+
+kafka_java() {
+    java -Xmx512m -Dlog4j2.configurationFile="$dir/kafka/log4j2.properties" -cp "$kafka_jars/*" "$@"
+}
+
+start_kafka() {
+    launch kafka java -Xms512m -Xmx512m -XX:+ExitOnOutOfMemoryError \
+        -Dlog4j2.configurationFile="$dir/kafka/log4j2.properties" -cp "$kafka_jars/*" kafka.Kafka \
+        "$dir/kafka/server.properties"
+    # The port opens before the broker serves; the tool's answer shows that it does.
+    await kafka grep -qs "$(printf ':%04X' "$(value kafka_port)") 0*:0000 0A" /proc/net/tcp /proc/net/tcp6
+    await kafka kafka_java org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$(value kafka_port)" --list
+}
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+start() {
+    if pid_of postgres >/dev/null && pid_of redis >/dev/null && pid_of kafka >/dev/null; then
+        say "already running in $dir"
+        return
+    fi
+    install
+    stop
+    # What is in these folders belongs to this script; anything else in DIR is left alone.
+    mkdir -p "$dir"
+    rm -rf "$dir/postgres" "$dir/socket" "$dir/redis" "$dir/kafka"
+    rm -f "$dir"/postgres.log "$dir"/redis.log "$dir"/kafka.log "$dir/ports" "$dir/settings"
+    chmod 755 "$dir"
+    # An interrupted or failed start leaves nothing running.
+    trap 'status=$?; trap - EXIT; stop; exit $status' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
+    {
+        echo "postgres_port=$(free_port)"
+        echo "redis_port=$(free_port)"
+        echo "kafka_port=$(free_port)"
+        echo "kafka_controller_port=$(free_port)"
+    } > "$dir/settings"
+    prepare_postgres
+    prepare_kafka
+    start_postgres
+    start_redis
+    start_kafka
+    trap - EXIT INT TERM HUP
+    say "PostgreSQL, Redis and Kafka run in $dir"
+}
+
+print_env() {
+    for name in postgres redis kafka; do
+        pid_of $name >/dev/null || die "$name does not run in $dir; start it with: deploy/services.sh start $dir"
+    done
+    echo "export DATABASE_URL=postgres://postgres@127.0.0.1:$(value postgres_port)/postgres?sslmode=disable"
+    echo "export REDIS_URL=redis://127.0.0.1:$(value redis_port)/0"
+    echo "export KAFKA_BROKERS=127.0.0.1:$(value kafka_port)"
+    # For tests: where to find the processes, and the Java tools.
+    echo "export SERVICES_DIR=$dir"
+    echo "export KAFKA_JARS=$kafka_jars"
+}
+
+stop() {
+    # All get the signal first, so that they end at the same time. SIGINT is PostgreSQL's fast shutdown: with SIGTERM it
+    # would wait for its clients. A frozen process (SIGSTOP, by a test) has to be woken to see it.
+    for name in kafka redis postgres; do
+        if pid=$(pid_of $name); then
+            if [ $name = postgres ]; then kill -INT "$pid" || true; else kill -TERM "$pid" || true; fi
+            kill -CONT "$pid" 2>/dev/null || true
+        fi
+    done
+    for name in kafka redis postgres; do
+        tenths=0
+        while pid=$(pid_of $name); do
+            tenths=$((tenths + 1))
+            if [ $tenths -eq 100 ]; then
+                say "$name does not end by itself after 10 s: killing it"
+                kill -KILL "$pid" 2>/dev/null || true
+            fi
+            sleep 0.1
+        done
+        rm -f "$dir/$name.pid"
+    done
+}
+
+command=${1:-}
+if [ -n "${2:-}" ]; then
+    mkdir -p "$2"
+    dir=$(cd "$2" && pwd)
+elif [ "$command" != install ]; then
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+case $command in
+    install) install ;;
+    start) start ;;
+    env) print_env ;;
+    stop) stop ;;
+    pid) pid_of "${3:?which service?}" || die "$3 does not run in $dir" ;;
+    restart)
+        case ${3:-} in
+            postgres | redis | kafka) pid_of "$3" >/dev/null && die "$3 still runs"; "start_$3" ;;
+            *) die "restart what? postgres, redis or kafka" ;;
+        esac
+        ;;
+    *) die "unknown command $command" ;;
+esac

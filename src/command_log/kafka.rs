@@ -1,0 +1,257 @@
+//! The command log in Apache Kafka: for several API processes and workers.
+//!
+//! Built on librdkafka. Keys are the ids of todos, spread over the partitions as the Java client does (murmur2), so that
+//! programs in other languages agree on the order of a todo's commands. The producer is idempotent and waits for all
+//! in-sync replicas. Consumers share a group for the division of work only: where to go on is what the store says.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::{Client, DefaultClientContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+
+pub use super::kafka_appender::KafkaAppender;
+pub use super::kafka_dead_letters::{list_dead_letters, replay_dead_letters};
+pub use super::kafka_reader::KafkaReader;
+use crate::command_log::LogError;
+use crate::limits::{KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES};
+
+/// Where the topic is and how to use it.
+#[derive(Debug, Clone)]
+pub struct KafkaOptions {
+    /// `host:port` of one or more brokers, separated by commas.
+    pub brokers: String,
+    /// The topic of commands; dead letters go to `<topic>.dead-letters`.
+    pub topic: String,
+    /// Partitions of the topic when it has to be created; an existing topic keeps its own number.
+    pub partitions: i32,
+    /// Encryption and identity.
+    pub security: KafkaSecurity,
+    /// How long a message may wait for company, in milliseconds: fewer, larger requests for a later acknowledgement.
+    pub linger_ms: u64,
+    /// `none`, `gzip`, `snappy`, `lz4` or `zstd`.
+    pub compression: String,
+    /// Most messages that wait for their acknowledgement; more are refused.
+    pub queue_max_messages: u32,
+    /// Most kilobytes that wait for their acknowledgement; more are refused.
+    pub queue_max_kb: u32,
+    /// Longest that a message may wait for its acknowledgement, in milliseconds, before it is refused.
+    pub acknowledge_timeout_ms: u64,
+    /// The consumer group that the workers share.
+    pub group: String,
+    /// A name of this worker that stays when it is restarted (static membership): its partitions then wait for it, as
+    /// long as its session lasts, instead of moving twice. No two workers may have the same.
+    pub group_instance: Option<String>,
+    /// How long a worker may be silent before its partitions go to others, in milliseconds.
+    pub session_timeout_ms: u64,
+}
+
+impl KafkaOptions {
+    /// Options with the defaults of the settings.
+    pub fn new(brokers: &str, topic: &str) -> KafkaOptions {
+        KafkaOptions {
+            brokers: brokers.to_owned(),
+            topic: topic.to_owned(),
+            partitions: 16,
+            security: KafkaSecurity::default(),
+            linger_ms: 1,
+            compression: "none".to_owned(),
+            queue_max_messages: 100_000,
+            queue_max_kb: 128 * 1024,
+            acknowledge_timeout_ms: 5_000,
+            group: "todo-workers".to_owned(),
+            group_instance: None,
+            session_timeout_ms: 6_000,
+        }
+    }
+
+    /// The topic that takes what can never be applied.
+    pub fn dead_letter_topic(&self) -> String {
+        format!("{}.dead-letters", self.topic)
+    }
+
+    /// What producers, consumers and administrators have in common.
+    pub(super) fn client_config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", "million-rps")
+            .set("reconnect.backoff.max.ms", KAFKA_RECONNECT_BACKOFF_MAX_MS.to_string())
+            .set("socket.keepalive.enable", "true")
+            .set("socket.nagle.disable", "true")
+            // Topics are created on purpose, with the right number of partitions.
+            .set("allow.auto.create.topics", "false")
+            // Idle connections are closed by brokers as a matter of course.
+            .set("log.connection.close", "false");
+        self.security.apply(&mut config);
+        config
+    }
+
+    /// What every producer has: all that a 202 promises.
+    pub(super) fn producer_config(&self) -> ClientConfig {
+        let mut config = self.client_config();
+        config
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("partitioner", "murmur2_random")
+            .set("message.max.bytes", (2 * LOG_RECORD_MAX_BYTES).to_string());
+        config
+    }
+}
+
+/// Encryption and identity towards the brokers; members that are not given keep librdkafka's defaults (plain text, no
+/// identity).
+#[derive(Clone, Default)]
+pub struct KafkaSecurity {
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub protocol: Option<String>,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: Option<String>,
+    /// User name for SASL.
+    pub sasl_username: Option<String>,
+    /// Password for SASL.
+    pub sasl_password: Option<String>,
+    /// File or folder of certificates that sign the brokers' own; without it, the system's are used.
+    pub ca_location: Option<String>,
+    /// File of this client's certificate, where brokers ask for one.
+    pub certificate_location: Option<String>,
+    /// File of its private key.
+    pub key_location: Option<String>,
+}
+
+impl KafkaSecurity {
+    fn apply(&self, config: &mut ClientConfig) {
+        for (name, value) in [
+            ("security.protocol", &self.protocol),
+            ("sasl.mechanism", &self.sasl_mechanism),
+            ("sasl.username", &self.sasl_username),
+            ("sasl.password", &self.sasl_password),
+            ("ssl.ca.location", &self.ca_location),
+            ("ssl.certificate.location", &self.certificate_location),
+            ("ssl.key.location", &self.key_location),
+        ] {
+            if let Some(value) = value {
+                config.set(name, value);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for KafkaSecurity {
+    /// Without the password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSecurity")
+            .field("protocol", &self.protocol)
+            .field("sasl_mechanism", &self.sasl_mechanism)
+            .field("sasl_username", &self.sasl_username)
+            .field("sasl_password", &self.sasl_password.as_ref().map(|_| "***"))
+            .field("ca_location", &self.ca_location)
+            .field("certificate_location", &self.certificate_location)
+            .field("key_location", &self.key_location)
+            .finish()
+    }
+}
+
+/// Creates the topic of commands, unless it is there; returns the number of its partitions.
+///
+/// # Errors
+/// [`LogError::Unavailable`] when no broker answers, [`LogError::Fatal`] when this user may not create topics.
+pub fn ensure_topic(options: &KafkaOptions) -> Result<usize, LogError> {
+    let partitions = ensure_named_topic(options, &options.topic, options.partitions, &[])?;
+    if i32::try_from(partitions) != Ok(options.partitions) {
+        tracing::warn!(
+            topic = options.topic,
+            partitions,
+            asked = options.partitions,
+            "the topic has another number of partitions than the settings ask for; it stays as it is"
+        );
+    }
+    Ok(partitions)
+}
+
+pub(super) fn ensure_named_topic(
+    options: &KafkaOptions,
+    topic: &str,
+    partitions: i32,
+    topic_settings: &[(&str, &str)],
+) -> Result<usize, LogError> {
+    let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    if let Some(partitions) = partition_count(admin.inner(), topic)? {
+        return Ok(partitions);
+    }
+    let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
+    // -1: as many replicas as the brokers' own setting says.
+    let mut new_topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    for (name, value) in topic_settings {
+        new_topic = new_topic.set(name, value);
+    }
+    let admin_options = AdminOptions::new().request_timeout(Some(timeout)).operation_timeout(Some(timeout));
+    let results = block_on(admin.create_topics([&new_topic], &admin_options))?.map_err(log_error)?;
+    for result in results {
+        match result {
+            Ok(_) => tracing::info!(topic, partitions, "created the topic"),
+            // Another process was faster.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(log_error(KafkaError::AdminOp(code))),
+        }
+    }
+    partition_count(admin.inner(), topic)?.ok_or_else(|| {
+        LogError::Unavailable(format!("the topic {topic} was created, but the broker does not show it yet"))
+    })
+}
+
+/// Partitions of a topic; `None` when there is no such topic.
+pub(super) fn partition_count<C: rdkafka::ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+) -> Result<Option<usize>, LogError> {
+    let metadata =
+        client.fetch_metadata(Some(topic), Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS)).map_err(log_error)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
+    match found.error() {
+        None => Ok(Some(found.partitions().len())),
+        Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Ok(None),
+        Some(error) => Err(log_error(KafkaError::MetadataFetch(error.into()))),
+    }
+}
+
+/// Drives one of the administrator's answers, which come from a thread of its own.
+pub(super) fn block_on<T>(answer: impl Future<Output = T>) -> Result<T, LogError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .map_err(|error| LogError::Unavailable(format!("no event loop for Kafka: {error}")))?;
+    Ok(runtime.block_on(answer))
+}
+
+/// What an error of librdkafka means to a caller.
+pub(super) fn log_error(error: KafkaError) -> LogError {
+    use RDKafkaErrorCode as Code;
+    match (&error, error.rdkafka_error_code()) {
+        // A setting that librdkafka does not take; its text names the setting and the value is the operator's own.
+        (KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_), _) => LogError::Fatal(format!("Kafka: {error}")),
+        (
+            _,
+            Some(
+                Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::TransactionalIdAuthorizationFailed
+                | Code::InvalidTopic
+                | Code::InvalidPartitions
+                | Code::InvalidReplicationFactor
+                | Code::PolicyViolation
+                | Code::InconsistentGroupProtocol
+                | Code::FencedInstanceId
+                | Code::Fatal,
+            ),
+        ) => LogError::Fatal(format!("Kafka: {error}")),
+        _ => LogError::Unavailable(error.to_string()),
+    }
+}
+
+/// Errors that librdkafka reports besides those of a call: it goes on trying by itself, so they are warnings.
+pub(super) fn log_client_error(error: &KafkaError, reason: &str) {
+    tracing::warn!(target: "librdkafka", %error, reason);
+}

@@ -1,0 +1,433 @@
+//! The writing end of the Kafka log.
+//!
+//! The producer thread hands messages to librdkafka; a thread of this module waits for librdkafka's delivery reports and
+//! takes them to the sink in the groups in which they come. A message carries its ticket as librdkafka's opaque number:
+//! there is nothing to allocate or look up per message.
+
+use std::ffi::CStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as librdkafka;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
+use rdkafka::types::RDKafkaEvent;
+
+use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_client_error, log_error};
+use crate::command_log::{
+    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
+};
+use crate::todo::TODO_ID_TEXT_BYTES;
+
+// A ticket travels through C as a pointer-sized number.
+const _: () = assert!(size_of::<usize>() == size_of::<u64>());
+
+/// How often the thread of delivery reports looks whether it shall end.
+const REPORT_WAIT_MS: i32 = 100;
+/// How long reports of purged messages may take: they come from within this process.
+const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause between attempts to create the topic.
+const TOPIC_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The writing end.
+pub struct KafkaAppender {
+    options: KafkaOptions,
+    sink: Arc<dyn AcknowledgementSink>,
+    /// `None` when closed.
+    link: Option<Link>,
+    refused: Vec<Acknowledgement>,
+}
+
+/// One producer of librdkafka and the thread that serves its events.
+struct Link {
+    producer: Arc<BaseProducer<AppenderContext>>,
+    shared: Arc<Shared>,
+    reports: JoinHandle<()>,
+}
+
+struct Shared {
+    /// Messages whose delivery report has not been handed to the sink.
+    waiting: AtomicUsize,
+    ending: AtomicBool,
+}
+
+impl KafkaAppender {
+    /// Starts a producer. Brokers need not be there yet: until they are, messages are refused as unavailable. Creates the
+    /// topic when it is missing.
+    ///
+    /// # Errors
+    /// [`LogError::Fatal`] when librdkafka does not take the options.
+    pub fn new(options: KafkaOptions, sink: Arc<dyn AcknowledgementSink>) -> Result<KafkaAppender, LogError> {
+        let link = Link::start(&options, sink.clone())?;
+        Ok(KafkaAppender { options, sink, link: Some(link), refused: Vec::new() })
+    }
+
+    /// librdkafka stops for good at errors that break its promise of no gaps and no doubles, for example when the topic
+    /// was made anew under it. Whoever waited has then been refused; a new producer starts with a new promise.
+    fn replace_broken_link(&mut self) {
+        let Some(link) = &self.link else { return };
+        let Some((code, reason)) = link.producer.client().fatal_error() else { return };
+        tracing::error!(%code, reason, "Kafka's producer stopped; starting another");
+        match Link::start(&self.options, self.sink.clone()) {
+            Ok(link) => {
+                if let Some(broken) = self.link.replace(link) {
+                    broken.end(Duration::ZERO);
+                }
+            }
+            // The old one refuses every message until another attempt works.
+            Err(error) => tracing::error!(%error, "Kafka's producer cannot be started again"),
+        }
+    }
+}
+
+impl CommandAppender for KafkaAppender {
+    fn append(&mut self, batch: &mut Vec<Submission>) {
+        self.replace_broken_link();
+        for submission in batch.drain(..) {
+            let result = match &self.link {
+                Some(link) => link.send(&self.options.topic, &submission),
+                None => Err(Refusal::Unavailable),
+            };
+            if result.is_err() {
+                self.refused.push(Acknowledgement { ticket: submission.ticket, result });
+            }
+        }
+        if !self.refused.is_empty() {
+            self.sink.acknowledge(&mut self.refused);
+        }
+    }
+
+    fn close(&mut self, deadline: Duration) {
+        if let Some(link) = self.link.take() {
+            link.end(deadline);
+        }
+    }
+}
+
+impl Drop for KafkaAppender {
+    fn drop(&mut self) {
+        self.close(Duration::ZERO);
+    }
+}
+
+impl Link {
+    fn start(options: &KafkaOptions, sink: Arc<dyn AcknowledgementSink>) -> Result<Link, LogError> {
+        let producer: BaseProducer<AppenderContext> = options
+            .producer_config()
+            .set("linger.ms", options.linger_ms.to_string())
+            .set("compression.type", &options.compression)
+            .set("queue.buffering.max.messages", options.queue_max_messages.to_string())
+            .set("queue.buffering.max.kbytes", options.queue_max_kb.to_string())
+            .set("message.timeout.ms", options.acknowledge_timeout_ms.to_string())
+            // A frozen broker keeps its connection: without this, requests would wait a minute for it.
+            .set("socket.timeout.ms", options.acknowledge_timeout_ms.clamp(1_000, 60_000).to_string())
+            .create_with_context(AppenderContext)
+            .map_err(log_error)?;
+        let producer = Arc::new(producer);
+        let shared = Arc::new(Shared { waiting: AtomicUsize::new(0), ending: AtomicBool::new(false) });
+        spawn_topic_creation(options.clone(), shared.clone());
+        let reports = {
+            let (producer, shared) = (producer.clone(), shared.clone());
+            std::thread::Builder::new()
+                .name("kafka-reports".into())
+                .spawn(move || serve_reports(&producer, &shared, &*sink))
+                .map_err(|error| LogError::Unavailable(format!("no thread for Kafka's delivery reports: {error}")))?
+        };
+        Ok(Link { producer, shared, reports })
+    }
+
+    fn send(&self, topic: &str, submission: &Submission) -> Result<(), Refusal> {
+        let mut key = [0; TODO_ID_TEXT_BYTES];
+        let key = submission.id.write_text(&mut key);
+        let record = BaseRecord::with_opaque_to(topic, submission.ticket.0 as usize)
+            .key(key.as_bytes())
+            .payload(&submission.payload);
+        // Counted before it is sent: its report may come at once.
+        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
+        self.producer.send(record).map_err(|(error, _)| {
+            self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
+            error.rdkafka_error_code().map_or(Refusal::Unavailable, refusal)
+        })
+    }
+
+    /// Waits for what is on its way, gives up what is not delivered by then, and ends the thread.
+    fn end(self, deadline: Duration) {
+        if !self.delivered_within(deadline) {
+            self.producer.purge(PurgeConfig::default().queue().inflight());
+            if !self.delivered_within(PURGE_TIMEOUT) {
+                tracing::error!("Kafka's client did not report the messages that it gave up");
+            }
+        }
+        self.shared.ending.store(true, Ordering::SeqCst);
+        if self.reports.join().is_err() {
+            tracing::error!("the thread of Kafka's delivery reports panicked");
+        }
+    }
+
+    fn delivered_within(&self, deadline: Duration) -> bool {
+        let start = Instant::now();
+        while self.shared.waiting.load(Ordering::SeqCst) > 0 {
+            if start.elapsed() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+}
+
+/// Creates the topic as soon as a broker can be asked, without holding anybody up.
+fn spawn_topic_creation(options: KafkaOptions, shared: Arc<Shared>) {
+    let create = move || {
+        while !shared.ending.load(Ordering::SeqCst) {
+            match ensure_topic(&options) {
+                Ok(_) => return,
+                Err(error) => tracing::warn!(%error, topic = options.topic, "waiting for Kafka's topic"),
+            }
+            std::thread::sleep(TOPIC_RETRY_PAUSE);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("kafka-topic".into()).spawn(create) {
+        tracing::error!(%error, "no thread to create Kafka's topic; it has to exist already");
+    }
+}
+
+/// Waits for librdkafka's events until the link ends.
+///
+/// The crate's own `poll` does not return before its whole timeout is over, however many reports it got: acknowledgements
+/// would be late, or the thread would spin. So the events are taken here.
+fn serve_reports(producer: &BaseProducer<AppenderContext>, shared: &Shared, sink: &dyn AcknowledgementSink) {
+    let client = producer.client();
+    // SAFETY: the client lives as long as `producer`, which is borrowed for this whole function.
+    let queue = unsafe { librdkafka::rd_kafka_queue_get_main(client.native_ptr()) };
+    let mut acknowledgements = Vec::new();
+    while !shared.ending.load(Ordering::SeqCst) {
+        // SAFETY: the queue is valid until it is destroyed below; polling is allowed from any thread.
+        let event = unsafe { librdkafka::rd_kafka_queue_poll(queue, REPORT_WAIT_MS) };
+        if event.is_null() {
+            continue;
+        }
+        // SAFETY: `event` is not null and this thread owns it until it is destroyed below; its type says which of the
+        // accessors may be used.
+        unsafe {
+            match librdkafka::rd_kafka_event_type(event) {
+                librdkafka::RD_KAFKA_EVENT_DR => take_reports(event, &mut acknowledgements),
+                librdkafka::RD_KAFKA_EVENT_ERROR => {
+                    let error = KafkaError::Global(librdkafka::rd_kafka_event_error(event).into());
+                    let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(event));
+                    client.context().error(error, reason.to_string_lossy().trim());
+                }
+                librdkafka::RD_KAFKA_EVENT_LOG => forward_log(event, client.context()),
+                _ => {}
+            }
+            librdkafka::rd_kafka_event_destroy(event);
+        }
+        let count = acknowledgements.len();
+        if count > 0 {
+            sink.acknowledge(&mut acknowledgements);
+            shared.waiting.fetch_sub(count, Ordering::SeqCst);
+        }
+    }
+    // SAFETY: obtained above, destroyed once, not used afterwards.
+    unsafe { librdkafka::rd_kafka_queue_destroy(queue) };
+}
+
+/// Turns the delivery reports of one event into acknowledgements.
+///
+/// # Safety
+/// `event` is a live event of the type `RD_KAFKA_EVENT_DR`.
+unsafe fn take_reports(event: *mut RDKafkaEvent, acknowledgements: &mut Vec<Acknowledgement>) {
+    loop {
+        // SAFETY: live, and of the right type; the messages belong to the event and are only read here.
+        let message = unsafe { librdkafka::rd_kafka_event_message_next(event) };
+        if message.is_null() {
+            return;
+        }
+        // SAFETY: not null, and owned by the live event.
+        let (ticket, error) = unsafe { ((*message)._private as usize as u64, (*message).err) };
+        let result = match error {
+            librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            error => Err(refusal(error.into())),
+        };
+        acknowledgements.push(Acknowledgement { ticket: Ticket(ticket), result });
+    }
+}
+
+/// Takes a line of librdkafka's log to ours.
+///
+/// # Safety
+/// `event` is a live event of the type `RD_KAFKA_EVENT_LOG`.
+unsafe fn forward_log(event: *mut RDKafkaEvent, context: &AppenderContext) {
+    let (mut facility, mut text, mut level) = (std::ptr::null(), std::ptr::null(), 0);
+    // SAFETY: live, of the right type; on success the two strings belong to the event and end with NUL.
+    unsafe {
+        if librdkafka::rd_kafka_event_log(event, &mut facility, &mut text, &mut level) == 0 {
+            let (facility, text) = (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy());
+            let level = match level {
+                0..=3 => RDKafkaLogLevel::Error,
+                4 => RDKafkaLogLevel::Warning,
+                5..=6 => RDKafkaLogLevel::Info,
+                _ => RDKafkaLogLevel::Debug,
+            };
+            context.log(level, facility.trim(), text.trim());
+        }
+    }
+}
+
+fn refusal(code: RDKafkaErrorCode) -> Refusal {
+    match code {
+        RDKafkaErrorCode::QueueFull => Refusal::Full,
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => Refusal::TooLarge,
+        _ => Refusal::Unavailable,
+    }
+}
+
+struct AppenderContext;
+
+impl ClientContext for AppenderContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_client_error(&error, reason);
+    }
+}
+
+impl ProducerContext for AppenderContext {
+    /// The ticket.
+    type DeliveryOpaque = usize;
+
+    /// Reports are taken by `serve_reports`. When the producer is dropped, its own loop may still find some; none is
+    /// left by then.
+    fn delivery(&self, _: &DeliveryResult<'_>, _: usize) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::todo::TodoId;
+
+    #[derive(Default)]
+    struct Collected(Mutex<Vec<Acknowledgement>>);
+
+    impl AcknowledgementSink for Collected {
+        fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>) {
+            self.0.lock().expect("unpoisoned").append(acknowledgements);
+        }
+    }
+
+    fn submission(ticket: u64, payload_bytes: usize) -> Submission {
+        Submission { ticket: Ticket(ticket), id: TodoId::new(), payload: vec![b'x'; payload_bytes] }
+    }
+
+    /// An appender without any broker: port 1 of loopback refuses connections.
+    fn appender_without_broker(change: impl FnOnce(&mut KafkaOptions)) -> (KafkaAppender, Arc<Collected>) {
+        let mut options = KafkaOptions::new("127.0.0.1:1", "todo-commands");
+        change(&mut options);
+        let sink = Arc::new(Collected::default());
+        (KafkaAppender::new(options, sink.clone()).expect("usable options"), sink)
+    }
+
+    fn results(sink: &Collected) -> Vec<(u64, Result<(), Refusal>)> {
+        let mut results: Vec<_> =
+            sink.0.lock().expect("unpoisoned").iter().map(|taken| (taken.ticket.0, taken.result)).collect();
+        results.sort_by_key(|(ticket, _)| *ticket);
+        results
+    }
+
+    #[test]
+    fn every_ticket_is_refused_once_when_there_is_no_broker() {
+        let (mut appender, sink) = appender_without_broker(|_| {});
+        appender.append(&mut vec![submission(0, 10), submission(7, 10), submission(u64::MAX, 10)]);
+        appender.close(Duration::ZERO);
+        appender.append(&mut vec![submission(8, 10)]);
+        let refused = Err(Refusal::Unavailable);
+        assert_eq!(results(&sink), [(0, refused), (7, refused), (8, refused), (u64::MAX, refused)]);
+    }
+
+    #[test]
+    fn a_message_that_waits_too_long_is_refused_without_closing() {
+        let (mut appender, sink) = appender_without_broker(|options| options.acknowledge_timeout_ms = 100);
+        appender.append(&mut vec![submission(1, 10)]);
+        while results(&sink).is_empty() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(results(&sink), [(1, Err(Refusal::Unavailable))]);
+        appender.close(Duration::ZERO);
+    }
+
+    #[test]
+    fn a_full_queue_and_a_large_record_have_refusals_of_their_own() {
+        let (mut appender, sink) = appender_without_broker(|options| options.queue_max_messages = 2);
+        appender.append(&mut vec![submission(1, 2_000_000), submission(2, 10), submission(3, 10), submission(4, 10)]);
+        assert_eq!(results(&sink), [(1, Err(Refusal::TooLarge)), (4, Err(Refusal::Full))]);
+        appender.close(Duration::ZERO);
+        assert_eq!(results(&sink).len(), 4);
+    }
+
+    #[test]
+    fn a_producer_that_stopped_for_good_is_replaced() {
+        let (mut appender, sink) = appender_without_broker(|_| {});
+        appender.append(&mut vec![submission(1, 10)]);
+        let link = appender.link.as_ref().expect("open");
+        // SAFETY: the client is alive, and the text is a C string; this function exists for such tests.
+        unsafe {
+            librdkafka::rd_kafka_test_fatal_error(
+                link.producer.client().native_ptr(),
+                librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+                c"by a test".as_ptr(),
+            );
+        }
+        appender.append(&mut vec![submission(2, 10)]);
+        assert!(appender.link.as_ref().expect("open").producer.client().fatal_error().is_none());
+        assert_eq!(
+            results(&sink),
+            [(1, Err(Refusal::Unavailable))],
+            "the first was given up, the second is on its way"
+        );
+        appender.close(Duration::ZERO);
+        assert_eq!(results(&sink).len(), 2);
+    }
+
+    #[test]
+    fn a_broker_that_falls_silent_costs_a_refusal_and_is_used_again_when_it_answers() {
+        let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
+        brokers.create_topic("todo-commands", 4, 1).expect("created");
+        let (mut appender, sink) = appender_without_broker(|options| {
+            options.brokers = brokers.bootstrap_servers();
+            options.acknowledge_timeout_ms = 1_000;
+        });
+        let mut ask = |ticket| {
+            appender.append(&mut vec![submission(ticket, 10)]);
+            loop {
+                if let Some(&(_, result)) = results(&sink).iter().find(|(answered, _)| *answered == ticket) {
+                    return result;
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        assert_eq!(ask(1), Ok(()));
+        brokers.broker_round_trip_time(1, Duration::from_secs(600)).expect("slowed");
+        assert_eq!(ask(2), Err(Refusal::Unavailable));
+        brokers.broker_round_trip_time(1, Duration::ZERO).expect("quick again");
+        let mut ticket = 3;
+        while ask(ticket) != Ok(()) {
+            ticket += 1;
+            assert!(ticket < 100, "the broker answers again, but no message is acknowledged");
+        }
+        appender.close(Duration::ZERO);
+    }
+
+    #[test]
+    fn options_that_librdkafka_does_not_take_are_named() {
+        let options = KafkaOptions { compression: "shrink".into(), ..KafkaOptions::new("127.0.0.1:1", "t") };
+        let Err(error) = KafkaAppender::new(options, Arc::new(Collected::default())) else {
+            panic!("the option has to be refused");
+        };
+        assert!(matches!(&error, LogError::Fatal(text) if text.contains("compression.type")), "{error}");
+    }
+}

@@ -1,0 +1,400 @@
+//! The reading end of the Kafka log.
+//!
+//! The group decides which worker gets which partition; the store decides where reading goes on. So an assigned partition
+//! is not handed to librdkafka before [`CommandReader::start`] names its offset: nothing is fetched from a place that
+//! then turns out to be the wrong one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as librdkafka;
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_client_error, log_error};
+use crate::command_log::kafka_dead_letters::DeadLetterWriter;
+use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
+use crate::limits::{
+    KAFKA_COMMIT_INTERVAL_MS, KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_REQUEST_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS,
+};
+use crate::todo::Timestamp;
+
+/// The reading end: one member of the workers' group.
+pub struct KafkaReader {
+    options: KafkaOptions,
+    /// Joins the group at the first poll that finds the topic.
+    consumer: Option<BaseConsumer<ReaderContext>>,
+    dead_letters: DeadLetterWriter,
+    /// The partitions that belong to this reader; `Some`: started, and the offset that comes next.
+    assigned: BTreeMap<PartitionId, Option<Offset>>,
+    /// Told to the caller one a poll, in this order.
+    events: VecDeque<LogEvent>,
+    /// How far the store has got, where Kafka does not know it yet.
+    uncommitted: BTreeMap<PartitionId, Offset>,
+    committed_at: Instant,
+}
+
+impl KafkaReader {
+    /// A member of the group; it joins when it is first polled and a broker is there.
+    ///
+    /// # Errors
+    /// [`LogError::Fatal`] when librdkafka does not take the options.
+    pub fn new(options: KafkaOptions) -> Result<KafkaReader, LogError> {
+        // Made only to find out whether the options are usable: without a subscription it does nothing.
+        create_consumer(&options)?;
+        Ok(KafkaReader {
+            consumer: None,
+            dead_letters: DeadLetterWriter::new(&options),
+            assigned: BTreeMap::new(),
+            events: VecDeque::new(),
+            uncommitted: BTreeMap::new(),
+            committed_at: Instant::now(),
+            options,
+        })
+    }
+
+    fn join_group(&mut self) -> Result<(), LogError> {
+        if self.consumer.is_none() {
+            ensure_topic(&self.options)?;
+            let consumer = create_consumer(&self.options)?;
+            consumer.subscribe(&[&self.options.topic]).map_err(log_error)?;
+            self.consumer = Some(consumer);
+        }
+        Ok(())
+    }
+}
+
+fn create_consumer(options: &KafkaOptions) -> Result<BaseConsumer<ReaderContext>, LogError> {
+    let mut config = options.client_config();
+    config
+        .set("group.id", &options.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", options.session_timeout_ms.to_string())
+        // A member learns from its heartbeat that the group is being divided anew.
+        .set("heartbeat.interval.ms", (options.session_timeout_ms / 6).max(1).to_string())
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Never skip what the store has not applied.
+        .set("auto.offset.reset", "error")
+        .set("socket.timeout.ms", KAFKA_SOCKET_TIMEOUT_MS.to_string())
+        .set("queued.max.messages.kbytes", KAFKA_FETCH_AHEAD_MAX_KB.to_string());
+    if let Some(name) = &options.group_instance {
+        config.set("group.instance.id", name);
+    }
+    config.create_with_context(ReaderContext::default()).map_err(log_error)
+}
+
+impl CommandReader for KafkaReader {
+    fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError> {
+        if let Some(event) = self.events.pop_front() {
+            return Ok(event);
+        }
+        self.join_group()?;
+        self.commit_progress(Duration::from_millis(KAFKA_COMMIT_INTERVAL_MS));
+        let deadline = Instant::now() + max_wait;
+        let mut gathered = Gathered::default();
+        let mut failure = None;
+        while self.events.is_empty() && gathered.records < max_records && gathered.bytes < max_bytes {
+            // Waits for the first record only, then takes what is there.
+            let wait = match gathered.records {
+                0 => deadline.saturating_duration_since(Instant::now()),
+                _ => Duration::ZERO,
+            };
+            let consumer = self.consumer.as_ref().expect("joined above");
+            let polled = consumer.poll(wait).map(|result| result.map(|message| record_from(&message)));
+            let nothing = polled.is_none();
+            match polled {
+                Some(Ok((partition, record))) => self.take_record(partition, record, &mut gathered),
+                Some(Err(error)) => failure = self.judge(error),
+                None => {}
+            }
+            self.take_rebalances(&mut gathered);
+            if failure.is_some() || (nothing && (gathered.records > 0 || Instant::now() >= deadline)) {
+                break;
+            }
+        }
+        if gathered.records > 0 {
+            // What was read comes first; a failure that lasts shows itself again.
+            return Ok(LogEvent::Records(gathered.batches));
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Ok(event);
+        }
+        failure.map_or(Ok(LogEvent::Idle), Err)
+    }
+
+    fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
+        let (Some(consumer), Some(state)) = (&self.consumer, self.assigned.get_mut(&partition)) else {
+            // Taken away in the meantime; the caller is about to be told.
+            return Ok(());
+        };
+        let (earliest, latest) = watermarks(consumer, &self.options.topic, partition)?;
+        let next = next.unwrap_or(earliest);
+        if next < earliest || next > latest {
+            return Err(LogError::OffsetOutOfRange { partition, requested: next, earliest, latest });
+        }
+        if state.take().is_some() {
+            let list = partition_list(&self.options.topic, [(partition, KafkaOffset::Invalid)])?;
+            consumer.context().forget_started(partition);
+            consumer.incremental_unassign(&list).map_err(log_error)?;
+        }
+        let list = partition_list(&self.options.topic, [(partition, KafkaOffset::Offset(next))])?;
+        consumer.incremental_assign(&list).map_err(log_error)?;
+        consumer.context().remember_started(partition);
+        *state = Some(next);
+        Ok(())
+    }
+
+    fn applied(&mut self, partition: PartitionId, next: Offset) {
+        self.uncommitted.insert(partition, next);
+    }
+
+    fn lag(&mut self) -> Option<u64> {
+        let client = self.consumer.as_ref()?.client();
+        let topic = std::ffi::CString::new(self.options.topic.as_str()).ok()?;
+        let mut lag = 0;
+        for (&partition, next) in &self.assigned {
+            let Some(next) = *next else { continue };
+            let (mut earliest, mut latest) = (-1, -1);
+            // SAFETY: the client is alive, the topic is a C string, and both numbers outlive the call, which reads what
+            // the latest answers of the broker said and asks nobody.
+            let error = unsafe {
+                librdkafka::rd_kafka_get_watermark_offsets(
+                    client.native_ptr(),
+                    topic.as_ptr(),
+                    partition,
+                    &mut earliest,
+                    &mut latest,
+                )
+            };
+            if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR || latest < 0 {
+                return None;
+            }
+            lag += u64::try_from(latest - next).unwrap_or(0);
+        }
+        Some(lag)
+    }
+
+    fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
+        self.dead_letters.write(partition, record, reason)
+    }
+}
+
+impl Drop for KafkaReader {
+    fn drop(&mut self) {
+        self.commit_progress(Duration::ZERO);
+    }
+}
+
+/// What one poll has collected.
+#[derive(Default)]
+struct Gathered {
+    batches: Vec<RecordBatch>,
+    records: usize,
+    bytes: usize,
+}
+
+impl KafkaReader {
+    fn take_record(&mut self, partition: PartitionId, record: Record, gathered: &mut Gathered) {
+        let Some(Some(next)) = self.assigned.get_mut(&partition) else { return };
+        if record.offset < *next {
+            return;
+        }
+        *next = record.offset + 1;
+        gathered.records += 1;
+        gathered.bytes += record.key.len() + record.payload.len();
+        let batch = match gathered.batches.iter_mut().find(|batch| batch.partition == partition) {
+            Some(batch) => batch,
+            None => {
+                gathered.batches.push(RecordBatch { partition, ..RecordBatch::default() });
+                gathered.batches.last_mut().expect("just pushed")
+            }
+        };
+        batch.next = record.offset + 1;
+        batch.records.push(record);
+    }
+
+    /// Takes over what the group decided during the last call of librdkafka.
+    fn take_rebalances(&mut self, gathered: &mut Gathered) {
+        let Some(consumer) = &self.consumer else { return };
+        for rebalance in consumer.context().take_rebalances() {
+            match rebalance {
+                Rebalance::Assigned(partitions) => {
+                    self.assigned.extend(partitions.iter().map(|&partition| (partition, None)));
+                    self.events.push_back(LogEvent::Assigned(partitions));
+                }
+                Rebalance::Revoked(partitions) => {
+                    for partition in &partitions {
+                        self.assigned.remove(partition);
+                        self.uncommitted.remove(partition);
+                    }
+                    gathered.batches.retain(|batch| !partitions.contains(&batch.partition));
+                    gathered.records = gathered.batches.iter().map(|batch| batch.records.len()).sum();
+                    self.events.push_back(LogEvent::Revoked(partitions));
+                }
+            }
+        }
+    }
+
+    /// What an error between the messages means; `None` when it means nothing to the caller.
+    fn judge(&mut self, error: KafkaError) -> Option<LogError> {
+        match error.rdkafka_error_code() {
+            // The broker does not have the offset that a partition stands at.
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.find_lost_place().err()
+            }
+            // The topic was deleted: joining again creates it, and the offsets then tell that it is another one.
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                self.leave_group();
+                Some(log_error(error))
+            }
+            // The caller was away for too long (stopped, or at a very slow store): the group has taken the partitions
+            // away, which comes as an event of its own.
+            Some(RDKafkaErrorCode::PollExceeded) => None,
+            _ => Some(log_error(error)),
+        }
+    }
+
+    /// Looks for the partition whose place is gone. The others are started again, because librdkafka has stopped one
+    /// without saying which.
+    fn find_lost_place(&mut self) -> Result<(), LogError> {
+        let started: Vec<_> =
+            self.assigned.iter().filter_map(|(&partition, next)| next.map(|next| (partition, next))).collect();
+        for (partition, next) in started {
+            self.start(partition, Some(next))?;
+        }
+        Ok(())
+    }
+
+    fn leave_group(&mut self) {
+        self.consumer = None;
+        let partitions: Vec<_> = std::mem::take(&mut self.assigned).into_keys().collect();
+        self.uncommitted.clear();
+        if !partitions.is_empty() {
+            self.events.push_back(LogEvent::Revoked(partitions));
+        }
+    }
+
+    /// Tells Kafka how far the store has got, if the last time is `interval` ago.
+    fn commit_progress(&mut self, interval: Duration) {
+        let Some(consumer) = &self.consumer else { return };
+        if self.uncommitted.is_empty() || self.committed_at.elapsed() < interval {
+            return;
+        }
+        self.committed_at = Instant::now();
+        let offsets = std::mem::take(&mut self.uncommitted).into_iter();
+        let list = partition_list(&self.options.topic, offsets.map(|(id, next)| (id, KafkaOffset::Offset(next))));
+        let committed = list.and_then(|list| consumer.commit(&list, CommitMode::Async).map_err(log_error));
+        if let Err(error) = committed {
+            tracing::debug!(%error, "the group's offsets could not be committed to Kafka");
+        }
+    }
+}
+
+fn record_from(message: &BorrowedMessage<'_>) -> (PartitionId, Record) {
+    let record = Record {
+        offset: message.offset(),
+        logged_at: Timestamp::from_micros(message.timestamp().to_millis().unwrap_or(0).saturating_mul(1_000)),
+        key: message.key().unwrap_or_default().to_vec(),
+        payload: message.payload().unwrap_or_default().to_vec(),
+    };
+    (message.partition(), record)
+}
+
+pub(super) fn watermarks<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: PartitionId,
+) -> Result<(Offset, Offset), LogError> {
+    consumer.fetch_watermarks(topic, partition, Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS)).map_err(log_error)
+}
+
+pub(super) fn partition_list(
+    topic: &str,
+    offsets: impl IntoIterator<Item = (PartitionId, KafkaOffset)>,
+) -> Result<TopicPartitionList, LogError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, partition, offset).map_err(log_error)?;
+    }
+    Ok(list)
+}
+
+/// What the group decided.
+enum Rebalance {
+    Assigned(Vec<PartitionId>),
+    Revoked(Vec<PartitionId>),
+}
+
+/// Lives inside librdkafka's client, which calls it from within `poll`.
+#[derive(Default)]
+struct ReaderContext {
+    rebalances: Mutex<Vec<Rebalance>>,
+    /// Partitions that librdkafka fetches from.
+    started: Mutex<Vec<PartitionId>>,
+}
+
+impl ReaderContext {
+    fn take_rebalances(&self) -> Vec<Rebalance> {
+        std::mem::take(&mut *self.rebalances.lock().expect("no panic while it is held"))
+    }
+
+    fn remember_started(&self, partition: PartitionId) {
+        self.started.lock().expect("no panic while it is held").push(partition);
+    }
+
+    fn forget_started(&self, partition: PartitionId) {
+        self.started.lock().expect("no panic while it is held").retain(|&started| started != partition);
+    }
+
+    /// Answers librdkafka, which waits for it. To an assignment: yes, and fetch nothing yet. To a revocation: stop
+    /// fetching those that had been started.
+    fn answer(
+        &self,
+        consumer: &BaseConsumer<ReaderContext>,
+        error: RDKafkaRespErr,
+        list: &TopicPartitionList,
+    ) -> KafkaResult<()> {
+        let partitions: Vec<PartitionId> = list.elements().iter().map(|element| element.partition()).collect();
+        if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.rebalances.lock().expect("no panic while it is held").push(Rebalance::Assigned(partitions));
+            return consumer.incremental_assign(&TopicPartitionList::new());
+        }
+        let mut stopped = TopicPartitionList::new();
+        self.started.lock().expect("no panic while it is held").retain(|partition| {
+            let revoked = partitions.contains(partition);
+            if revoked && let Some(element) = list.elements().first() {
+                stopped.add_partition(element.topic(), *partition);
+            }
+            !revoked
+        });
+        self.rebalances.lock().expect("no panic while it is held").push(Rebalance::Revoked(partitions));
+        consumer.incremental_unassign(&stopped)
+    }
+}
+
+impl ClientContext for ReaderContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for ReaderContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if let Err(error) = self.answer(consumer, error, list) {
+            tracing::warn!(%error, "the group's decision could not be carried out");
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // The store's offsets decide; these only show progress.
+            tracing::debug!(%error, "the group's offsets were not committed to Kafka");
+        }
+    }
+}

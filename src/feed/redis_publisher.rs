@@ -1,0 +1,156 @@
+//! The writing end of the Redis feed.
+
+use std::time::Duration;
+
+use redis::Script;
+
+use crate::feed::redis::{Link, RedisOptions};
+use crate::feed::{ChangeSet, FeedError, FeedPublisher};
+use crate::limits::{REDIS_CHANGES_MAX_BYTES, REDIS_CHANGES_MAX_ENTRIES, REDIS_PART_MAX_BYTES, REDIS_PART_MAX_TODOS};
+use crate::store::AppliedOffsets;
+use crate::todo::{Todo, TodoKey};
+
+/// The writing end.
+pub struct RedisPublisher {
+    link: Link,
+    publish: Script,
+    resume: Script,
+}
+
+impl RedisPublisher {
+    /// A publisher; it connects at the first use.
+    ///
+    /// # Errors
+    /// [`FeedError::Fatal`] when the URL is not usable; the text never holds its password.
+    pub fn new(options: &RedisOptions) -> Result<RedisPublisher, FeedError> {
+        Ok(RedisPublisher {
+            link: Link::new(options)?,
+            publish: Script::new(include_str!("redis_publish.lua")),
+            resume: Script::new(include_str!("redis_resume.lua")),
+        })
+    }
+}
+
+impl FeedPublisher for RedisPublisher {
+    fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
+        let mut parts = parts(set).into_iter().peekable();
+        while let Some(part) = parts.next() {
+            let place = if parts.peek().is_some() { "part" } else { "final" };
+            let result = self.publish_part(set, &part, place)?;
+            match result.as_str() {
+                "applied" => {}
+                // This set was published before, by this worker or by the one that took the partition over.
+                "known" => return Ok(()),
+                gap => tracing::warn!(gap, "the feed has missed changes; the list will be loaded anew"),
+            }
+        }
+        Ok(())
+    }
+
+    fn resume(&mut self, offsets: &AppliedOffsets) -> Result<(), FeedError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let (script, changes_ttl_ms) = (&self.resume, self.link.changes_ttl_ms);
+        let different: usize = self.link.run(Duration::ZERO, |connection, keys| {
+            let mut call = script.key(&keys.todos);
+            call.key(&keys.offsets).key(&keys.changes).arg(changes_ttl_ms);
+            for (partition, next) in offsets {
+                call.arg(partition).arg(next);
+            }
+            call.invoke(connection)
+        })?;
+        if different > 0 {
+            tracing::info!(partitions = different, "the feed stood elsewhere than the store");
+        }
+        Ok(())
+    }
+}
+
+impl RedisPublisher {
+    fn publish_part(&mut self, set: &ChangeSet, part: &Part<'_>, place: &str) -> Result<String, FeedError> {
+        let (script, changes_ttl_ms) = (&self.publish, self.link.changes_ttl_ms);
+        self.link.run(Duration::ZERO, |connection, keys| {
+            let mut call = script.key(&keys.todos);
+            call.key(&keys.offsets).key(&keys.changes);
+            call.arg(place).arg(changes_ttl_ms).arg(REDIS_CHANGES_MAX_ENTRIES).arg(REDIS_CHANGES_MAX_BYTES);
+            call.arg(set.steps.len());
+            for step in &set.steps {
+                call.arg(step.partition);
+                match step.from {
+                    Some(from) => call.arg(from),
+                    None => call.arg("-"),
+                };
+                call.arg(step.to);
+            }
+            call.arg(part.upserts.len());
+            for (todo, json) in &part.upserts {
+                call.arg(todo.id.to_string()).arg(json);
+            }
+            call.arg(part.deletes.len());
+            for key in part.deletes {
+                call.arg(key.id.to_string()).arg(format!("{} {}", key.created_at, key.id));
+            }
+            call.invoke(connection)
+        })
+    }
+}
+
+/// What one run of the script takes over: Redis serves nobody else in the meantime.
+#[derive(Default)]
+struct Part<'a> {
+    upserts: Vec<(&'a Todo, Vec<u8>)>,
+    deletes: &'a [TodoKey],
+}
+
+/// Cuts a large set into parts; there is at least one.
+fn parts(set: &ChangeSet) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut part = Part::default();
+    let mut part_bytes = 0;
+    for todo in &set.changes.upserts {
+        let mut json = Vec::new();
+        todo.write_json(&mut json);
+        if part.upserts.len() == REDIS_PART_MAX_TODOS || part_bytes + json.len() > REDIS_PART_MAX_BYTES {
+            parts.push(std::mem::take(&mut part));
+            part_bytes = 0;
+        }
+        part_bytes += json.len();
+        part.upserts.push((todo, json));
+    }
+    let mut deletes = set.changes.deletes.chunks(REDIS_PART_MAX_TODOS);
+    part.deletes = deletes.next().unwrap_or_default();
+    parts.push(part);
+    parts.extend(deletes.map(|deletes| Part { deletes, ..Part::default() }));
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Changes;
+    use crate::todo::{Timestamp, TodoId};
+
+    #[test]
+    fn a_set_is_cut_into_bounded_parts_that_hold_all_of_it() {
+        let todo = |bytes| Todo {
+            id: TodoId::new(),
+            title: "t".into(),
+            description: "d".repeat(bytes),
+            completed: false,
+            user_id: "u".into(),
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+        };
+        let lengths = |upserts: Vec<Todo>, deletes: usize| {
+            let deletes = vec![todo(0).key(); deletes];
+            let set = ChangeSet { steps: vec![], changes: Changes { upserts, deletes } };
+            parts(&set).iter().map(|part| (part.upserts.len(), part.deletes.len())).collect::<Vec<_>>()
+        };
+        let most = REDIS_PART_MAX_TODOS;
+        assert_eq!(lengths(vec![], 0), [(0, 0)], "an empty batch moves the offsets all the same");
+        assert_eq!(lengths(vec![todo(1); most], most), [(most, most)]);
+        assert_eq!(lengths(vec![todo(1); most + 1], most + 1), [(most, 0), (1, most), (0, 1)]);
+        assert_eq!(lengths(vec![todo(REDIS_PART_MAX_BYTES / 2); 3], 0), [(1, 0), (1, 0), (1, 0)]);
+    }
+}

@@ -1,0 +1,104 @@
+//! PostgreSQL, Kafka and Redis behind the seams, made from the settings.
+//!
+//! Nothing here waits for a server: each implementation connects when it is first used and goes on trying, so that a
+//! process may start before what it depends on.
+
+use std::sync::Arc;
+
+use crate::command_log::kafka::{KafkaAppender, KafkaOptions, KafkaReader, KafkaSecurity};
+use crate::config::{Config, Kafka, Services};
+use crate::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
+use crate::producer::ShardAcknowledgements;
+use crate::store::Store;
+use crate::store::postgres::PostgresStore;
+
+use super::seams::{ApiSeams, Seams, WorkerSeams};
+use super::{ProcessError, Roles};
+
+/// Bytes that librdkafka counts for each message beside its payload, rounded up: its own queue has to hold what the
+/// shards may have in flight, so that theirs is the limit that clients meet.
+const MESSAGE_OVERHEAD_BYTES: usize = 512;
+/// Most that librdkafka takes for `queue.buffering.max.kbytes`.
+const QUEUE_MAX_KB: usize = 2_097_151;
+/// Most that librdkafka takes for `queue.buffering.max.messages`.
+const QUEUE_MAX_MESSAGES: usize = 10_000_000;
+/// How long a worker may be silent before its partitions go to others, in milliseconds: short enough that a killed
+/// worker's partitions are served again within ten seconds.
+const SESSION_TIMEOUT_MS: u64 = 6_000;
+
+/// Opens the seams of a process that works with services.
+///
+/// # Errors
+/// [`ProcessError`] for settings that a client library does not take.
+pub fn open(
+    config: &Config,
+    services: &Services,
+    roles: Roles,
+    acknowledgements: Arc<ShardAcknowledgements>,
+) -> Result<Seams, ProcessError> {
+    let kafka = kafka_options(config, services);
+    let redis = redis_options(config, services);
+    let api = match (&config.auth.secret, roles.api) {
+        (Some(secret), true) => Some(ApiSeams {
+            appender: Box::new(KafkaAppender::new(kafka.clone(), acknowledgements)?),
+            feed: Box::new(RedisSubscriber::new(&redis)?),
+            store: store(services)?,
+            token_secret: secret.clone(),
+        }),
+        _ => None,
+    };
+    let worker = match roles.worker {
+        true => Some(WorkerSeams {
+            reader: Box::new(KafkaReader::new(kafka)?),
+            store: store(services)?,
+            publisher: Box::new(RedisPublisher::new(&redis)?),
+        }),
+        false => None,
+    };
+    Ok(Seams { api, worker, data_dir_lock: None })
+}
+
+/// A connection to the store; it connects when it is first used.
+///
+/// # Errors
+/// [`ProcessError`] when the URL is not usable.
+pub fn store(services: &Services) -> Result<Box<dyn Store>, ProcessError> {
+    Ok(Box::new(PostgresStore::new(services.database_url.expose(), &services.kafka.topic)?))
+}
+
+/// How Kafka is used, by these settings.
+pub fn kafka_options(config: &Config, services: &Services) -> KafkaOptions {
+    let Kafka { brokers, topic, partitions, .. } = &services.kafka;
+    let kafka = &services.kafka;
+    let queue_bytes = config.write.queue_bytes + config.write.queue_commands * MESSAGE_OVERHEAD_BYTES;
+    KafkaOptions {
+        brokers: brokers.clone(),
+        topic: topic.clone(),
+        partitions: i32::try_from(*partitions).unwrap_or(i32::MAX),
+        security: KafkaSecurity {
+            protocol: Some(kafka.security_protocol.to_owned()),
+            sasl_mechanism: kafka.sasl.as_ref().map(|sasl| sasl.mechanism.to_owned()),
+            sasl_username: kafka.sasl.as_ref().map(|sasl| sasl.username.clone()),
+            sasl_password: kafka.sasl.as_ref().map(|sasl| sasl.password.expose().to_owned()),
+            ca_location: kafka.ssl_ca_location.as_ref().map(|path| path.display().to_string()),
+            certificate_location: None,
+            key_location: None,
+        },
+        linger_ms: u64::try_from(kafka.linger.as_millis()).unwrap_or(u64::MAX),
+        compression: kafka.compression.to_owned(),
+        queue_max_messages: u32::try_from(config.write.queue_commands.min(QUEUE_MAX_MESSAGES)).unwrap_or(u32::MAX),
+        queue_max_kb: u32::try_from(queue_bytes.div_ceil(1024).min(QUEUE_MAX_KB)).unwrap_or(u32::MAX),
+        acknowledge_timeout_ms: u64::try_from(config.write.ack_timeout.as_millis()).unwrap_or(u64::MAX),
+        group: kafka.group_id.clone(),
+        group_instance: kafka.group_instance_id.clone(),
+        session_timeout_ms: SESSION_TIMEOUT_MS,
+    }
+}
+
+fn redis_options(config: &Config, services: &Services) -> RedisOptions {
+    RedisOptions {
+        url: services.redis_url.expose().to_owned(),
+        topic: services.kafka.topic.clone(),
+        cache_ttl: config.cache_ttl,
+    }
+}

@@ -1,0 +1,391 @@
+//! The store in PostgreSQL: for several API processes and workers, on one machine or many.
+//!
+//! The schema is `schema.sql` beside this file. A batch costs three round trips: offsets and rows, changes and commit
+//! each travel as one pipelined group.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures_util::future::{try_join, try_join_all, try_join5};
+use futures_util::{StreamExt, TryFutureExt};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::{Client, Row};
+
+use crate::command_log::PartitionId;
+use crate::limits::{POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS};
+use crate::store::postgres_connection::{Connector, Session, Statements, in_time, store_error};
+use crate::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use crate::todo::{Timestamp, Todo, TodoId};
+
+/// Pause between two questions about a transaction that the server has not finished.
+const TRANSACTION_POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// The schema, as `psql -f` takes it.
+pub const SCHEMA: &str = include_str!("schema.sql");
+
+/// A store in PostgreSQL: one connection, opened on need and opened again when it breaks.
+pub struct PostgresStore {
+    connector: Connector,
+    topic: String,
+    unresolved: Option<Unresolved>,
+}
+
+/// A batch of which it is not known whether its transaction committed: the connection was lost while waiting for the
+/// server's answer, and so far nobody could be asked.
+struct Unresolved {
+    steps: Vec<OffsetStep>,
+    changes: Changes,
+    transaction: TransactionNumber,
+}
+
+/// PostgreSQL's number of a transaction (`xid8`), by which it can be asked later what became of it.
+type TransactionNumber = i64;
+
+impl PostgresStore {
+    /// A store for the database at `url`; it is connected to at the first use. `topic` names the command log whose
+    /// offsets this store keeps, so that several logs may feed one database.
+    ///
+    /// # Errors
+    /// [`StoreError::Fatal`] when the URL is not usable; the text never holds its password.
+    pub fn new(url: &str, topic: &str) -> Result<PostgresStore, StoreError> {
+        Ok(PostgresStore { connector: Connector::new(url)?, topic: topic.to_owned(), unresolved: None })
+    }
+}
+
+impl Store for PostgresStore {
+    fn migrate(&mut self) -> Result<(), StoreError> {
+        let (runtime, session) = self.connector.session()?;
+        let deadline = Duration::from_millis(POSTGRES_MIGRATE_TIMEOUT_MS);
+        let done = runtime.block_on(async {
+            let run = session.client.batch_execute(SCHEMA).map_err(store_error);
+            tokio::time::timeout(deadline, run).await.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(format!("migrate is not done after {} s", deadline.as_secs())))
+            })
+        });
+        // Column types may have changed, and a failed run leaves its transaction open: start afresh.
+        self.connector.disconnect();
+        done
+    }
+
+    fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
+        let topic = self.topic.clone();
+        self.with_session(async |session| in_time(read_offsets(&session.client, &topic)).await)
+    }
+
+    fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
+        if self.unresolved.as_ref().is_some_and(|unresolved| unresolved.steps == steps) {
+            // The caller tries a batch again of which nobody knew whether it had committed.
+            if let Some(changes) = self.resolve()? {
+                return Ok(changes);
+            }
+        }
+        self.unresolved = None;
+        let (rows, transaction) = self.begin(steps, ids)?;
+        let mut changes = fold(rows);
+        // Rows are locked in the order of their ids: two transactions cannot wait for each other.
+        changes.upserts.sort_unstable_by_key(|todo| todo.id);
+        match self.finish(&changes) {
+            Ok(()) => Ok(changes),
+            Err(Unfinished { commit_sent: false, error }) => Err(error),
+            Err(Unfinished { commit_sent: true, error }) => {
+                self.unresolved = Some(Unresolved { steps: steps.to_vec(), changes, transaction });
+                self.resolve().ok().flatten().ok_or(error)
+            }
+        }
+    }
+
+    fn scan(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
+        let topic = self.topic.clone();
+        let started = Cell::new(false);
+        let mut each = |todo| {
+            started.set(true);
+            each(todo);
+        };
+        let reused = self.connector.is_connected();
+        match self.scan_once(&topic, &mut each) {
+            // The connection had died unnoticed since its last use.
+            Err(StoreError::Unavailable(_)) if reused && !started.get() => self.scan_once(&topic, &mut each),
+            other => other,
+        }
+    }
+}
+
+impl PostgresStore {
+    /// Runs one conversation; drops the connection when it fails in a way that leaves the session's state unknown. A
+    /// connection may have died unnoticed since its last use: then the conversation is held once more, on a new one.
+    fn with_session<T>(
+        &mut self,
+        mut conversation: impl AsyncFnMut(&mut Session) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut reused = self.connector.is_connected();
+        loop {
+            let (runtime, session) = self.connector.session()?;
+            let result = runtime.block_on(conversation(session));
+            match &result {
+                Ok(_) | Err(StoreError::Fenced { .. } | StoreError::Refused(_)) => return result,
+                Err(StoreError::Unavailable(_)) if reused => {
+                    self.connector.disconnect();
+                    reused = false;
+                }
+                Err(_) => {
+                    self.connector.disconnect();
+                    return result;
+                }
+            }
+        }
+    }
+
+    /// Opens the transaction, moves the offsets and reads the rows.
+    fn begin(
+        &mut self,
+        steps: &[OffsetStep],
+        ids: &[TodoId],
+    ) -> Result<(HashMap<TodoId, Todo>, TransactionNumber), StoreError> {
+        let topic = self.topic.clone();
+        self.with_session(async |session| {
+            let statements = in_time(session.statements()).await?;
+            let result = in_time(begin(&session.client, &statements, &topic, steps, ids)).await;
+            if let Err(StoreError::Fenced { .. } | StoreError::Refused(_)) = &result {
+                in_time(session.client.batch_execute("ROLLBACK").map_err(store_error)).await?;
+            }
+            result
+        })
+    }
+
+    /// Writes the changes and commits.
+    fn finish(&mut self, changes: &Changes) -> Result<(), Unfinished> {
+        let mut commit_sent = false;
+        let result = self.connector.session().and_then(|(runtime, session)| {
+            runtime.block_on(async {
+                let statements = session.statements().await?;
+                in_time(write(&session.client, &statements, changes)).await?;
+                commit_sent = true;
+                in_time(session.client.batch_execute("COMMIT").map_err(store_error)).await
+            })
+        });
+        result.map_err(|error| {
+            // Ends the transaction, if it has not ended yet.
+            self.connector.disconnect();
+            Unfinished { commit_sent, error }
+        })
+    }
+
+    /// Asks what became of the unresolved batch: its changes when it was committed, `None` when it was not.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the server cannot be asked; the batch stays unresolved.
+    fn resolve(&mut self) -> Result<Option<Changes>, StoreError> {
+        let Some(unresolved) = self.unresolved.take() else { return Ok(None) };
+        let transaction = unresolved.transaction;
+        match self.with_session(async |session| in_time(has_committed(&session.client, transaction)).await) {
+            Ok(true) => Ok(Some(unresolved.changes)),
+            // Refused: after a failover to a server that never heard of this transaction.
+            Ok(false) | Err(StoreError::Refused(_)) => Ok(None),
+            Err(error) => {
+                self.unresolved = Some(unresolved);
+                Err(error)
+            }
+        }
+    }
+
+    fn scan_once(&mut self, topic: &str, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
+        let (runtime, session) = self.connector.session()?;
+        let result = runtime.block_on(scan(&session.client, topic, each));
+        if result.is_err() {
+            // Rows may still be on their way.
+            self.connector.disconnect();
+        }
+        result
+    }
+}
+
+/// A batch that did not get to its end.
+struct Unfinished {
+    /// Whether it may have been committed all the same.
+    commit_sent: bool,
+    error: StoreError,
+}
+
+async fn read_offsets(client: &Client, topic: &str) -> Result<AppliedOffsets, StoreError> {
+    let query = "SELECT partition, next FROM applied_offsets WHERE topic = $1";
+    let rows = client.query(query, &[&topic]).await.map_err(store_error)?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+async fn begin(
+    client: &Client,
+    statements: &Statements,
+    topic: &str,
+    steps: &[OffsetStep],
+    ids: &[TodoId],
+) -> Result<(HashMap<TodoId, Todo>, TransactionNumber), StoreError> {
+    let (mut new_partitions, mut new_nexts) = (Vec::new(), Vec::new());
+    let (mut partitions, mut priors, mut nexts) = (Vec::new(), Vec::new(), Vec::new());
+    for step in steps {
+        match step.from {
+            None => {
+                new_partitions.push(step.partition);
+                new_nexts.push(step.to);
+            }
+            Some(from) => {
+                partitions.push(step.partition);
+                priors.push(from);
+                nexts.push(step.to);
+            }
+        }
+    }
+    let id_texts: Vec<String> = ids.iter().map(TodoId::to_string).collect();
+    // One group on the wire, which the server runs one after the other. READ COMMITTED: each statement sees what was
+    // committed when it began, so the rows are read as the last owner of the partition left them.
+    let (_, number, inserted, moved, rows) = try_join5(
+        client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
+        client.query_one(&statements.transaction_number, &[]),
+        client.query(&statements.insert_offsets, &[&topic, &new_partitions, &new_nexts]),
+        client.query(&statements.move_offsets, &[&topic, &partitions, &priors, &nexts]),
+        client.query(&statements.select_rows, &[&id_texts]),
+    )
+    .await
+    .map_err(store_error)?;
+    let done: Vec<PartitionId> = inserted.iter().chain(&moved).map(|row| row.get(0)).collect();
+    if let Some(step) = steps.iter().find(|step| !done.contains(&step.partition)) {
+        return Err(StoreError::Fenced { partition: step.partition });
+    }
+    let rows = rows.iter().map(|row| todo_from_row(row).map(|todo| (todo.id, todo))).collect::<Result<_, _>>()?;
+    Ok((rows, number.get(0)))
+}
+
+/// Whether a transaction has committed; waits where the server is still busy with it.
+async fn has_committed(client: &Client, transaction: TransactionNumber) -> Result<bool, StoreError> {
+    loop {
+        let row = client.query_one("SELECT txid_status($1)", &[&transaction]).await.map_err(store_error)?;
+        match row.get::<_, Option<&str>>(0) {
+            Some("in progress") => tokio::time::sleep(TRANSACTION_POLL_INTERVAL).await,
+            status => return Ok(status == Some("committed")),
+        }
+    }
+}
+
+async fn write(client: &Client, statements: &Statements, changes: &Changes) -> Result<(), StoreError> {
+    let upserts: Vec<Columns<'_>> = changes.upserts.chunks(POSTGRES_STATEMENT_ROWS).map(Columns::new).collect();
+    let upserts: Vec<_> = upserts.iter().map(Columns::parameters).collect();
+    let mut deletes: Vec<String> = changes.deletes.iter().map(|key| key.id.to_string()).collect();
+    deletes.sort_unstable();
+    let deletes: Vec<&[String]> = deletes.chunks(POSTGRES_STATEMENT_ROWS).collect();
+    // One group on the wire. The commit is not part of it: that must not leave before every write is known to have
+    // worked.
+    let upserts = try_join_all(upserts.iter().map(|columns| client.execute(&statements.upsert_rows, columns)));
+    let deletes = try_join_all(deletes.iter().map(async |ids| client.execute(&statements.delete_rows, &[ids]).await));
+    try_join(upserts, deletes).await.map(|_| ()).map_err(store_error)
+}
+
+async fn scan(client: &Client, topic: &str, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
+    // One view for rows and offsets. Reading a long list may take longer than any batch: no limit but on silence.
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0";
+    in_time(client.batch_execute(begin).map_err(store_error)).await?;
+    let offsets = in_time(read_offsets(client, topic)).await?;
+    let query = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
+                 ORDER BY created_at DESC, id DESC";
+    let no_parameters: [&(dyn ToSql + Sync); 0] = [];
+    // Rows are handed on as they come: the client library holds back the server, not all rows in memory.
+    let rows = in_time(client.query_raw(query, no_parameters).map_err(store_error)).await?;
+    let mut rows = pin!(rows);
+    while let Some(row) = in_time(async { rows.next().await.transpose().map_err(store_error) }).await? {
+        each(todo_from_row(&row)?);
+    }
+    in_time(client.batch_execute("COMMIT").map_err(store_error)).await?;
+    Ok(offsets)
+}
+
+fn todo_from_row(row: &Row) -> Result<Todo, StoreError> {
+    let unreadable = |error: tokio_postgres::Error| {
+        StoreError::Fatal(format!(
+            "the table todos has other columns than expected ({error}); run: million-rps migrate"
+        ))
+    };
+    let id: &str = row.try_get(0).map_err(unreadable)?;
+    Ok(Todo {
+        id: id.parse().map_err(|error| {
+            StoreError::Fatal(format!(
+                "the table todos has a row with the id {id:?}: {error}; run: million-rps migrate"
+            ))
+        })?,
+        title: row.try_get(1).map_err(unreadable)?,
+        description: row.try_get(2).map_err(unreadable)?,
+        completed: row.try_get(3).map_err(unreadable)?,
+        user_id: row.try_get(4).map_err(unreadable)?,
+        created_at: row.try_get::<_, TimestampTz>(5).map_err(unreadable)?.0,
+        updated_at: row.try_get::<_, TimestampTz>(6).map_err(unreadable)?.0,
+    })
+}
+
+/// Todos turned into one array a column, as `unnest` takes them.
+struct Columns<'a> {
+    ids: Vec<String>,
+    titles: Vec<&'a str>,
+    descriptions: Vec<&'a str>,
+    completed: Vec<bool>,
+    user_ids: Vec<&'a str>,
+    created_at: Vec<TimestampTz>,
+    updated_at: Vec<TimestampTz>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(todos: &'a [Todo]) -> Columns<'a> {
+        Columns {
+            ids: todos.iter().map(|todo| todo.id.to_string()).collect(),
+            titles: todos.iter().map(|todo| todo.title.as_str()).collect(),
+            descriptions: todos.iter().map(|todo| todo.description.as_str()).collect(),
+            completed: todos.iter().map(|todo| todo.completed).collect(),
+            user_ids: todos.iter().map(|todo| todo.user_id.as_str()).collect(),
+            created_at: todos.iter().map(|todo| TimestampTz(todo.created_at)).collect(),
+            updated_at: todos.iter().map(|todo| TimestampTz(todo.updated_at)).collect(),
+        }
+    }
+
+    fn parameters(&self) -> [&(dyn ToSql + Sync); 7] {
+        [
+            &self.ids,
+            &self.titles,
+            &self.descriptions,
+            &self.completed,
+            &self.user_ids,
+            &self.created_at,
+            &self.updated_at,
+        ]
+    }
+}
+
+/// A [`Timestamp`] on PostgreSQL's wire: microseconds since 2000-01-01T00:00:00Z, big-endian. `infinity` is the greatest
+/// number there and becomes [`Timestamp::MAX`].
+#[derive(Debug)]
+struct TimestampTz(Timestamp);
+
+/// 2000-01-01T00:00:00Z, in microseconds since 1970.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800_000_000;
+
+impl<'a> FromSql<'a> for TimestampTz {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<TimestampTz, Box<dyn std::error::Error + Sync + Send>> {
+        let micros = i64::from_be_bytes(raw.try_into()?);
+        Ok(TimestampTz(Timestamp::from_micros(micros.saturating_add(POSTGRES_EPOCH_MICROS))))
+    }
+
+    fn accepts(sql_type: &Type) -> bool {
+        *sql_type == Type::TIMESTAMPTZ
+    }
+}
+
+impl ToSql for TimestampTz {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        out.extend_from_slice(&(self.0.as_micros() - POSTGRES_EPOCH_MICROS).to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(sql_type: &Type) -> bool {
+        *sql_type == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}

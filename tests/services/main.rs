@@ -1,0 +1,9 @@
+//! The sides of the three seams that need real servers: PostgreSQL, Kafka, Redis.
+//!
+//! `make test` starts the servers and sets DATABASE_URL, REDIS_URL and KAFKA_BROKERS. Every test uses a database, a topic
+//! or keys of its own, so that they may run side by side, and against servers that hold other things too.
+
+mod kafka;
+mod postgres;
+mod redis;
+mod setting;

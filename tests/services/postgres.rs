@@ -1,0 +1,415 @@
+//! The PostgreSQL store: schema, fencing, lost connections, refused rows.
+
+use million_rps::store::postgres::{PostgresStore, SCHEMA};
+use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
+use million_rps::todo::{Timestamp, Todo, TodoId};
+
+use crate::setting::{Proxy, eventually, required, todo, unique};
+
+/// A database of its own, dropped at the end.
+struct Database {
+    name: String,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Database {
+    fn create() -> Database {
+        let database = Database {
+            name: unique("test"),
+            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
+        };
+        database.execute(&required("DATABASE_URL"), &format!("CREATE DATABASE \"{}\"", database.name));
+        database
+    }
+
+    /// Its URL.
+    fn url(&self) -> String {
+        let url = required("DATABASE_URL");
+        let (server, query) = url.split_once('?').unwrap_or((&url, ""));
+        let (server, _) = server.rsplit_once('/').expect("DATABASE_URL names a database");
+        format!("{server}/{}?{query}", self.name)
+    }
+
+    /// Its URL, through a proxy.
+    fn url_through(&self, proxy: &Proxy) -> String {
+        self.url().replace(&server_address(), &format!("127.0.0.1:{}", proxy.port))
+    }
+
+    fn store(&self) -> PostgresStore {
+        database_store(&self.url())
+    }
+
+    fn migrated_store(&self) -> PostgresStore {
+        let mut store = self.store();
+        store.migrate().expect("the schema is created");
+        store
+    }
+
+    fn execute(&self, url: &str, statements: &str) {
+        self.runtime.block_on(async {
+            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a connection");
+            tokio::spawn(connection);
+            client.batch_execute(statements).await.expect("the statements work");
+        });
+    }
+
+    fn count(&self, query: &str) -> i64 {
+        self.runtime.block_on(async {
+            let (client, connection) =
+                tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.expect("a connection");
+            tokio::spawn(connection);
+            client.query_one(query, &[]).await.expect("the query works").get(0)
+        })
+    }
+
+    /// Ends every other session of this database, as an administrator would.
+    fn end_sessions(&self) {
+        self.count(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.execute(&required("DATABASE_URL"), &format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name));
+        }
+    }
+}
+
+fn server_address() -> String {
+    let url = required("DATABASE_URL");
+    let (_, rest) = url.split_once("://").expect("a URL");
+    let (authority, _) = rest.split_once('/').expect("a database");
+    authority.rsplit_once('@').map_or(authority, |(_, address)| address).to_owned()
+}
+
+fn step(from: Option<i64>, to: i64) -> OffsetStep {
+    OffsetStep { partition: 3, from, to }
+}
+
+fn put(store: &mut PostgresStore, step: OffsetStep, todos: &[Todo]) -> Result<Changes, StoreError> {
+    let ids: Vec<TodoId> = todos.iter().map(|todo| todo.id).collect();
+    store.apply(&[step], &ids, &mut |_| Changes { upserts: todos.to_vec(), deletes: vec![] })
+}
+
+fn list(store: &mut PostgresStore) -> (Vec<Todo>, AppliedOffsets) {
+    let mut todos = Vec::new();
+    let offsets = store.scan(&mut |todo| todos.push(todo)).expect("the list is read");
+    (todos, offsets)
+}
+
+#[test]
+fn a_batch_is_stored_with_its_offsets_and_read_back_newest_first() {
+    let database = Database::create();
+    let mut store = database.migrated_store();
+    let mut todos: Vec<Todo> = (0..2_500).map(|number| todo(number / 2, &format!("title {number}"))).collect();
+    put(&mut store, step(None, 2_500), &todos).expect("stored");
+    todos.sort_by_key(|todo| std::cmp::Reverse(todo.key()));
+    assert_eq!(list(&mut store), (todos.clone(), AppliedOffsets::from([(3, 2_500)])));
+
+    // The next batch sees what the first one stored, changes one row and removes another.
+    let (changed, removed) = (todos[7].id, todos[8].key());
+    let changes = store
+        .apply(&[step(Some(2_500), 2_502)], &[changed, removed.id, TodoId::new()], &mut |mut rows| {
+            assert_eq!(rows.len(), 2);
+            assert_eq!(rows.get(&removed.id), Some(&todos[8]));
+            let mut todo = rows.remove(&changed).expect("the row is there");
+            todo.completed = true;
+            Changes { upserts: vec![todo], deletes: vec![removed] }
+        })
+        .expect("applied");
+    assert_eq!(changes.len(), 2);
+    todos[7].completed = true;
+    todos.remove(8);
+    assert_eq!(list(&mut store), (todos, AppliedOffsets::from([(3, 2_502)])));
+}
+
+#[test]
+fn a_worker_whose_offset_was_moved_writes_nothing() {
+    let database = Database::create();
+    let (mut mine, mut theirs) = (database.migrated_store(), database.store());
+    let (first, second) = (todo(1, "first"), todo(2, "second"));
+    put(&mut mine, step(None, 10), std::slice::from_ref(&first)).expect("stored");
+    for stale in [step(None, 11), step(Some(9), 11), step(Some(11), 12)] {
+        let refused = put(&mut theirs, stale, std::slice::from_ref(&second));
+        assert!(matches!(refused, Err(StoreError::Fenced { partition: 3 })), "{refused:?}");
+    }
+    // One stale partition of two refuses the whole batch.
+    let steps = [OffsetStep { partition: 4, from: None, to: 1 }, step(Some(9), 11)];
+    let refused = theirs.apply(&steps, &[], &mut |_| panic!("a fenced batch is not folded"));
+    assert!(matches!(refused, Err(StoreError::Fenced { partition: 3 })), "{refused:?}");
+    assert_eq!(list(&mut mine), (vec![first], AppliedOffsets::from([(3, 10)])));
+    put(&mut theirs, step(Some(10), 11), &[second]).expect("the connection is in order after a refusal");
+}
+
+#[test]
+fn of_two_workers_with_the_same_step_one_wins() {
+    let database = Database::create();
+    let mut store = database.migrated_store();
+    put(&mut store, step(None, 0), &[]).expect("stored");
+    for round in 0..20 {
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..2)
+                .map(|worker| {
+                    let mut store = database.store();
+                    scope.spawn(move || {
+                        put(&mut store, step(Some(round), round + 1), &[todo(round, &format!("by {worker}"))])
+                    })
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().expect("no panic")).collect()
+        });
+        let fenced = results.iter().filter(|result| matches!(result, Err(StoreError::Fenced { .. }))).count();
+        assert_eq!((fenced, results.iter().filter(|result| result.is_ok()).count()), (1, 1), "{results:?}");
+    }
+    assert_eq!(list(&mut store).0.len(), 20);
+}
+
+#[test]
+fn offsets_of_several_topics_do_not_mix() {
+    let database = Database::create();
+    let mut one = database.migrated_store();
+    let mut other = PostgresStore::new(&database.url(), "other").expect("a usable URL");
+    put(&mut one, step(None, 5), &[]).expect("stored");
+    put(&mut other, step(None, 7), &[]).expect("stored");
+    assert_eq!(one.applied_offsets().expect("read"), AppliedOffsets::from([(3, 5)]));
+    assert_eq!(other.applied_offsets().expect("read"), AppliedOffsets::from([(3, 7)]));
+}
+
+#[test]
+fn a_row_that_the_database_refuses_is_told_from_a_failure() {
+    let database = Database::create();
+    let mut store = database.migrated_store();
+    let refused = put(&mut store, step(None, 1), &[todo(1, "with a NUL \0 in it")]);
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    assert_eq!(list(&mut store), (vec![], AppliedOffsets::new()));
+    put(&mut store, step(None, 1), &[todo(1, "without")]).expect("the connection is in order after a refusal");
+}
+
+#[test]
+fn ended_sessions_are_opened_again_unseen() {
+    let database = Database::create();
+    let mut store = database.migrated_store();
+    for round in 0..3 {
+        put(&mut store, step((round > 0).then_some(round), round + 1), &[todo(round, "t")]).expect("stored");
+        database.end_sessions();
+        assert_eq!(list(&mut store).0.len() as i64, round + 1);
+        database.end_sessions();
+    }
+    assert_eq!(store.applied_offsets().expect("read"), AppliedOffsets::from([(3, 3)]));
+}
+
+#[test]
+fn a_session_ended_in_mid_transaction_leaves_nothing_behind() {
+    let database = Database::create();
+    let mut store = database.migrated_store();
+    let interrupted = store.apply(&[step(None, 1)], &[], &mut |_| {
+        database.end_sessions();
+        Changes { upserts: vec![todo(1, "never stored")], deletes: vec![] }
+    });
+    assert!(matches!(interrupted, Err(StoreError::Unavailable(_))), "{interrupted:?}");
+    assert_eq!(list(&mut store), (vec![], AppliedOffsets::new()));
+    put(&mut store, step(None, 1), &[todo(1, "stored")]).expect("the next attempt works");
+}
+
+#[test]
+fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::start(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
+
+    // The server can be asked at once.
+    let second = todo(2, "second");
+    proxy.cut_reply_to("COMMIT\0");
+    let changes = put(&mut store, step(Some(1), 2), std::slice::from_ref(&second)).expect("found to have been stored");
+    assert_eq!(changes.upserts, [second]);
+
+    // The server can be asked only later, when the caller tries again; the batch is not folded a second time.
+    let third = todo(3, "third");
+    proxy.cut_reply_to("COMMIT\0");
+    let unanswered = store.apply(&[step(Some(2), 3)], &[third.id], &mut |_| {
+        proxy.refuse(true);
+        Changes { upserts: vec![third.clone()], deletes: vec![] }
+    });
+    assert!(matches!(unanswered, Err(StoreError::Unavailable(_))), "{unanswered:?}");
+    proxy.refuse(false);
+    let changes = eventually("the store has asked", || {
+        match store.apply(&[step(Some(2), 3)], &[third.id], &mut |_| panic!("it was applied already")) {
+            Ok(changes) => Some(changes),
+            Err(StoreError::Unavailable(_)) => None,
+            Err(error) => panic!("{error:?}"),
+        }
+    });
+    assert_eq!(changes.upserts, [third]);
+    assert_eq!(list(&mut store).1, AppliedOffsets::from([(3, 3)]));
+}
+
+#[test]
+fn a_batch_that_was_cut_before_its_commit_is_applied_by_the_next_attempt() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::start(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
+    let second = todo(2, "cut off here");
+    proxy.cut_reply_to("cut off here");
+    let cut = put(&mut store, step(Some(1), 2), std::slice::from_ref(&second));
+    assert!(matches!(cut, Err(StoreError::Unavailable(_))), "{cut:?}");
+    put(&mut store, step(Some(1), 2), &[second]).expect("stored");
+    assert_eq!(list(&mut store).0.len(), 2);
+}
+
+#[test]
+fn a_frozen_database_is_given_up_and_used_again_when_it_thaws() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::start(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
+    let second = todo(2, "second");
+    let frozen = store.apply(&[step(Some(1), 2)], &[], &mut |_| {
+        proxy.stall(true);
+        Changes { upserts: vec![second.clone()], deletes: vec![] }
+    });
+    assert!(matches!(frozen, Err(StoreError::Unavailable(_))), "{frozen:?}");
+    proxy.stall(false);
+    eventually("the batch is applied", || put(&mut store, step(Some(1), 2), std::slice::from_ref(&second)).ok());
+    assert_eq!(list(&mut store).1, AppliedOffsets::from([(3, 2)]));
+}
+
+#[test]
+fn schema_upgrades_the_originals_table_in_place() {
+    let database = Database::create();
+    database.execute(
+        &database.url(),
+        "CREATE TABLE todos (
+             id VARCHAR(36) PRIMARY KEY DEFAULT gen_random_uuid()::text, title VARCHAR(500) NOT NULL, description TEXT,
+             completed BOOLEAN DEFAULT FALSE, user_id VARCHAR(255) NOT NULL,
+             created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
+         CREATE INDEX idx_todos_created_at ON todos (created_at DESC);
+         INSERT INTO todos VALUES ('018F3A6B-0000-7000-8000-0000000000AA', 'old', NULL, NULL, 'anna',
+             '2020-01-02 03:04:05.678901', NULL)",
+    );
+    let mut store = database.migrated_store();
+    store.migrate().expect("a second run changes nothing");
+    let created_at: Timestamp = "2020-01-02T03:04:05.678901Z".parse().expect("a moment");
+    let expected = Todo {
+        id: "018f3a6b-0000-7000-8000-0000000000aa".parse().expect("an id"),
+        title: "old".into(),
+        description: String::new(),
+        completed: false,
+        user_id: "anna".into(),
+        created_at,
+        updated_at: created_at,
+    };
+    assert_eq!(list(&mut store).0, std::slice::from_ref(&expected));
+    put(&mut store, step(None, 1), &[Todo { completed: true, ..expected }]).expect("the upgraded table takes changes");
+}
+
+#[test]
+fn schema_upgrades_a_table_with_uuid_ids_and_names_ids_that_are_none() {
+    let database = Database::create();
+    let columns =
+        "title text, description text, completed boolean, user_id text, created_at timestamptz, updated_at timestamptz";
+    database.execute(
+        &database.url(),
+        &format!(
+            "CREATE TABLE todos (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), {columns});
+             INSERT INTO todos VALUES (DEFAULT, 't', 'd', true, 'u', now(), now())"
+        ),
+    );
+    assert_eq!(list(&mut database.migrated_store()).0.len(), 1);
+
+    let database = Database::create();
+    database.execute(
+        &database.url(),
+        &format!(
+            "CREATE TABLE todos (id text PRIMARY KEY, {columns});
+             INSERT INTO todos VALUES ('todo-1', 't', 'd', true, 'u', now(), now())"
+        ),
+    );
+    let refused = database.store().migrate();
+    assert!(matches!(&refused, Err(StoreError::Fatal(text)) if text.contains("todo-1")), "{refused:?}");
+    assert_eq!(database.count("SELECT count(*) FROM todos WHERE id = 'todo-1'"), 1, "a failed upgrade changes nothing");
+}
+
+#[test]
+fn several_processes_may_migrate_at_once() {
+    let database = Database::create();
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| database_store(&database.url()).migrate().expect("created or found"));
+        }
+    });
+    assert_eq!(list(&mut database.store()), (vec![], AppliedOffsets::new()));
+}
+
+fn database_store(url: &str) -> PostgresStore {
+    PostgresStore::new(url, "todo-commands").expect("a usable URL")
+}
+
+#[test]
+fn psql_takes_the_schema_file_as_it_is() {
+    let database = Database::create();
+    let run = || {
+        std::process::Command::new("psql")
+            .args(["-v", "ON_ERROR_STOP=1", "-q", "-d", &database.url(), "-f", "src/store/schema.sql"])
+            .output()
+            .expect("psql is installed with PostgreSQL")
+    };
+    for _ in 0..2 {
+        let output = run();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    put(&mut database.store(), step(None, 1), &[todo(1, "t")]).expect("the schema is the one that the store uses");
+    assert!(SCHEMA.contains("psql"), "the file says how it is used");
+}
+
+#[test]
+fn a_missing_schema_or_database_says_what_to_do() {
+    let database = Database::create();
+    let missing = database.store().applied_offsets();
+    assert!(matches!(&missing, Err(StoreError::Fatal(text)) if text.contains("migrate")), "{missing:?}");
+    let missing = database_store(&database.url().replace(&database.name, "no-such-database")).applied_offsets();
+    assert!(matches!(&missing, Err(StoreError::Fatal(text)) if text.contains("no-such-database")), "{missing:?}");
+}
+
+#[test]
+fn a_database_that_is_not_there_yet_is_reported_as_unavailable_and_found_later() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::start(&server_address());
+    proxy.refuse(true);
+    let mut store = database_store(&database.url_through(&proxy));
+    let absent = store.applied_offsets();
+    assert!(matches!(absent, Err(StoreError::Unavailable(_))), "{absent:?}");
+    let absent = store.scan(&mut |_| panic!("there is nothing to read from"));
+    assert!(matches!(absent, Err(StoreError::Unavailable(_))), "{absent:?}");
+    proxy.refuse(false);
+    eventually("the database is found", || store.applied_offsets().ok());
+    proxy.cut();
+    store.applied_offsets().expect("a cut connection is opened again unseen");
+}
+
+#[test]
+fn a_stopped_worker_does_not_hold_up_its_successor() {
+    let database = Database::create();
+    let (mut stopped, mut successor) = (database.migrated_store(), database.store());
+    put(&mut stopped, step(None, 1), &[]).expect("stored");
+    let late = stopped.apply(&[step(Some(1), 2)], &[], &mut |_| {
+        // While this worker sleeps in mid transaction, holding the row of its offset, another one takes over.
+        let taken = eventually("the server has ended the silent session", || {
+            put(&mut successor, step(Some(1), 2), &[todo(1, "by the successor")]).ok()
+        });
+        assert_eq!(taken.len(), 1);
+        Changes { upserts: vec![todo(1, "too late")], deletes: vec![] }
+    });
+    assert!(late.is_err(), "{late:?}");
+    let (todos, _) = list(&mut successor);
+    assert_eq!(todos.iter().map(|todo| todo.title.as_str()).collect::<Vec<_>>(), ["by the successor"]);
+}
