@@ -29,7 +29,7 @@ lint: ## check format, clippy and documentation, with and without the services; 
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet --features fault-injection -- -D warnings
 	cargo clippy --workspace --all-targets --locked --quiet --no-default-features -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
 bench: ## measure (bench/)
 	@deploy/setup.sh build services bench

@@ -30,7 +30,7 @@
 //! # The way of one request
 //! `main` -> [`process`] starts the threads -> `shard::connection` receives -> `shard::dispatch` frames it with
 //! [`http`] -> `shard::answer` routes it; a read is answered from the [`snapshot`]; a write passes [`auth`] and the checks
-//! of [`todo`] and becomes a command -> [`producer`] -> [`command_log`] -> acknowledged: 202. Later, and in order:
+//! of [`mod@todo`] and becomes a command -> [`producer`] -> [`command_log`] -> acknowledged: 202. Later, and in order:
 //! [`worker`] -> [`store`] -> [`feed`] -> [`refresher`] -> the next snapshot.
 //!
 //! What each room holds, what it may know, and why things are as they are: `docs/architecture.md`.
