@@ -1,5 +1,39 @@
 //! million-rps: a Todo API that answers reads from thread-per-core shards and takes every write durably through a
 //! command log.
+//!
+//! # Threads
+//! ```text
+//!                        clients: a connection belongs to one shard for its whole life
+//!                             |                                  |
+//!   threads                   v                                  v
+//!   shard-0 … shard-N    +---------+                        +---------+    one per CPU, each with its own listener
+//!                        | shard-0 |          …             | shard-N |    (SO_REUSEPORT), ring, connections, inbox
+//!                        +---------+                        +---------+
+//!                  commands |   ^ inbox: acknowledgements     |   ^ inbox
+//!   producer                v   | (then 202), snapshots       v   |
+//!                        bounded queue -> producer -> CommandLog  |
+//!                                                         |       |
+//!   worker                        Store <- worker <-------+       |
+//!                                   |         | changes           |
+//!                                   |         v                   |
+//!                                   |       Feed                  |
+//!                                   |         |                   |
+//!   refresher                       +---> refresher --------------+  a new snapshot, to every shard's inbox
+//!                              when cold, and each CACHE_TTL_SEC
+//!
+//!   main                 waits for a signal or for a thread that ended, then stops the others in this order:
+//!                        shards, producer, refresher, worker
+//!   signals              turns SIGTERM and SIGINT into events for main
+//! ```
+//! `run` has all of them in one process.
+//!
+//! # The way of one request
+//! `main` -> [`process`] starts the threads -> `shard::connection` receives -> `shard::dispatch` frames it with
+//! [`http`] -> `shard::answer` routes it; a read is answered from the [`snapshot`]; a write passes [`auth`] and the checks
+//! of [`mod@todo`] and becomes a command -> [`producer`] -> [`command_log`] -> acknowledged: 202. Later, and in order:
+//! [`worker`] -> [`store`] -> [`feed`] -> [`refresher`] -> the next snapshot.
+//!
+//! What each room holds, what it may know, and why things are as they are: `docs/architecture.md`.
 
 pub mod auth;
 pub mod cli;

@@ -1,0 +1,46 @@
+# `make help` says what there is. Each command works in a fresh clone: it checks for what it needs and installs it where it
+# can (deploy/setup.sh).
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run build test lint bench setup settings
+
+# The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
+# asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
+uses_services = [ -n "$$DATABASE_URL" ] || grep -qsE '^[[:space:]]*(export[[:space:]]+)?DATABASE_URL=.' .env
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+run: ## build and start the server on port 8080; without settings it needs no service
+	@if $(uses_services); then deploy/setup.sh build services; else deploy/setup.sh build; fi
+	@if $(uses_services); then features=; else features=--no-default-features; fi; \
+	exec cargo run --profile quick --locked $$features
+
+build: ## build the server for production, with everything: target/release/million-rps
+	@deploy/setup.sh build services
+	cargo build --release --locked
+
+test: ## run all tests; the last line says how many passed and failed
+	@deploy/setup.sh build services
+	@exec tests/run.sh
+
+lint: ## check format, clippy and documentation, with and without the services; any warning fails
+	@deploy/setup.sh build services lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet --features fault-injection -- -D warnings
+	cargo clippy --workspace --all-targets --locked --quiet --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+
+bench: ## measure (bench/)
+	@deploy/setup.sh build services bench
+	cargo run --release --locked -p million-rps-bench
+
+setup: ## install everything that any of these commands needs
+	@deploy/setup.sh build services lint bench
+
+settings: ## write the settings into README.md and .env.example again, after a change of src/config/table.rs
+	@mkdir -p target
+	@cargo run --locked --quiet --no-default-features -- config --markdown > target/settings.md
+	@sed -i -e '/^<!-- settings/,/^<!-- end of settings/{/^<!--/!d}' -e '/^<!-- settings/r target/settings.md' README.md
+	@cargo run --locked --quiet --no-default-features -- config --env-example > target/settings.env
+	@mv target/settings.env .env.example

@@ -1,0 +1,115 @@
+#!/bin/sh
+# Checks for what the commands of the Makefile need and installs what is missing: on Debian and Ubuntu, as root or with a
+# sudo that asks for no password. Elsewhere it prints the command to type, and fails.
+#
+#   deploy/setup.sh build       Rust and a C compiler: all that the embedded server needs
+#   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
+#   deploy/setup.sh lint        rustfmt and clippy
+#   deploy/setup.sh bench       the load generator wrk
+#
+# Several names may be given at once. Nothing is touched when nothing is missing.
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# ---- what each purpose needs: fills `missing` with names of Debian packages ------------------------------------------
+
+check_build() {
+    check_rust
+    # SQLite and the allocator are C that is compiled with the program. A compiler without the C library's headers is of
+    # no use, so try one.
+    echo '#include <stdlib.h>' | cc -fsyntax-only -x c - 2>/dev/null || missing="$missing build-essential"
+}
+
+check_services() {
+    # librdkafka's configure insists on a C++ compiler and runs make.
+    { has c++ && has make; } || missing="$missing build-essential"
+    { has pkg-config && pkg-config --exists openssl; } || missing="$missing pkg-config libssl-dev"
+}
+
+check_bench() {
+    has wrk || missing="$missing wrk"
+}
+
+# The lowest Rust that Cargo.toml allows, such as 1.89.
+rust_wanted() { sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1; }
+
+# at_least HAVE WANTED: compares major.minor.
+at_least() {
+    [ "${1%%.*}" -gt "${2%%.*}" ] && return
+    [ "${1%%.*}" -eq "${2%%.*}" ] || return 1
+    have_rest=${1#*.}
+    wanted_rest=${2#*.}
+    [ "${have_rest%%.*}" -ge "${wanted_rest%%.*}" ]
+}
+
+check_rust() {
+    wanted=$(rust_wanted)
+    # A toolchain is a choice for all of a person's projects, and distributions' are often too old: say, do not install.
+    how="get it with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+    has cargo || die "Rust $wanted or later is needed, and there is no cargo in PATH; $how"
+    found=$(cd "$root" && cargo --version | cut -d' ' -f2)
+    at_least "$found" "$wanted" ||
+        die "Rust $wanted or later is needed, this is $found; $(has rustup && echo 'update it with: rustup update stable' || echo "$how")"
+}
+
+check_lint() {
+    check_rust
+    for component in rustfmt clippy; do
+        case $component in rustfmt) tool=fmt ;; clippy) tool=clippy ;; esac
+        if (cd "$root" && cargo $tool --version) >/dev/null 2>&1; then continue; fi
+        has rustup || die "$component is missing; install it the way that Rust came onto this machine"
+        say "installing $component"
+        (cd "$root" && rustup component add $component) >&2
+    done
+}
+
+# ---- installing ------------------------------------------------------------------------------------------------------
+
+# install PACKAGE...
+install() {
+    if ! has apt-get; then
+        die "these are missing, by their names in Debian and Ubuntu: $*. Install what your system calls so"
+    fi
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif has sudo && sudo -n true 2>/dev/null; then
+        as_root="sudo -n"
+    else
+        die "these are missing: $*. Install them with: sudo apt-get install $*"
+    fi
+    say "installing $*"
+    log=$(mktemp)
+    # The lists of a fresh machine are empty, and those of an old one name packages that are gone: update and try again.
+    if apt_install "$@" >"$log" 2>&1 || { $as_root apt-get update >>"$log" 2>&1 && apt_install "$@" >>"$log" 2>&1; }; then
+        rm -f "$log"
+    else
+        tail -n 20 "$log" >&2
+        rm -f "$log"
+        die "apt-get failed, its last lines are above. Install by hand: $*"
+    fi
+}
+
+apt_install() {
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+}
+
+# ---- main ------------------------------------------------------------------------------------------------------------
+
+if [ $# = 0 ]; then
+    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+missing=
+for purpose in "$@"; do
+    case $purpose in
+        build | services | lint | bench) "check_$purpose" ;;
+        *) die "unknown purpose $purpose; there are: build, services, lint, bench" ;;
+    esac
+done
+# shellcheck disable=SC2086 # a list of package names
+if [ -n "$missing" ]; then install $(printf '%s\n' $missing | sort -u); fi
