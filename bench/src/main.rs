@@ -1,2 +1,160 @@
-//! Placeholder of the bench runner.
-fn main() {}
+//! The bench runner: builds what it measures, runs one part, and keeps the figures.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use million_rps_bench::parts::{Bench, list_memory, read, write_cost};
+use million_rps_bench::{cpu, report};
+
+/// Measures million-rps: CPU per request and memory, beside the floor of the machine and beside others.
+///
+/// The server runs alone on one CPU, the load on another. Everything is measured several times, in turn; figures are
+/// medians with the smallest and the largest run. A quiet machine is needed for figures that mean anything.
+#[derive(Debug, Parser)]
+#[command(name = "million-rps-bench", max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    part: Part,
+    #[command(flatten)]
+    common: CommonArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// CPU time of one write beside short and long lists
+    WriteCost(write_cost::WriteCostArguments),
+    /// Memory that readers of the whole list cost
+    ListMemory(list_memory::ListMemoryArguments),
+    /// Reads: throughput and CPU time of a request, ours, the floor's and others'
+    Read(read::ReadArguments),
+    /// Make the page from the figures of all parts
+    Report(ReportArguments),
+}
+
+#[derive(Debug, Clone, Args)]
+struct CommonArguments {
+    /// Runs of everything that is measured
+    #[arg(long, global = true, value_name = "RUNS", default_value_t = 5, value_parser = runs)]
+    runs: usize,
+    /// The CPU of the server; the first allowed one when not given
+    #[arg(long, global = true, value_name = "CPU")]
+    server_cpu: Option<usize>,
+    /// The CPU of the load; the last allowed one when not given
+    #[arg(long, global = true, value_name = "CPU")]
+    load_cpu: Option<usize>,
+    /// The product's program, already built; when not given it is built
+    #[arg(long, global = true, value_name = "FILE")]
+    product: Option<PathBuf>,
+    /// Take the bench's own programs as they are, without building them
+    #[arg(long, global = true)]
+    no_build: bool,
+    /// Where the figures are kept, one JSON file a part
+    #[arg(long, global = true, value_name = "FOLDER", default_value = "target/bench")]
+    output: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+struct ReportArguments {
+    /// The page to write
+    #[arg(long, value_name = "FILE", default_value = "target/bench/benchmarks.md")]
+    page: PathBuf,
+}
+
+fn runs(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|runs| (1..=1000).contains(runs)).ok_or_else(|| "expected 1 to 1000".to_owned())
+}
+
+fn main() -> ExitCode {
+    match execute(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("million-rps-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let output = &cli.common.output;
+    if let Part::Report(arguments) = &cli.part {
+        report::write_page(output, &arguments.page)?;
+        println!("{}", arguments.page.display());
+        return Ok(());
+    }
+    let bench = prepare(&cli.common)?;
+    let report = match &cli.part {
+        Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
+        Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
+        Part::Read(arguments) => read::run(&bench, arguments)?,
+        Part::Report(_) => unreachable!("made above"),
+    };
+    let path = report.save(output)?;
+    println!("{}", report.to_markdown());
+    println!("Kept in {}", path.display());
+    Ok(())
+}
+
+/// Builds what is measured, and goes to the load's CPU.
+fn prepare(common: &CommonArguments) -> Result<Bench, Box<dyn Error>> {
+    let programs = std::env::current_exe()?.parent().map(Path::to_owned).unwrap_or_default();
+    let product = match &common.product {
+        Some(product) => product.clone(),
+        None => {
+            build(&["--package", "million-rps", "--bin", "million-rps"])?;
+            programs.join("million-rps")
+        }
+    };
+    if !common.no_build {
+        let rivals: &[&str] = if cfg!(feature = "rivals") { &["--features", "rivals"] } else { &[] };
+        build(&[&["--package", "million-rps-bench", "--bins"], rivals].concat())?;
+    }
+    let allowed = cpu::allowed_cpus()?;
+    let server_cpu = common.server_cpu.unwrap_or(allowed[0]);
+    let load_cpu = common.load_cpu.unwrap_or(allowed[allowed.len() - 1]);
+    for cpu in [server_cpu, load_cpu] {
+        if !allowed.contains(&cpu) {
+            return Err(format!("CPU {cpu} is not among those that this process may use: {allowed:?}").into());
+        }
+    }
+    cpu::pin_current_thread(load_cpu)?;
+    let command = std::env::args().skip(1).collect::<Vec<String>>().join(" ");
+    Ok(Bench {
+        product,
+        programs,
+        scratch: common.output.join("scratch"),
+        runs: common.runs,
+        server_cpu,
+        load_cpu,
+        cpus: allowed.len(),
+        command: format!("cargo run --release -p million-rps-bench -- {command}"),
+    })
+}
+
+/// Builds with the profile of this program.
+fn build(arguments: &[&str]) -> Result<(), Box<dyn Error>> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.arg("build").args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    if command.status()?.success() { Ok(()) } else { Err(format!("`{command:?}` failed").into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let cli =
+            Cli::try_parse_from(["bench", "write-cost", "--todos", "1,2,3", "--runs", "2"]).expect("a valid line");
+        assert_eq!(cli.common.runs, 2);
+        let Part::WriteCost(arguments) = cli.part else { panic!("another part") };
+        assert_eq!(arguments.todos, [1, 2, 3]);
+        assert!(Cli::try_parse_from(["bench", "read", "--runs", "0"]).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! Which CPU a thread or a program runs on, and how much CPU time a program has used.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// The CPUs that this process may use, ascending.
+///
+/// # Errors
+/// The kernel refuses to tell.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero `cpu_set_t` is an empty set, and the kernel writes at most its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        set
+    };
+    let capacity = 8 * size_of::<libc::cpu_set_t>();
+    // SAFETY: `cpu` is below the number of bits of the set.
+    Ok((0..capacity).filter(|cpu| unsafe { libc::CPU_ISSET(*cpu, &set) }).collect())
+}
+
+/// Pins the calling thread, and whatever it starts afterwards, to one CPU.
+///
+/// # Errors
+/// There is no such CPU, or this process may not use it.
+pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
+    if cpu >= 8 * size_of::<libc::cpu_set_t>() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: the set is on the stack for the length of the call, and `cpu` is within it.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the program that `command` starts run on one CPU from its first instruction.
+pub fn pin_command(command: &mut Command, cpu: usize) {
+    // SAFETY: between fork and exec only a system call is made: no allocation, no lock.
+    unsafe { command.pre_exec(move || pin_current_thread(cpu)) };
+}
+
+/// User and system time of all threads of a process, also of those that have ended. The kernel keeps it in nanoseconds;
+/// `/proc/PID/stat` shows the same in hundredths of a second.
+///
+/// # Errors
+/// The process has ended.
+pub fn process_cpu_time(process: u32) -> io::Result<Duration> {
+    let process = libc::pid_t::try_from(process).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let mut clock: libc::clockid_t = 0;
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: both pointers are to values on the stack that live through the calls.
+    unsafe {
+        let error = libc::clock_getcpuclockid(process, &raw mut clock);
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        if libc::clock_gettime(clock, &raw mut time) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default()))
+}
+
+/// CPU time of the threads that a process has now, by the threads' names; several of one name are added up.
+///
+/// # Errors
+/// The process has ended.
+pub fn thread_cpu_times(process: u32) -> io::Result<BTreeMap<String, Duration>> {
+    let mut times = BTreeMap::new();
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread may end between the listing and the reading.
+        if let Ok((name, time)) = thread_cpu_time(&thread?.path()) {
+            *times.entry(name).or_default() += time;
+        }
+    }
+    Ok(times)
+}
+
+fn thread_cpu_time(thread: &Path) -> io::Result<(String, Duration)> {
+    let name = std::fs::read_to_string(thread.join("comm"))?.trim_end().to_owned();
+    // The first field is the time on a CPU, in nanoseconds (the kernel's sched-stats.rst).
+    let schedstat = std::fs::read_to_string(thread.join("schedstat"))?;
+    let on_cpu_ns = schedstat.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
+    let on_cpu_ns = on_cpu_ns.ok_or_else(|| io::Error::other("schedstat without a first number"))?;
+    Ok((name, Duration::from_nanos(on_cpu_ns)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_used_at_least_what_its_thread_has() {
+        std::thread::Builder::new()
+            .name("burner".into())
+            .spawn(|| {
+                let before = process_cpu_time(std::process::id()).expect("this process is there");
+                while process_cpu_time(std::process::id()).expect("still there") < before + Duration::from_millis(2) {}
+                let threads = thread_cpu_times(std::process::id()).expect("this process is there");
+                assert!(threads["burner"] > Duration::ZERO, "{threads:?}");
+            })
+            .expect("a thread can be started")
+            .join()
+            .expect("the thread's checks hold");
+    }
+
+    #[test]
+    fn a_pinned_thread_has_one_cpu_and_an_impossible_one_is_refused() {
+        let cpu = allowed_cpus().expect("Linux tells")[0];
+        std::thread::spawn(move || {
+            pin_current_thread(cpu).expect("it is allowed");
+            assert_eq!(allowed_cpus().expect("Linux tells"), [cpu]);
+            assert!(pin_current_thread(usize::MAX).is_err());
+        })
+        .join()
+        .expect("the thread's checks hold");
+    }
+}

@@ -1,0 +1,24 @@
+//! The bench of million-rps: what a request costs, beside what it would cost at least and what it costs others.
+//!
+//! ```text
+//! main.rs      the command line; builds what is measured, starts one part
+//! parts/       what is measured: one file a part, each ends in a Report
+//! server       a program under test, alone on its CPU      client, writes, wrk   the loads, on another CPU
+//! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON -> page
+//! constant     what the servers that write a constant response share (src/bin/)
+//! ```
+//!
+//! The product is measured as its users run it: the released program, over the loopback, with its own files. Nothing in
+//! here links with it.
+
+pub mod client;
+pub mod constant;
+pub mod cpu;
+pub mod machine;
+pub mod measurement;
+pub mod memory;
+pub mod parts;
+pub mod report;
+pub mod server;
+pub mod writes;
+pub mod wrk;

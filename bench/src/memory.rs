@@ -1,0 +1,62 @@
+//! Resident memory of a process, from `/proc`.
+
+use std::io;
+
+/// Resident memory now, in bytes (`VmRSS`).
+///
+/// # Errors
+/// The process has ended.
+pub fn resident_bytes(process: u32) -> io::Result<u64> {
+    status_bytes(process, "VmRSS:")
+}
+
+/// The most resident memory since [`reset_peak`], in bytes (`VmHWM`).
+///
+/// # Errors
+/// The process has ended.
+pub fn peak_resident_bytes(process: u32) -> io::Result<u64> {
+    status_bytes(process, "VmHWM:")
+}
+
+/// Makes the peak start again from what is resident now (`5` in `clear_refs`, proc(5)).
+///
+/// # Errors
+/// The process has ended, or belongs to another user.
+pub fn reset_peak(process: u32) -> io::Result<()> {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5")
+}
+
+fn status_bytes(process: u32, field: &str) -> io::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    field_bytes(&status, field).ok_or_else(|| io::Error::other(format!("/proc/{process}/status has no {field}")))
+}
+
+fn field_bytes(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_in_bytes() {
+        let status = "Name:\tx\nVmHWM:\t    2052 kB\nVmRSS:\t       4 kB\n";
+        assert_eq!(field_bytes(status, "VmHWM:"), Some(2052 * 1024));
+        assert_eq!(field_bytes(status, "VmRSS:"), Some(4096));
+        assert_eq!(field_bytes(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn the_peak_shows_memory_that_is_gone_again() {
+        let this = std::process::id();
+        reset_peak(this).expect("this process is ours");
+        let before = resident_bytes(this).expect("this process is there");
+        // Larger than what the allocator keeps, so that it is given back to the kernel.
+        drop(std::hint::black_box(vec![1_u8; 64 << 20]));
+        let grown = peak_resident_bytes(this).expect("this process is there") - before;
+        assert!(grown >= 60 << 20, "the peak grew by {grown} bytes only");
+    }
+}

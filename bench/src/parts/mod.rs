@@ -1,0 +1,71 @@
+//! The parts of the bench: each measures one thing and ends in a [`Report`].
+
+pub mod list_memory;
+pub mod read;
+pub mod write_cost;
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use crate::machine::Machine;
+use crate::report::{Report, Table};
+
+/// Whatever ends a part early.
+pub type PartError = Box<dyn Error>;
+
+/// The user of the bench, who owns the seeded todos.
+const USER: &str = "bench";
+
+/// What all parts work with.
+#[derive(Debug, Clone)]
+pub struct Bench {
+    /// The product's program.
+    pub product: PathBuf,
+    /// The folder of the bench's own programs.
+    pub programs: PathBuf,
+    /// Where data folders are made; on a disk, not in memory, as the product's would be.
+    pub scratch: PathBuf,
+    /// Runs of everything that is measured, interleaved.
+    pub runs: usize,
+    /// The server's CPU.
+    pub server_cpu: usize,
+    /// The load's CPU, where this thread is already.
+    pub load_cpu: usize,
+    /// CPUs of this process.
+    pub cpus: usize,
+    /// The command line, for the report.
+    pub command: String,
+}
+
+impl Bench {
+    /// The beginning of a part's report.
+    fn report(&self, part: &str, about: &str, settings: Vec<(String, String)>) -> Report {
+        let mut all = vec![("runs".to_owned(), self.runs.to_string())];
+        all.push(("CPUs".to_owned(), format!("server on {}, load on {}", self.server_cpu, self.load_cpu)));
+        all.extend(settings);
+        let mut remarks = Vec::new();
+        if self.server_cpu == self.load_cpu {
+            remarks.push(
+                "There is one CPU only: server and load share it, so rates and latencies mean little.".to_owned(),
+            );
+        }
+        Report {
+            part: part.to_owned(),
+            about: about.to_owned(),
+            started_at: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            machine: Machine::detect(self.cpus),
+            command: self.command.clone(),
+            settings: all,
+            tables: Vec::<Table>::new(),
+            bounds: Vec::new(),
+            remarks,
+        }
+    }
+}
+
+/// A setting for the report.
+fn setting(name: &str, value: impl ToString) -> (String, String) {
+    (name.to_owned(), value.to_string())
+}

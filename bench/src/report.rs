@@ -1,0 +1,259 @@
+//! What one part has measured: kept as JSON, shown as a page of tables.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::measurement::Measurement;
+
+/// The result of one part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The part's name, as on the command line.
+    pub part: String,
+    /// What the part shows, in a sentence or two.
+    pub about: String,
+    /// When it was started (RFC 3339).
+    pub started_at: String,
+    /// Where it ran.
+    pub machine: Machine,
+    /// The command line that repeats it.
+    pub command: String,
+    /// What it ran with: name and value.
+    pub settings: Vec<(String, String)>,
+    /// The figures.
+    pub tables: Vec<Table>,
+    /// What the figures have to satisfy, and whether they do.
+    pub bounds: Vec<Bound>,
+    /// What could not be measured, or has to be known to read the figures.
+    pub remarks: Vec<String>,
+}
+
+/// Rows of the same measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// What the table shows.
+    pub title: String,
+    /// Its rows.
+    pub rows: Vec<Row>,
+}
+
+/// The measurements of one thing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// What was measured.
+    pub label: String,
+    /// The figures; rows of a table need not have the same.
+    pub measurements: Vec<Measurement>,
+}
+
+/// A figure that may not be larger than its bound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// What is claimed.
+    pub claim: String,
+    /// The figure.
+    pub measured: f64,
+    /// The most that it may be.
+    pub at_most: f64,
+}
+
+impl Bound {
+    /// Whether the claim is true. A figure that could not be made (NaN) proves nothing.
+    pub fn holds(&self) -> bool {
+        self.measured <= self.at_most
+    }
+}
+
+impl Report {
+    /// Writes the report into `folder`, as `PART.json`, instead of the part's last one.
+    ///
+    /// # Errors
+    /// The folder or the file cannot be written.
+    pub fn save(&self, folder: &Path) -> io::Result<PathBuf> {
+        std::fs::create_dir_all(folder)?;
+        let path = folder.join(format!("{}.json", self.part));
+        std::fs::write(&path, serde_json::to_string_pretty(self)? + "\n")?;
+        Ok(path)
+    }
+
+    /// All reports in `folder`, by part.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or a file in it is no report.
+    pub fn load_all(folder: &Path) -> io::Result<Vec<Report>> {
+        let mut reports: Vec<Report> = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                let report = serde_json::from_slice(&std::fs::read(&path)?);
+                reports.push(report.map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?);
+            }
+        }
+        reports.sort_by(|one, other| one.part.cmp(&other.part));
+        Ok(reports)
+    }
+
+    /// The report as a section of a page, in Markdown.
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::new();
+        let Machine { cpu_model, cpus, memory_mib, kernel, load_average, commit } = &self.machine;
+        // Writing into a string cannot fail.
+        let _ = write!(
+            text,
+            "## {}\n\n{}\n\nMeasured {} at commit {commit} on {cpu_model}, {cpus} CPUs, {memory_mib} MiB, Linux {kernel}; \
+             load average before the first run {load_average}. Each figure is the median of its runs, with the smallest and \
+             the largest in brackets.\n\nRepeat it: `{}`\n",
+            self.part, self.about, self.started_at, self.command
+        );
+        let settings: Vec<String> = self.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let _ = writeln!(text, "\nSettings: {}.", settings.join("; "));
+        for table in &self.tables {
+            table.write_markdown(&mut text);
+        }
+        if !self.bounds.is_empty() {
+            text.push_str("\n| bound | measured | at most | |\n|---|---:|---:|---|\n");
+        }
+        for bound in &self.bounds {
+            let verdict = if bound.holds() { "holds" } else { "**does not hold**" };
+            let _ = writeln!(text, "| {} | {:.3} | {:.3} | {verdict} |", bound.claim, bound.measured, bound.at_most);
+        }
+        if !self.remarks.is_empty() {
+            text.push('\n');
+        }
+        for remark in &self.remarks {
+            let _ = writeln!(text, "- {remark}");
+        }
+        text
+    }
+}
+
+impl Table {
+    fn write_markdown(&self, text: &mut String) {
+        let mut columns: Vec<(&str, &str)> = Vec::new();
+        for measurement in self.rows.iter().flat_map(|row| &row.measurements) {
+            let column = (measurement.name.as_str(), measurement.unit.as_str());
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        let heads: Vec<String> = columns
+            .iter()
+            .map(|(name, unit)| if unit.is_empty() { (*name).to_owned() } else { format!("{name}, {unit}") })
+            .collect();
+        let _ =
+            writeln!(text, "\n### {}\n\n| | {} |\n|---|{}", self.title, heads.join(" | "), "---:|".repeat(heads.len()));
+        for row in &self.rows {
+            let _ = write!(text, "| {} |", row.label);
+            for column in &columns {
+                let found = row.measurements.iter().find(|m| (m.name.as_str(), m.unit.as_str()) == *column);
+                let _ = match found {
+                    Some(measurement) => write!(text, " {} |", shown(measurement)),
+                    None => write!(text, " |"),
+                };
+            }
+            text.push('\n');
+        }
+    }
+}
+
+fn shown(measurement: &Measurement) -> String {
+    let median = number(measurement.median());
+    match measurement.runs.len() {
+        0 => "none".into(),
+        1 => median,
+        _ => format!("{median} ({} to {})", number(measurement.min()), number(measurement.max())),
+    }
+}
+
+/// Four significant digits below a thousand; above it whole numbers, grouped.
+fn number(value: f64) -> String {
+    if !value.is_finite() {
+        return "none".into();
+    }
+    let magnitude = value.abs();
+    if magnitude < 1000.0 {
+        let decimals =
+            [(100.0, 1), (10.0, 2)].iter().find(|(from, _)| magnitude >= *from).map_or(3, |(_, digits)| *digits);
+        return format!("{value:.decimals$}");
+    }
+    let digits = format!("{magnitude:.0}");
+    let mut grouped = String::from(if value < 0.0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// Makes the page of all reports in `folder`.
+///
+/// # Errors
+/// A report cannot be read, or the page not be written.
+pub fn write_page(folder: &Path, page: &Path) -> io::Result<()> {
+    let mut text = String::from("# Benchmarks\n\nMade by `million-rps-bench report`; changes by hand are lost.\n");
+    for report in Report::load_all(folder)? {
+        text.push('\n');
+        text.push_str(&report.to_markdown());
+    }
+    std::fs::write(page, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Report {
+        Report {
+            part: "sample".into(),
+            about: "Shows a sample.".into(),
+            started_at: "2026-01-01T00:00:00Z".into(),
+            machine: Machine::detect(2),
+            command: "sample --runs 3".into(),
+            settings: vec![("runs".into(), "3".into())],
+            tables: vec![Table {
+                title: "Figures".into(),
+                rows: vec![
+                    Row { label: "a".into(), measurements: vec![Measurement::new("CPU", "µs", vec![3.0, 1.0, 2.0])] },
+                    Row { label: "b".into(), measurements: vec![Measurement::new("rate", "1/s", vec![1_234_567.8])] },
+                ],
+            }],
+            bounds: vec![
+                Bound { claim: "small".into(), measured: 1.0, at_most: 1.2 },
+                Bound { claim: "unknown".into(), measured: f64::NAN, at_most: 1.2 },
+            ],
+            remarks: vec!["one thing is missing".into()],
+        }
+    }
+
+    #[test]
+    fn a_page_is_made_from_the_saved_reports_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut report = sample();
+        report.bounds.pop();
+        report.save(folder.path()).expect("it can be written");
+        assert_eq!(Report::load_all(folder.path()).expect("it can be read"), [report]);
+        let page = folder.path().join("page.md");
+        write_page(folder.path(), &page).expect("it can be made");
+        let page = std::fs::read_to_string(page).expect("it is there");
+        assert!(page.contains("| a | 2.000 (1.000 to 3.000) | |\n| b | | 1,234,568 |\n"), "{page}");
+    }
+
+    #[test]
+    fn a_bound_without_a_figure_does_not_hold() {
+        let text = sample().to_markdown();
+        assert!(text.contains("| small | 1.000 | 1.200 | holds |"), "{text}");
+        assert!(text.contains("| unknown | NaN | 1.200 | **does not hold** |"), "{text}");
+    }
+
+    #[test]
+    fn numbers_have_four_digits_or_groups() {
+        let shown: Vec<String> = [0.5678, 12.345, 999.96, 1000.0, 1_234_567.0, f64::NAN].map(number).into();
+        assert_eq!(shown, ["0.568", "12.35", "1000.0", "1,000", "1,234,567", "none"]);
+    }
+}

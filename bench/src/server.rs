@@ -1,0 +1,254 @@
+//! A server under test: a program on one CPU, on a free port of the loopback, stopped when it is dropped.
+
+use std::ffi::OsStr;
+use std::io::{self, BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::client::{Client, ResponseHead, get};
+use crate::cpu;
+
+/// Every server tells where it listens within it. The product answers its probes only when its list is loaded.
+const START_MAX: Duration = Duration::from_secs(120);
+/// From SIGTERM until a server is killed.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// Between two looks at a server that starts or stops.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The program cannot be started.
+    #[error("{program} cannot be started: {reason}")]
+    Start {
+        /// Which.
+        program: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+    /// It ended, or said nothing useful, before it could be used.
+    #[error("{program} did not become ready: {reason}. Its log:\n{log}")]
+    NotReady {
+        /// Which.
+        program: PathBuf,
+        /// What was seen.
+        reason: String,
+        /// What it wrote to its standard error.
+        log: String,
+    },
+    /// A command of the product failed.
+    #[error("`{command}` failed: {log}")]
+    Command {
+        /// The command line.
+        command: String,
+        /// What it wrote to its standard error.
+        log: String,
+    },
+    /// The system refuses something.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    program: PathBuf,
+    address: SocketAddr,
+    log: PathBuf,
+    /// Read by nobody after the start, but open: a server may end when its output is closed.
+    _output: Option<BufReader<ChildStdout>>,
+}
+
+impl Server {
+    /// Starts a program that prints a line with `http://ADDRESS` when it listens. Its standard error goes into `folder`.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start(mut command: Command, server_cpu: usize, folder: &Path) -> Result<Server, ServerError> {
+        command.stdout(Stdio::piped());
+        let mut server = Server::spawn(command, server_cpu, folder, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut output = server.child.stdout.take().map(BufReader::new).ok_or_else(|| io::Error::other("no pipe"))?;
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        let address = line.split_once("http://").and_then(|(_, rest)| rest.trim().parse().ok());
+        server.address = address.ok_or_else(|| server.not_ready(format!("its first line was {line:?}")))?;
+        server._output = Some(output);
+        Ok(server)
+    }
+
+    /// Starts a program that was told to listen at `address`, and waits until it accepts connections there.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start_at(
+        mut command: Command,
+        server_cpu: usize,
+        folder: &Path,
+        address: SocketAddr,
+    ) -> Result<Server, ServerError> {
+        command.stdout(Stdio::null());
+        let mut server = Server::spawn(command, server_cpu, folder, address)?;
+        server.wait_until("it accepts no connection", |server| Client::connect(server.address).is_ok())?;
+        Ok(server)
+    }
+
+    fn spawn(
+        mut command: Command,
+        server_cpu: usize,
+        folder: &Path,
+        address: SocketAddr,
+    ) -> Result<Server, ServerError> {
+        let program = PathBuf::from(command.get_program());
+        let log = folder.join("server.log");
+        command.stdin(Stdio::null()).stderr(std::fs::File::create(&log)?);
+        cpu::pin_command(&mut command, server_cpu);
+        let child = command.spawn().map_err(|reason| ServerError::Start { program: program.clone(), reason })?;
+        Ok(Server { child, program, address, log, _output: None })
+    }
+
+    /// Waits until the response to `GET target` satisfies `is_ready`.
+    ///
+    /// # Errors
+    /// [`ServerError::NotReady`] when it does not within two minutes, or the server ends.
+    pub fn wait_for(&mut self, target: &str, is_ready: impl Fn(&ResponseHead) -> bool) -> Result<(), ServerError> {
+        let request = get(target);
+        self.wait_until(&format!("GET {target} was not answered as hoped"), |server| {
+            let response = Client::connect(server.address).and_then(|mut client| client.exchange(&request));
+            response.is_ok_and(|(head, _)| is_ready(&head))
+        })
+    }
+
+    fn wait_until(&mut self, failure: &str, is_ready: impl Fn(&Server) -> bool) -> Result<(), ServerError> {
+        let give_up_at = Instant::now() + START_MAX;
+        while !is_ready(self) {
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.not_ready(format!("it ended with {status}")));
+            }
+            if Instant::now() > give_up_at {
+                return Err(self.not_ready(failure.to_owned()));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn not_ready(&self, reason: String) -> ServerError {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        ServerError::NotReady { program: self.program.clone(), reason, log }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Ok(process) = libc::pid_t::try_from(self.child.id()) else { return };
+        // SAFETY: the child has not been waited for, so the id is still its own.
+        unsafe { libc::kill(process, libc::SIGTERM) };
+        let kill_at = Instant::now() + STOP_MAX;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > kill_at {
+                eprintln!("{} did not stop within {STOP_MAX:?} and is killed", self.program.display());
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// The product's program and a data folder of its own, which is removed in the end.
+pub struct Product {
+    program: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Product {
+    /// Takes a new, empty data folder below `parent`.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn new(program: &Path, parent: &Path) -> io::Result<Product> {
+        std::fs::create_dir_all(parent)?;
+        let folder = tempfile::Builder::new().prefix("data-").tempdir_in(parent)?;
+        Ok(Product { program: std::path::absolute(program)?, folder })
+    }
+
+    /// Fills the list; `user` owns the todos.
+    ///
+    /// # Errors
+    /// [`ServerError::Command`].
+    pub fn seed(&self, count: u64, user: &str) -> Result<(), ServerError> {
+        if count > 0 {
+            self.run(&["seed", "--count", &count.to_string(), "--user", user])?;
+        }
+        Ok(())
+    }
+
+    /// A token for `user`; there has to be a key, which the first start or a seeding makes.
+    ///
+    /// # Errors
+    /// [`ServerError::Command`].
+    pub fn token(&self, user: &str) -> Result<String, ServerError> {
+        Ok(self.run(&["token", "--sub", user, "--ttl", "24h"])?.trim().to_owned())
+    }
+
+    /// Starts the server, embedded, with one shard for the one CPU, and waits until it is ready.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start(&self, server_cpu: usize) -> Result<Server, ServerError> {
+        let mut server = Server::start(self.command(["run"]), server_cpu, self.folder.path())?;
+        server.wait_for("/ready", |head| head.status == 200)?;
+        Ok(server)
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<String, ServerError> {
+        let mut command = self.command(arguments);
+        let output = command.stdin(Stdio::null()).output();
+        let output = output.map_err(|reason| ServerError::Start { program: self.program.clone(), reason })?;
+        if !output.status.success() {
+            let log = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(ServerError::Command { command: arguments.join(" "), log });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The program with none of the caller's settings.
+    fn command<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env_clear().current_dir(self.folder.path());
+        command.env("HTTP_HOST", "127.0.0.1").env("HTTP_PORT", "0").env("LOG_LEVEL", "warn");
+        command.env("DATA_DIR", self.folder.path().join("data")).env("MAX_CONNECTIONS", "20000");
+        command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_is_no_server_is_told_with_its_log() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cpu = cpu::allowed_cpus().expect("Linux tells")[0];
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo hello; echo out of luck >&2"]);
+        let error = Server::start(command, cpu, folder.path()).err().expect("no server");
+        let text = error.to_string();
+        assert!(text.contains("hello") && text.contains("sh did not become ready"), "{text}");
+        let error = Server::start(Command::new("/nonexistent/server"), cpu, folder.path()).err().expect("no program");
+        assert!(error.to_string().contains("/nonexistent/server cannot be started"), "{error}");
+    }
+}
