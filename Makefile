@@ -2,11 +2,13 @@
 # can (deploy/setup.sh).
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test lint bench setup settings
+.PHONY: help run build test lint bench setup services services-stop settings
 
 # The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
 # asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
 uses_services = [ -n "$$DATABASE_URL" ] || grep -qsE '^[[:space:]]*(export[[:space:]]+)?DATABASE_URL=.' .env
+
+services_dir = target/services
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
@@ -30,6 +32,13 @@ lint: ## check format, clippy and documentation, with and without the services; 
 	cargo clippy --workspace --all-targets --locked --quiet --features fault-injection -- -D warnings
 	cargo clippy --workspace --all-targets --locked --quiet --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+
+services: ## start real PostgreSQL, Redis and Kafka to play with; prints the export lines
+	@deploy/services.sh start $(services_dir) >&2
+	@deploy/services.sh env $(services_dir)
+
+services-stop: ## stop them; what they hold stays in target/services
+	@deploy/services.sh stop $(services_dir)
 
 bench: ## measure (bench/)
 	@deploy/setup.sh build services bench

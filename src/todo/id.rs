@@ -1,0 +1,69 @@
+//! Ids of todos.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// The id of a todo: a UUID, written in lower case with hyphens.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TodoId(u128);
+
+/// Length of a written [`TodoId`], in bytes.
+pub const TODO_ID_TEXT_BYTES: usize = 36;
+
+impl TodoId {
+    /// A new id, UUIDv7 (RFC 9562 section 5.7): ids made later sort later, which keeps the store's index dense.
+    pub fn new() -> TodoId {
+        TodoId(uuid::Uuid::now_v7().as_u128())
+    }
+
+    /// The id with these 128 bits.
+    pub const fn from_u128(bits: u128) -> TodoId {
+        TodoId(bits)
+    }
+
+    /// The 128 bits of the id.
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
+
+    /// Writes the id as 36 bytes of text and returns them.
+    pub fn write_text(self, buffer: &mut [u8; TODO_ID_TEXT_BYTES]) -> &str {
+        uuid::Uuid::from_u128(self.0).hyphenated().encode_lower(buffer)
+    }
+}
+
+impl Default for TodoId {
+    fn default() -> Self {
+        TodoId::new()
+    }
+}
+
+/// Text that is no [`TodoId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")]
+pub struct InvalidTodoId;
+
+impl FromStr for TodoId {
+    type Err = InvalidTodoId;
+
+    /// Reads the hyphenated form, in either case; no other form of a UUID (braces, URN, no hyphens) is accepted, so
+    /// that one todo has one URI.
+    fn from_str(text: &str) -> Result<TodoId, InvalidTodoId> {
+        if text.len() != TODO_ID_TEXT_BYTES {
+            return Err(InvalidTodoId);
+        }
+        uuid::Uuid::try_parse(text).map(|id| TodoId(id.as_u128())).map_err(|_| InvalidTodoId)
+    }
+}
+
+impl fmt::Display for TodoId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.write_text(&mut [0; TODO_ID_TEXT_BYTES]))
+    }
+}
+
+impl fmt::Debug for TodoId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

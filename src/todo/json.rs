@@ -1,0 +1,196 @@
+//! JSON, read by simd-json into reused buffers and written by hand, so that the bytes are the same everywhere.
+
+use simd_json::{Buffers, Node, StaticNode, Tape};
+
+use super::validation::BodyError;
+use super::{InvalidTodoId, Timestamp, TodoId};
+use crate::limits::JSON_MAX_DEPTH;
+
+/// Appends `text` as a JSON string, escaping only what RFC 8259 section 7 requires.
+pub fn write_json_string(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[copied..at]);
+        copied = at + 1;
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
+        }
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    out.push(b'"');
+}
+
+/// The reusable buffers of the JSON parser; one for each thread that parses.
+pub struct JsonParser {
+    buffers: Buffers,
+    nodes: Vec<Node<'static>>,
+}
+
+impl Default for JsonParser {
+    fn default() -> Self {
+        JsonParser { buffers: Buffers::with_max_depth(1024, JSON_MAX_DEPTH), nodes: Vec::new() }
+    }
+}
+
+impl JsonParser {
+    /// Parses one JSON object, in place.
+    pub(super) fn parse<'p, 'a>(&'p mut self, json: &'a mut [u8]) -> Result<ObjectTape<'p, 'a>, BodyError> {
+        if json.is_empty() {
+            return Err(BodyError::whole("the body is empty; a JSON object is expected"));
+        }
+        if std::str::from_utf8(json).is_err() {
+            return Err(BodyError::whole("the body is not valid UTF-8"));
+        }
+        let mut tape: Tape<'a> = Tape(std::mem::take(&mut self.nodes)).reset();
+        let parsed = simd_json::fill_tape(json, &mut self.buffers, &mut tape);
+        let object = ObjectTape { tape, home: &mut self.nodes };
+        match parsed {
+            Err(error) if matches!(error.error(), simd_json::ErrorType::DepthLimitExceeded) => {
+                Err(BodyError::whole(format!("the body is nested deeper than {JSON_MAX_DEPTH} levels")))
+            }
+            Err(error) => Err(BodyError::whole(format!("the body is not valid JSON (near byte {})", error.index()))),
+            Ok(()) if matches!(object.tape.0.first(), Some(Node::Object { .. })) => Ok(object),
+            Ok(()) => Err(BodyError::whole("the body must be a JSON object")),
+        }
+    }
+}
+
+/// A parsed object; gives the node buffer back when dropped.
+pub(super) struct ObjectTape<'p, 'a> {
+    tape: Tape<'a>,
+    home: &'p mut Vec<Node<'static>>,
+}
+
+impl Drop for ObjectTape<'_, '_> {
+    fn drop(&mut self) {
+        *self.home = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset().0;
+    }
+}
+
+impl<'a> ObjectTape<'_, 'a> {
+    /// Calls `take` for each member of the object. A member that stands twice is an error: parsers disagree about which
+    /// one counts (RFC 8259 section 4), so neither does.
+    pub(super) fn each(
+        &mut self,
+        mut take: impl FnMut(&'a str, JsonValue<'a>) -> Result<(), BodyError>,
+    ) -> Result<(), BodyError> {
+        const KNOWN: [&str; 9] = [
+            "action",
+            "id",
+            "title",
+            "description",
+            "completed",
+            "user_id",
+            "requested_at",
+            "created_at",
+            "updated_at",
+        ];
+        let nodes = &self.tape.0;
+        let Some(Node::Object { len, .. }) = nodes.first() else {
+            return Err(BodyError::whole("the body must be a JSON object"));
+        };
+        let mut seen = [false; KNOWN.len()];
+        let mut at = 1;
+        for _ in 0..*len {
+            let Node::String(name) = nodes[at] else {
+                return Err(BodyError::whole("the body is not valid JSON"));
+            };
+            if let Some(known) = KNOWN.iter().position(|known| *known == name)
+                && std::mem::replace(&mut seen[known], true)
+            {
+                return Err(BodyError::new(KNOWN[known], "is given twice"));
+            }
+            let value = nodes[at + 1];
+            take(name, JsonValue(value))?;
+            at += 2 + match value {
+                Node::Object { count, .. } | Node::Array { count, .. } => count,
+                Node::String(_) | Node::Static(_) => 0,
+            };
+        }
+        Ok(())
+    }
+}
+
+/// A member's value.
+#[derive(Clone, Copy)]
+pub(super) struct JsonValue<'a>(Node<'a>);
+
+impl<'a> JsonValue<'a> {
+    pub(super) fn string(self, field: &'static str) -> Result<&'a str, BodyError> {
+        match self.0 {
+            Node::String(text) => Ok(text),
+            _ => Err(BodyError::new(field, "must be a string")),
+        }
+    }
+
+    pub(super) fn optional_string(self, field: &'static str) -> Result<Option<&'a str>, BodyError> {
+        match self.0 {
+            Node::Static(StaticNode::Null) => Ok(None),
+            Node::String(text) => Ok(Some(text)),
+            _ => Err(BodyError::new(field, "must be a string or null")),
+        }
+    }
+
+    pub(super) fn optional_bool(self, field: &'static str) -> Result<Option<bool>, BodyError> {
+        match self.0 {
+            Node::Static(StaticNode::Null) => Ok(None),
+            Node::Static(StaticNode::Bool(value)) => Ok(Some(value)),
+            _ => Err(BodyError::new(field, "must be true, false or null")),
+        }
+    }
+
+    fn timestamp(self, field: &'static str) -> Result<Timestamp, BodyError> {
+        self.string(field)?.parse().map_err(|_| BodyError::new(field, "must be an RFC 3339 date and time"))
+    }
+}
+
+/// The members that a todo and a command share.
+#[derive(Default)]
+pub(super) struct TodoFields<'a> {
+    pub(super) id: Option<TodoId>,
+    pub(super) title: Option<&'a str>,
+    pub(super) description: Option<&'a str>,
+    pub(super) completed: Option<bool>,
+    pub(super) user_id: Option<&'a str>,
+    pub(super) created_at: Option<Timestamp>,
+    pub(super) updated_at: Option<Timestamp>,
+    pub(super) requested_at: Option<Timestamp>,
+}
+
+impl<'a> TodoFields<'a> {
+    pub(super) fn take(&mut self, name: &str, value: JsonValue<'a>) -> Result<(), BodyError> {
+        match name {
+            "id" => {
+                let id = value
+                    .string("id")?
+                    .parse()
+                    .map_err(|error: InvalidTodoId| BodyError::new("id", format!("is {error}")))?;
+                self.id = Some(id);
+            }
+            "title" => self.title = value.optional_string("title")?,
+            "description" => self.description = value.optional_string("description")?,
+            "completed" => self.completed = value.optional_bool("completed")?,
+            "user_id" => self.user_id = value.optional_string("user_id")?,
+            "created_at" => self.created_at = Some(value.timestamp("created_at")?),
+            "updated_at" => self.updated_at = Some(value.timestamp("updated_at")?),
+            "requested_at" => self.requested_at = Some(value.timestamp("requested_at")?),
+            _ => {}
+        }
+        Ok(())
+    }
+}

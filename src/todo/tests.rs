@@ -1,0 +1,161 @@
+//! Tests of the resource as a whole.
+
+use super::*;
+use crate::limits::{DESCRIPTION_MAX_CHARS, JSON_MAX_DEPTH, TITLE_MAX_CHARS};
+use proptest::prelude::*;
+
+fn new_todo(json: &str) -> Result<(String, String), String> {
+    let mut body = json.as_bytes().to_vec();
+    NewTodo::from_json(&mut body, &mut JsonParser::default())
+        .map(|todo| (todo.title.to_owned(), todo.description.to_owned()))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_body_is_read_or_refused_with_its_field() {
+    assert_eq!(
+        new_todo(r#"{"title":"a\u00e9\n","description":null,"x":[{"y":1}]}"#),
+        Ok(("aé\n".into(), String::new()))
+    );
+    for (json, expected) in [
+        ("", "the body is empty; a JSON object is expected"),
+        ("{}", "title is required"),
+        (r#"{"title":null}"#, "title is required"),
+        (r#"{"title":""}"#, "title must not be empty"),
+        (r#"{"title":7}"#, "title must be a string or null"),
+        (r#"{"title":"a","title":"b"}"#, "title is given twice"),
+        (r#"{"title":"a\u0000"}"#, "title contains a NUL character (\\u0000), which cannot be stored"),
+        (r#"{"title":"a","description":[]}"#, "description must be a string or null"),
+        ("[]", "the body must be a JSON object"),
+        ("\"title\"", "the body must be a JSON object"),
+    ] {
+        assert_eq!(new_todo(json), Err(expected.to_owned()), "{json}");
+    }
+    for json in [
+        r#"{"title":"a""#,
+        r#"{"title":"a"} x"#,
+        r#"{"title":"\ud800"}"#,
+        "{\"title\":\"\u{1}\"}",
+        "{title:1}",
+        "\u{feff}{}",
+    ] {
+        let error = new_todo(json).expect_err(json);
+        assert!(error.starts_with("the body is not valid JSON"), "{json}: {error}");
+    }
+}
+
+#[test]
+fn lengths_are_counted_in_characters() {
+    let title = |chars: usize| format!(r#"{{"title":"{}"}}"#, "é".repeat(chars));
+    assert!(new_todo(&title(TITLE_MAX_CHARS)).is_ok());
+    assert_eq!(new_todo(&title(TITLE_MAX_CHARS + 1)), Err("title has 501 characters; at most 500 are allowed".into()));
+    let description = |chars: usize| format!(r#"{{"title":"t","description":"{}"}}"#, "x".repeat(chars));
+    assert!(new_todo(&description(DESCRIPTION_MAX_CHARS)).is_ok());
+    assert!(new_todo(&description(DESCRIPTION_MAX_CHARS + 1)).is_err());
+}
+
+#[test]
+fn deep_nesting_is_refused_and_the_parser_goes_on() {
+    let nested =
+        |depth: usize| format!(r#"{{"title":"t","x":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth)).into_bytes();
+    let mut parser = JsonParser::default();
+    let error = NewTodo::from_json(&mut nested(20_000), &mut parser).expect_err("too deep").to_string();
+    assert_eq!(error, "the body is nested deeper than 32 levels");
+    assert!(NewTodo::from_json(&mut nested(JSON_MAX_DEPTH - 2), &mut parser).is_ok());
+}
+
+#[test]
+fn invalid_utf8_is_named() {
+    let mut body = b"{\"title\":\"\xff\"}".to_vec();
+    let error = NewTodo::from_json(&mut body, &mut JsonParser::default()).expect_err("invalid");
+    assert_eq!(error.to_string(), "the body is not valid UTF-8");
+}
+
+#[test]
+fn a_patch_keeps_what_is_absent_or_null() {
+    let mut body = br#"{"title":null,"description":"","completed":true}"#.to_vec();
+    let patch = TodoPatch::from_json(&mut body, &mut JsonParser::default()).expect("valid");
+    assert_eq!(patch, TodoPatch { title: None, description: Some(""), completed: Some(true) });
+    for wrong in [r#"{"title":""}"#, r#"{"completed":1}"#, r#"{"completed":"true"}"#] {
+        assert!(TodoPatch::from_json(&mut wrong.as_bytes().to_vec(), &mut JsonParser::default()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn commands_of_the_original_are_read() {
+    let json = br#"{"action":"update","id":"0190163D-8694-739B-AEA5-966C26F8AD91","title":"","completed":true,"user_id":"u","requested_at":"2026-01-02T03:04:05.123456789+02:00"}"#;
+    let command =
+        Command::from_json(&mut json.to_vec(), Timestamp::default(), &mut JsonParser::default()).expect("valid");
+    assert_eq!(command.action, Action::Update { title: None, description: None, completed: Some(true) });
+    assert_eq!(command.requested_at.to_string(), "2026-01-02T01:04:05.123456Z");
+    assert_eq!(command.id.to_string(), "0190163d-8694-739b-aea5-966c26f8ad91");
+    for (wrong, reason) in [
+        (
+            r#"{"action":"drop","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u"}"#,
+            "unknown action \"drop\": expected create, update or delete",
+        ),
+        (
+            r#"{"action":"delete","id":"x","user_id":"u"}"#,
+            "id is not a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx",
+        ),
+        (r#"{"action":"delete","id":"0190163d-8694-739b-aea5-966c26f8ad91"}"#, "user_id is missing"),
+        (
+            r#"{"action":"create","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","title":""}"#,
+            "title must not be empty",
+        ),
+    ] {
+        let error =
+            Command::from_json(&mut wrong.as_bytes().to_vec(), Timestamp::default(), &mut JsonParser::default());
+        assert_eq!(error.expect_err(wrong).to_string(), reason);
+    }
+}
+
+#[test]
+fn another_users_command_changes_nothing() {
+    let id = TodoId::new();
+    let command = |user: &'static str, action| Command {
+        id,
+        user_id: user.into(),
+        requested_at: Timestamp::from_micros(7),
+        action,
+    };
+    let create = command("owner", Action::Create { title: "t".into(), description: "".into(), completed: false });
+    let todo = create.apply(None);
+    assert!(todo.is_some());
+    let stranger = command("stranger", Action::Delete).apply(todo.clone());
+    assert_eq!(stranger, todo);
+    assert_eq!(create.apply(todo.clone()), todo, "a create of a todo that is there changes nothing");
+    assert_eq!(command("owner", Action::Delete).apply(todo), None);
+}
+
+proptest! {
+    #[test]
+    fn timestamps_are_written_as_jiff_writes_them(micros in Timestamp::MIN.as_micros()..=Timestamp::MAX.as_micros()) {
+        let text = Timestamp::from_micros(micros).to_string();
+        prop_assert_eq!(text.parse::<Timestamp>(), Ok(Timestamp::from_micros(micros)), "{}", text);
+        let expected = format!("{:.6}", jiff::Timestamp::from_microsecond(micros).expect("in range"));
+        prop_assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_is_written_is_read_back(title in "\\PC{1,40}|[\\x01-\\x1f\"\\\\é😀]{1,20}", description in ".{0,40}", completed: bool, micros in 0i64..=Timestamp::MAX.as_micros()) {
+        let description = description.replace('\0', "");
+        let todo = Todo {
+            id: TodoId::new(), title: title.clone(), description: description.clone(), completed,
+            user_id: "usér \"1\"".into(), created_at: Timestamp::from_micros(micros), updated_at: Timestamp::from_micros(micros),
+        };
+        let mut json = Vec::new();
+        todo.write_json(&mut json);
+        let parsed: serde_json::Value = serde_json::from_slice(&json).expect("valid JSON");
+        prop_assert_eq!(parsed["title"].as_str(), Some(title.as_str()));
+        prop_assert_eq!(Todo::from_json(&mut json, &mut JsonParser::default()), Ok(todo));
+
+        let command = Command {
+            id: TodoId::new(), user_id: "u".into(), requested_at: Timestamp::from_micros(micros),
+            action: Action::Create { title: title.into(), description: description.into(), completed },
+        };
+        let mut json = Vec::new();
+        command.write_json(&mut json);
+        prop_assert_eq!(Command::from_json(&mut json, Timestamp::default(), &mut JsonParser::default()), Ok(command));
+    }
+}

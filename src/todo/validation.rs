@@ -1,0 +1,81 @@
+//! What a todo may contain, and how a wrong one is named.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::limits::{DESCRIPTION_MAX_CHARS, TITLE_MAX_CHARS, USER_ID_MAX_BYTES};
+
+/// What is wrong with a request body: which member, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodyError {
+    /// The member, or `None` when the body as a whole is wrong.
+    pub field: Option<&'static str>,
+    /// What is wrong with it, to be read after the member's name.
+    pub reason: Cow<'static, str>,
+}
+
+impl BodyError {
+    pub(super) fn new(field: &'static str, reason: impl Into<Cow<'static, str>>) -> BodyError {
+        BodyError { field: Some(field), reason: reason.into() }
+    }
+
+    pub(super) fn whole(reason: impl Into<Cow<'static, str>>) -> BodyError {
+        BodyError { field: None, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.field {
+            Some(field) => write!(f, "{field} {}", self.reason),
+            None => f.write_str(&self.reason),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+pub(super) fn check_title(title: &str) -> Result<(), BodyError> {
+    if title.is_empty() {
+        return Err(BodyError::new("title", "must not be empty"));
+    }
+    check_text("title", title, TITLE_MAX_CHARS)
+}
+
+pub(super) fn check_description(description: &str) -> Result<(), BodyError> {
+    check_text("description", description, DESCRIPTION_MAX_CHARS)
+}
+
+fn check_text(field: &'static str, text: &str, max_chars: usize) -> Result<(), BodyError> {
+    // A text is never longer in characters than in bytes, so most texts need no count.
+    if text.len() > max_chars {
+        let chars = text.chars().count();
+        if chars > max_chars {
+            return Err(BodyError::new(field, format!("has {chars} characters; at most {max_chars} are allowed")));
+        }
+    }
+    if text.bytes().any(|byte| byte == 0) {
+        return Err(BodyError::new(field, "contains a NUL character (\\u0000), which cannot be stored"));
+    }
+    Ok(())
+}
+
+/// Checks the `sub` of a token or the `user_id` of a command.
+///
+/// # Errors
+/// Empty, longer than [`USER_ID_MAX_BYTES`], or with a control character.
+pub fn check_user_id(user_id: &str) -> Result<(), BodyError> {
+    if user_id.is_empty() {
+        return Err(BodyError::new("user_id", "must not be empty"));
+    }
+    if user_id.len() > USER_ID_MAX_BYTES {
+        return Err(BodyError::new(
+            "user_id",
+            format!("has {} bytes; at most {USER_ID_MAX_BYTES} are allowed", user_id.len()),
+        ));
+    }
+    if user_id.chars().any(char::is_control) {
+        return Err(BodyError::new("user_id", "contains a control character"));
+    }
+    Ok(())
+}
