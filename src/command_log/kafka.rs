@@ -4,7 +4,7 @@
 //! programs in other languages agree on the order of a todo's commands. The producer is idempotent and waits for all
 //! in-sync replicas. Consumers share a group for the division of work only: where to go on is what the store says.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{Client, DefaultClientContext};
@@ -17,6 +17,9 @@ pub use super::kafka_dead_letters::{list_dead_letters, replay_dead_letters};
 pub use super::kafka_reader::KafkaReader;
 use crate::command_log::LogError;
 use crate::limits::{KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES};
+
+/// How often it is looked whether a new topic is shown.
+const SHOWN_POLL: Duration = Duration::from_millis(20);
 
 /// Where the topic is and how to use it.
 #[derive(Debug, Clone)]
@@ -197,9 +200,22 @@ pub(super) fn ensure_named_topic(
             Err((_, code)) => return Err(log_error(KafkaError::AdminOp(code))),
         }
     }
-    partition_count(admin.inner(), topic)?.ok_or_else(|| {
-        LogError::Unavailable(format!("the topic {topic} was created, but the broker does not show it yet"))
-    })
+    wait_until_shown(admin.inner(), topic)
+}
+
+/// Waits until the broker shows a topic that was just created: its metadata follow a moment after its answer.
+fn wait_until_shown<C: rdkafka::ClientContext>(client: &Client<C>, topic: &str) -> Result<usize, LogError> {
+    let give_up_at = Instant::now() + Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
+    loop {
+        match partition_count(client, topic)? {
+            Some(partitions) => return Ok(partitions),
+            None if Instant::now() < give_up_at => std::thread::sleep(SHOWN_POLL),
+            None => {
+                let reason = format!("the topic {topic} was created, but the broker does not show it yet");
+                return Err(LogError::Unavailable(reason));
+            }
+        }
+    }
 }
 
 /// Partitions of a topic; `None` when there is no such topic.
