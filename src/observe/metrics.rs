@@ -115,7 +115,9 @@ impl Metrics {
                 Some(worker.last_error().unwrap_or_else(|| "it has stopped".into()))
             }
         };
-        self.status.readiness(self.worker.as_ref().and_then(in_trouble))
+        // Versions count from 1. A shard takes the first snapshot a moment after it was handed out.
+        let on_every_shard = self.shards.iter().all(|shard| shard.snapshot_version.get() > 0);
+        self.status.readiness(on_every_shard, self.worker.as_ref().and_then(in_trouble))
     }
 
     /// The text of one scrape.

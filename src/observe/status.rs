@@ -123,14 +123,15 @@ impl Status {
         troubles.iter().map(|(component, reason)| (*component, reason.clone())).collect()
     }
 
-    /// Whether reads can be answered, and the JSON that `/ready` shows. `worker_trouble` is the trouble of the worker of
-    /// this process.
-    pub fn readiness(&self, worker_trouble: Option<String>) -> (bool, String) {
+    /// Whether reads can be answered, and the JSON that `/ready` shows. `on_every_shard` says whether the snapshot has
+    /// arrived there; `worker_trouble` is the trouble of the worker of this process.
+    pub fn readiness(&self, on_every_shard: bool, worker_trouble: Option<String>) -> (bool, String) {
         let age = self.snapshot_age();
         let mut reasons: Vec<String> =
             self.troubles().iter().map(|(component, reason)| format!("{}: {reason}", component.name())).collect();
         reasons.extend(worker_trouble.map(|reason| format!("worker: {reason}")));
-        let ready = age.is_some() && !self.is_draining();
+        let loaded = age.is_some() && on_every_shard;
+        let ready = loaded && !self.is_draining();
         let status = match (ready, reasons.is_empty()) {
             (true, true) => "ready",
             (true, false) => "degraded",
@@ -138,7 +139,7 @@ impl Status {
         };
         if self.is_draining() {
             reasons.push("draining: the process is stopping".into());
-        } else if age.is_none() {
+        } else if !loaded {
             reasons.push("snapshot: the list has not been loaded yet".into());
         }
         let (version, todos, bytes) = self.snapshot_figures();
@@ -163,18 +164,20 @@ mod tests {
     #[test]
     fn readiness_tells_the_truth() {
         let status = Status::default();
-        let (ready, text) = status.readiness(None);
+        let (ready, text) = status.readiness(true, None);
         assert!(!ready && text.contains("has not been loaded"), "{text}");
         status.snapshot_confirmed();
-        assert!(status.readiness(None).0);
+        assert!(status.readiness(true, None).0);
+        let (ready, text) = status.readiness(false, None);
+        assert!(!ready && text.contains("has not been loaded"), "one shard could still not answer: {text}");
         status.trouble(Component::CommandLog, "disk full");
-        let (ready, text) = status.readiness(None);
+        let (ready, text) = status.readiness(true, None);
         assert!(ready && text.contains("degraded") && text.contains("command_log: disk full"), "{text}");
         status.well(Component::CommandLog);
-        let (ready, text) = status.readiness(Some("locked".into()));
+        let (ready, text) = status.readiness(true, Some("locked".into()));
         assert!(ready && text.contains("worker: locked"), "{text}");
         status.start_draining();
-        let (ready, text) = status.readiness(None);
+        let (ready, text) = status.readiness(true, None);
         assert!(!ready && text.contains("draining"), "{text}");
     }
 }

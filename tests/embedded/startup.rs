@@ -48,6 +48,16 @@ fn a_first_run_in_an_empty_folder_greets_with_lines_that_work() {
 }
 
 #[test]
+fn ready_means_that_every_shard_answers() {
+    for _ in 0..5 {
+        let server = Setup::new().set("SHARDS", "8").start();
+        for _ in 0..32 {
+            server.connect().call(&get("/todos?limit=1")).expect(200);
+        }
+    }
+}
+
+#[test]
 fn the_made_key_is_for_its_owner_only() {
     use std::os::unix::fs::PermissionsExt;
     let setup = Setup::new().unset("JWT_SECRET");

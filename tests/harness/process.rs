@@ -63,6 +63,15 @@ impl Process {
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal}: {}", io::Error::last_os_error());
     }
 
+    /// Lets its files grow up to so many bytes from now on (prlimit(2)).
+    pub fn limit_files(&self, max_bytes: u64) {
+        let pid = libc::pid_t::try_from(self.pid()).expect("process ids are positive and small");
+        let limit = libc::rlimit { rlim_cur: max_bytes, rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: plain system call; the new limit is read during it, and the old one is not asked for.
+        let done = unsafe { libc::prlimit(pid, libc::RLIMIT_FSIZE, &limit, std::ptr::null_mut()) };
+        assert_eq!(done, 0, "{}", io::Error::last_os_error());
+    }
+
     /// How it ended, if it has.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("the child is ours to wait for")
