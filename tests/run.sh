@@ -63,11 +63,17 @@ if [ -x deploy/services.sh ]; then
     eval "$(deploy/services.sh env "$services_dir")"
 fi
 
-# Everything goes to the log; what stands out (results, failures, panics) also goes to the screen.
+# Everything goes to the log; what stands out (results, failures, panics) also goes to the screen. The tests write to a file
+# and not to a pipe: a process that outlives its test would keep a pipe open, and the end would never come.
 run_tests() {
-    cargo test --workspace --locked --features fault-injection --no-fail-fast |
-        tee "$log" |
-        { grep --line-buffered -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|)$' || true; }
+    cargo test --workspace --locked --features fault-injection --no-fail-fast >"$log" &
+    local tests=$! display status=0
+    tail -n +1 --sleep-interval=0.2 --pid="$tests" -f "$log" |
+        { grep --line-buffered -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|)$' || true; } &
+    display=$!
+    wait "$tests" || status=$?
+    wait "$display"
+    return "$status"
 }
 status=0
 run run_tests || status=$?
