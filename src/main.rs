@@ -25,9 +25,13 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let config = cli.load_config();
     let command = cli.chosen_command();
     if let Command::Config(arguments) = &command {
+        end_with_the_reader();
         // Tells about settings, also about wrong ones, so it takes them as they are.
         print!("{}", cli::settings_report::settings_report(config, arguments)?);
         return Ok(());
+    }
+    if matches!(command, Command::Token(_) | Command::DeadLetters(_)) {
+        end_with_the_reader();
     }
     let config = config?;
     logging::init(&config.logging)?;
@@ -42,4 +46,13 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Config(_) => unreachable!("answered above"),
     }
     Ok(())
+}
+
+/// Lets a tool whose output goes into a pipe end quietly when nobody reads any more, as in `dead-letters list | head`. Rust
+/// ignores SIGPIPE, so that printing would panic; a server wants it so.
+fn end_with_the_reader() {
+    // SAFETY: SIG_DFL is no function of ours, so nothing runs in signal context; no other thread has been started yet.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
 }

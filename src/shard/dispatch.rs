@@ -99,7 +99,7 @@ impl Dispatch {
                 return self.continue_chunked(shard, state, input, output);
             }
         };
-        let is_last = input.unread().len() == request_bytes;
+        let is_last = input.unread().len() == request_bytes && !(shard.is_draining() && state.has_bytes_waiting());
         let connection = self.connection_after(shard, &head, is_last);
         self.finish_request(connection);
         let mut request = Request { shard, state, head: &head, connection, output };
@@ -132,7 +132,7 @@ impl Dispatch {
         true
     }
 
-    /// What becomes of the connection after this request; `is_last` when nothing behind it has been read. A drain ends
+    /// What becomes of the connection after this request; `is_last` when nothing behind it has arrived. A drain ends
     /// the connection behind the pipelined requests that are here already, because whoever sent them could not know of
     /// it; at the latest behind as many as may be in flight, so that a client that never pauses cannot hold it up.
     fn connection_after(&mut self, shard: &Shard, head: &Head<'_>, is_last: bool) -> Connection {
@@ -189,7 +189,8 @@ impl Dispatch {
                     return false;
                 }
                 if let Ok(Parsed::Complete { head, .. }) = parse_head(head) {
-                    let connection = self.connection_after(shard, &head, input.unread().is_empty());
+                    let connection =
+                        self.connection_after(shard, &head, input.unread().is_empty() && !state.has_bytes_waiting());
                     self.finish_request(connection);
                     Request { shard, state, head: &head, connection, output }.answer(body);
                 }

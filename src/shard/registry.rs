@@ -127,6 +127,13 @@ impl ConnectionState {
         true
     }
 
+    /// Whether the socket holds bytes that have not been received.
+    pub fn has_bytes_waiting(&self) -> bool {
+        let mut waiting: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one int, into `waiting`, which outlives the call.
+        unsafe { libc::ioctl(self.fd, libc::FIONREAD, &raw mut waiting) == 0 && waiting > 0 }
+    }
+
     /// Ends the connection's receive or send at once.
     pub fn shut_down(&self, how: libc::c_int) {
         // SAFETY: a plain system call. The descriptor is open: a connection leaves the registry before its socket is
