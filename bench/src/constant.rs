@@ -2,6 +2,7 @@
 //! requests. They are limits and comparisons, not servers for use.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -28,7 +29,6 @@ impl ConstantArguments {
     /// # Errors
     /// The port is taken.
     pub fn listen(&self) -> std::io::Result<TcpListener> {
-        use std::os::fd::AsRawFd as _;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
         // SAFETY: the descriptor is open; listening again only changes the length of the queue (listen(2)).
         if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
@@ -95,6 +95,19 @@ impl ConstantResponse {
         let fields = fields.into_iter().filter(|(name, _)| !is_the_servers(name)).collect();
         Some(ConstantResponse { status, fields, body: bytes[head_end + 4..].to_vec() })
     }
+}
+
+/// Makes a connection send small responses at once.
+///
+/// # Errors
+/// The descriptor is not that of an open connection.
+pub fn set_no_delay(descriptor: RawFd) -> std::io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `on`, which lives through the call.
+    let result =
+        unsafe { libc::setsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), length) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Copies of a response in a row, so that any number of answers leaves with few calls.

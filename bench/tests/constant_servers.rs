@@ -71,3 +71,26 @@ fn the_epoll_floor_answers_each_request() {
 fn the_epoll_floor_waits_for_slow_readers() {
     a_slow_reader_gets_everything(env!("CARGO_BIN_EXE_floor_epoll"));
 }
+
+#[test]
+fn the_io_uring_floor_answers_each_request() {
+    if io_uring_is_missing() {
+        return;
+    }
+    each_request_is_answered(env!("CARGO_BIN_EXE_floor_uring"));
+}
+
+#[test]
+fn the_io_uring_floor_waits_for_slow_readers() {
+    if io_uring_is_missing() {
+        return;
+    }
+    a_slow_reader_gets_everything(env!("CARGO_BIN_EXE_floor_uring"));
+}
+
+/// A container may forbid io_uring; the floor of io_uring has nothing to show there.
+fn io_uring_is_missing() -> bool {
+    let ring: std::io::Result<io_uring::IoUring> =
+        io_uring::IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
+    ring.inspect_err(|error| eprintln!("not tested: io_uring is not available here: {error}")).is_err()
+}
