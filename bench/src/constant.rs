@@ -1,7 +1,7 @@
 //! What the servers that only write a constant response share: their command line, the response, and the counting of
 //! requests. They are limits and comparisons, not servers for use.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::PathBuf;
 
@@ -42,8 +42,16 @@ impl ConstantArguments {
     /// # Errors
     /// Nobody reads it.
     pub fn announce(&self, listener: &TcpListener) -> std::io::Result<()> {
+        self.announce_address(listener.local_addr()?)
+    }
+
+    /// Tells the runner where this program listens.
+    ///
+    /// # Errors
+    /// Nobody reads it.
+    pub fn announce_address(&self, address: SocketAddr) -> std::io::Result<()> {
         use std::io::Write as _;
-        writeln!(std::io::stdout(), "listens on http://{}", listener.local_addr()?)
+        writeln!(std::io::stdout(), "listens on http://{address}")
     }
 
     /// The bytes of the response.

@@ -13,13 +13,15 @@ use crate::cpu;
 use crate::measurement::Measurement;
 use crate::report::{Bound, Report, Row, Table};
 use crate::server::{Product, Server};
-use crate::writes::{WriteLoad, list_ids};
+use crate::writes::{Mix, WriteLoad, list_ids};
 use crate::wrk::{ReadLoad, ReadResult};
 
 /// Connections are opened, caches and clock speed come up.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// A program that is so long on its CPU is at its limit.
 const BUSY_SHARE: f64 = 0.95;
+/// Writes change so many of the newest todos, which are the ones that limits show.
+const CHANGED_TODOS: usize = 100;
 
 /// What the part takes.
 #[derive(Debug, Clone, Args)]
@@ -255,9 +257,18 @@ fn measure(
     };
     let (result, cpu_time) = if write_rate > 0.0 && cell.load != Load::Unchanged {
         let (token, todo_ids) = (product.token(USER)?, list_ids(address)?);
-        let (todo_ids, rate) = (&todo_ids[..], Some(write_rate));
-        let writes =
-            WriteLoad { address, token: &token, todo_ids, connections: 1, rate, writes: usize::MAX, variety: 0 };
+        let writes = WriteLoad {
+            address,
+            token: &token,
+            // The newest, so that the pages that are read change.
+            todo_ids: &todo_ids[..todo_ids.len().min(CHANGED_TODOS)],
+            // Keeps the length of the responses: the others return a constant.
+            mix: Mix::Completions,
+            connections: 1,
+            rate: Some(write_rate),
+            writes: usize::MAX,
+            variety: 0,
+        };
         while_writing(&writes, read)?
     } else {
         read()?

@@ -15,7 +15,7 @@ use crate::cpu;
 use crate::measurement::Measurement;
 use crate::report::{Bound, Report, Row, Table};
 use crate::server::{Product, Server};
-use crate::writes::{Progress, WriteLoad, delete_all, list_ids, wait_until_applied};
+use crate::writes::{Mix, Progress, WriteLoad, delete_all, list_ids, wait_until_applied};
 
 /// A write beside a long list may cost so much more than beside the shortest one.
 const RATIO_MAX: f64 = 1.2;
@@ -127,6 +127,7 @@ impl Subject {
             address,
             token: &self.token,
             todo_ids: &self.ids,
+            mix: Mix::CreatesAndUpdates,
             connections: arguments.connections,
             rate: match pace {
                 Pace::AsFastAsAcknowledged => None,
