@@ -1,7 +1,8 @@
 //! What the servers that only write a constant response share: their command line, the response, and the counting of
 //! requests. They are limits and comparisons, not servers for use.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd as _, RawFd};
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -28,7 +29,6 @@ impl ConstantArguments {
     /// # Errors
     /// The port is taken.
     pub fn listen(&self) -> std::io::Result<TcpListener> {
-        use std::os::fd::AsRawFd as _;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
         // SAFETY: the descriptor is open; listening again only changes the length of the queue (listen(2)).
         if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
@@ -42,8 +42,16 @@ impl ConstantArguments {
     /// # Errors
     /// Nobody reads it.
     pub fn announce(&self, listener: &TcpListener) -> std::io::Result<()> {
+        self.announce_address(listener.local_addr()?)
+    }
+
+    /// Tells the runner where this program listens.
+    ///
+    /// # Errors
+    /// Nobody reads it.
+    pub fn announce_address(&self, address: SocketAddr) -> std::io::Result<()> {
         use std::io::Write as _;
-        writeln!(std::io::stdout(), "listens on http://{}", listener.local_addr()?)
+        writeln!(std::io::stdout(), "listens on http://{address}")
     }
 
     /// The bytes of the response.
@@ -95,6 +103,19 @@ impl ConstantResponse {
         let fields = fields.into_iter().filter(|(name, _)| !is_the_servers(name)).collect();
         Some(ConstantResponse { status, fields, body: bytes[head_end + 4..].to_vec() })
     }
+}
+
+/// Makes a connection send small responses at once.
+///
+/// # Errors
+/// The descriptor is not that of an open connection.
+pub fn set_no_delay(descriptor: RawFd) -> std::io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `on`, which lives through the call.
+    let result =
+        unsafe { libc::setsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), length) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Copies of a response in a row, so that any number of answers leaves with few calls.

@@ -3,6 +3,7 @@
 //! ```text
 //! main.rs      the command line; builds what is measured, starts one part
 //! parts/       what is measured: one file a part, each ends in a Report
+//! candidate    ours, the floors and the others, ready to be started
 //! server       a program under test, alone on its CPU      client, writes, wrk   the loads, on another CPU
 //! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON -> page
 //! constant     what the servers that write a constant response share (src/bin/)
@@ -11,6 +12,7 @@
 //! The product is measured as its users run it: the released program, over the loopback, with its own files. Nothing in
 //! here links with it.
 
+pub mod candidate;
 pub mod client;
 pub mod constant;
 pub mod cpu;

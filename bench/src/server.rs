@@ -230,7 +230,7 @@ impl Product {
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().current_dir(self.folder.path());
         command.env("HTTP_HOST", "127.0.0.1").env("HTTP_PORT", "0").env("LOG_LEVEL", "warn");
-        command.env("DATA_DIR", self.folder.path().join("data")).env("MAX_CONNECTIONS", "20000");
+        command.env("DATA_DIR", self.folder.path().join("data"));
         command
     }
 }

@@ -1,4 +1,4 @@
-//! The write load: creates and updates in turn, over several connections, each write acknowledged before the next.
+//! The write load: over several connections, each write acknowledged before the next.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -15,6 +15,15 @@ const APPLIED_POLL: Duration = Duration::from_millis(10);
 /// Everything that was acknowledged is applied within it.
 const APPLIED_MAX: Duration = Duration::from_secs(120);
 
+/// What is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mix {
+    /// Each connection creates and updates in turn.
+    CreatesAndUpdates,
+    /// Todos are marked as completed and as open again: the list changes, and keeps its length.
+    Completions,
+}
+
 /// A load of writes.
 #[derive(Debug, Clone)]
 pub struct WriteLoad<'l> {
@@ -24,6 +33,8 @@ pub struct WriteLoad<'l> {
     pub token: &'l str,
     /// The todos to be updated, at least one.
     pub todo_ids: &'l [String],
+    /// What is written.
+    pub mix: Mix,
     /// How many connections write at the same time.
     pub connections: usize,
     /// Writes per second of all connections together; `None` sends the next write as soon as the last is acknowledged.
@@ -96,8 +107,13 @@ impl WriteLoad<'_> {
                 break;
             }
             // Connection c has the writes c, c + connections, …: the turn has to be taken per connection.
-            let is_create = (write / self.connections).is_multiple_of(2);
-            let request = if is_create { self.create(write) } else { self.update(write, &mut numbers) };
+            let is_even = (write / self.connections).is_multiple_of(2);
+            let is_create = is_even && self.mix == Mix::CreatesAndUpdates;
+            let request = match self.mix {
+                Mix::CreatesAndUpdates if is_create => self.create(write),
+                Mix::CreatesAndUpdates => self.update(write, &mut numbers),
+                Mix::Completions => self.complete(is_even, &mut numbers),
+            };
             let sent_at = Instant::now();
             let (head, body) = client.exchange(&request)?;
             written.latencies_us.push(sent_at.elapsed().as_secs_f64() * 1e6);
@@ -125,8 +141,14 @@ impl WriteLoad<'_> {
         let body = format!("{{\"title\":\"Changed by bench {} write {write}\",\"completed\":true}}", self.variety);
         request("PUT", &format!("/todos/{id}"), self.token, &body)
     }
+
+    fn complete(&self, completed: bool, numbers: &mut Numbers) -> Vec<u8> {
+        let id = &self.todo_ids[numbers.below(self.todo_ids.len())];
+        request("PUT", &format!("/todos/{id}"), self.token, &format!("{{\"completed\":{completed}}}"))
+    }
 }
 
+/// One request with a bearer token; an empty body has no content type.
 fn request(method: &str, target: &str, token: &str, body: &str) -> Vec<u8> {
     let content = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let length = body.len();

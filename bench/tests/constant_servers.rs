@@ -71,3 +71,66 @@ fn the_epoll_floor_answers_each_request() {
 fn the_epoll_floor_waits_for_slow_readers() {
     a_slow_reader_gets_everything(env!("CARGO_BIN_EXE_floor_epoll"));
 }
+
+#[test]
+fn the_io_uring_floor_answers_each_request() {
+    if io_uring_is_missing() {
+        return;
+    }
+    each_request_is_answered(env!("CARGO_BIN_EXE_floor_uring"));
+}
+
+#[test]
+fn the_io_uring_floor_waits_for_slow_readers() {
+    if io_uring_is_missing() {
+        return;
+    }
+    a_slow_reader_gets_everything(env!("CARGO_BIN_EXE_floor_uring"));
+}
+
+/// A container may forbid io_uring; the floor of io_uring has nothing to show there.
+fn io_uring_is_missing() -> bool {
+    let ring: std::io::Result<io_uring::IoUring> =
+        io_uring::IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
+    ring.inspect_err(|error| eprintln!("not tested: io_uring is not available here: {error}")).is_err()
+}
+
+/// Others' servers write heads of their own, but the same status, fields and body.
+#[cfg(feature = "rivals")]
+#[test]
+fn each_rival_returns_the_same_status_fields_and_body() {
+    use million_rps_bench::client::{Client, get};
+    for program in [
+        env!("CARGO_BIN_EXE_rival_actix_web"),
+        env!("CARGO_BIN_EXE_rival_axum"),
+        env!("CARGO_BIN_EXE_rival_may_minihttp"),
+        env!("CARGO_BIN_EXE_rival_ntex"),
+        env!("CARGO_BIN_EXE_rival_xitca_web"),
+        env!("CARGO_BIN_EXE_rival_monoio_http"),
+    ] {
+        if program.ends_with("monoio_http") && io_uring_is_missing() {
+            continue;
+        }
+        for (status, body) in [(200, "[{\"title\":\"x\"}]".repeat(200)), (304, String::new())] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let head =
+                format!("HTTP/1.1 {status} S\r\nContent-Type: application/json\r\nETag: \"a\"\r\nVary: A, B\r\n\r\n");
+            let path = folder.path().join("response");
+            std::fs::write(&path, head + &body).expect("it can be written");
+            let mut command = Command::new(program);
+            command.arg("--response").arg(&path);
+            let cpu = cpu::allowed_cpus().expect("Linux tells")[0];
+            let server = Server::start(command, cpu, folder.path()).expect("it starts");
+            let mut client = Client::connect(server.address()).expect("it listens");
+            for _ in 0..2 {
+                let (head, received) = client.exchange(&get("/todos?limit=10")).expect("a response");
+                assert_eq!(
+                    (head.status, String::from_utf8_lossy(&received)),
+                    (status, body.as_str().into()),
+                    "{program}"
+                );
+                assert_eq!((head.field("etag"), head.field("vary")), (Some("\"a\""), Some("A, B")), "{program}");
+            }
+        }
+    }
+}

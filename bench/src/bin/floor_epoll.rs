@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use clap::Parser as _;
-use million_rps_bench::constant::{ConstantArguments, Repeated, RequestEnds};
+use million_rps_bench::constant::{ConstantArguments, Repeated, RequestEnds, set_no_delay};
 
 /// Events of one wait.
 const EVENTS_MAX: usize = 512;
@@ -137,15 +137,6 @@ fn control(epoll: RawFd, operation: libc::c_int, descriptor: RawFd, events: libc
     let mut event = libc::epoll_event { events: events as u32, u64: descriptor as u64 };
     // SAFETY: the pointer is to a value on the stack that lives through the call.
     check(unsafe { libc::epoll_ctl(epoll, operation, descriptor, &raw mut event) }).map(drop)
-}
-
-fn set_no_delay(descriptor: RawFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    let length = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the pointer and the length are those of `on`, which lives through the call.
-    let result =
-        unsafe { libc::setsockopt(descriptor, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const on).cast(), length) };
-    check(result).map(drop)
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

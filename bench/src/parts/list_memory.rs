@@ -15,7 +15,7 @@ use crate::measurement::Measurement;
 use crate::memory;
 use crate::report::{Bound, Report, Row, Table};
 use crate::server::{Product, Server};
-use crate::writes::{WriteLoad, list_ids};
+use crate::writes::{Mix, WriteLoad, list_ids};
 
 /// The server may grow by so many percent of the list's bytes.
 const GROWTH_MAX_PERCENT: f64 = 10.0;
@@ -120,6 +120,7 @@ fn measure(
                 address,
                 token: &token,
                 todo_ids: &ids,
+                mix: Mix::CreatesAndUpdates,
                 connections: 4,
                 rate: Some(rate),
                 writes: usize::MAX,

@@ -15,7 +15,7 @@ use crate::cpu;
 use crate::measurement::Measurement;
 use crate::report::{Bound, Report, Row, Table};
 use crate::server::{Product, Server};
-use crate::writes::{Progress, WriteLoad, delete_all, list_ids, wait_until_applied};
+use crate::writes::{Mix, Progress, WriteLoad, delete_all, list_ids, wait_until_applied};
 
 /// A write beside a long list may cost so much more than beside the shortest one.
 const RATIO_MAX: f64 = 1.2;
@@ -90,7 +90,10 @@ pub fn run(bench: &Bench, arguments: &WriteCostArguments) -> Result<Report, Part
         let mut figures: Vec<Figures> = subjects.iter().map(|_| Figures::default()).collect();
         // The first round warms caches and allocators up and is not counted.
         for run in 0..=bench.runs {
-            for (subject, figures) in subjects.iter().zip(&mut figures) {
+            for turn in 0..subjects.len() {
+                // Forwards and backwards in turn: who comes first in a round has no lasting advantage.
+                let turn = if run % 2 == 0 { turn } else { subjects.len() - 1 - turn };
+                let (subject, figures) = (&subjects[turn], &mut figures[turn]);
                 eprintln!("write-cost: {title}, {} todos, run {run} of {}", subject.todos, bench.runs);
                 let measured = subject.measure(arguments, pace, run as u64)?;
                 if run > 0 {
@@ -124,6 +127,7 @@ impl Subject {
             address,
             token: &self.token,
             todo_ids: &self.ids,
+            mix: Mix::CreatesAndUpdates,
             connections: arguments.connections,
             rate: match pace {
                 Pace::AsFastAsAcknowledged => None,
