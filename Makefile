@@ -40,9 +40,10 @@ services: ## start real PostgreSQL, Redis and Kafka to play with; prints the exp
 services-stop: ## stop them; what they hold stays in target/services
 	@deploy/services.sh stop $(services_dir)
 
-bench: ## measure (bench/)
+bench: ## measure reads, the cost of a write and memory, and make a page of it: target/bench; wants a quiet machine
 	@deploy/setup.sh build services bench
-	cargo run --release --locked -p million-rps-bench
+	cargo build --release --locked -p million-rps-bench
+	for part in read write-cost list-memory report; do target/release/million-rps-bench $$part || exit 1; done
 
 setup: ## install everything that any of these commands needs
 	@deploy/setup.sh build services lint bench
