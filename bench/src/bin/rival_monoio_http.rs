@@ -58,7 +58,7 @@ async fn serve(stream: TcpStream, constant: Constant) {
     let mut requests = RequestDecoder::new(read);
     let mut responses = GenericEncoder::new(write);
     while let Some(Ok(_request)) = requests.next().await {
-        let payload = match constant.body.is_empty() {
+        let payload: Payload = match constant.body.is_empty() {
             true => Payload::None,
             false => Payload::Fixed(FixedPayload::new(constant.body.clone())),
         };
