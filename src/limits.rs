@@ -128,6 +128,11 @@ pub const KAFKA_SOCKET_TIMEOUT_MS: u64 = 10_000;
 pub const KAFKA_RECONNECT_BACKOFF_MAX_MS: u64 = 1_000;
 /// Shortest time between two commits of a worker's progress to Kafka, in milliseconds: they only show it to people.
 pub const KAFKA_COMMIT_INTERVAL_MS: u64 = 500;
+/// Shortest time between two questions of a paused worker about the ends of its partitions, in milliseconds: they only
+/// show its lag to people.
+pub const KAFKA_LAG_INTERVAL_MS: u64 = 1_000;
+/// Longest wait for an answer to that question, in milliseconds; far less than the group waits for a silent worker.
+pub const KAFKA_LAG_TIMEOUT_MS: u64 = 500;
 /// Longest wait until a dead letter is durable, in milliseconds.
 pub const KAFKA_DEAD_LETTER_TIMEOUT_MS: u64 = 10_000;
 /// Kilobytes that a worker's client fetches ahead of the worker, over all its partitions.

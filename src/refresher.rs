@@ -46,7 +46,7 @@ impl Refresher {
     /// The system refuses another thread.
     pub fn start(parts: RefresherParts, stop: Arc<AtomicBool>) -> std::io::Result<Refresher> {
         let thread =
-            std::thread::Builder::new().name("refresher".into()).spawn(move || Loop::new(parts, stop).run())?;
+            std::thread::Builder::new().name("refresher".into()).spawn(move || RefreshLoop::new(parts, stop).run())?;
         Ok(Refresher { thread })
     }
 
@@ -58,48 +58,89 @@ impl Refresher {
     }
 }
 
-struct Loop {
+/// What the refresher thread does, turn by turn.
+pub struct RefreshLoop {
     parts: RefresherParts,
     stop: Arc<AtomicBool>,
     snapshot: Arc<Snapshot>,
     /// Snapshots that shards may still hold. They are kept until no shard does, so that it is this thread, not a shard,
     /// that frees what they alone own.
     retired: Vec<Arc<Snapshot>>,
-    verify_at: Instant,
+    /// When the list is to be read as a whole; `None`: it has never been.
+    verify_at: Option<Instant>,
+    /// After the next failure to read it.
+    pause: Duration,
 }
 
-impl Loop {
-    fn new(parts: RefresherParts, stop: Arc<AtomicBool>) -> Loop {
-        Loop { parts, stop, snapshot: Arc::new(Snapshot::empty()), retired: Vec::new(), verify_at: Instant::now() }
+impl RefreshLoop {
+    /// A loop that has loaded nothing yet. It makes no more noise about failures once `stop` is set.
+    pub fn new(parts: RefresherParts, stop: Arc<AtomicBool>) -> RefreshLoop {
+        let snapshot = Arc::new(Snapshot::empty());
+        RefreshLoop { parts, stop, snapshot, retired: Vec::new(), verify_at: None, pause: RETRY_PAUSES.0 }
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
     }
 
     fn run(mut self) {
-        if !self.retry("loading the list", Loop::load_first) {
-            return;
-        }
         while !self.stopped() {
-            match self.parts.feed.next(FEED_WAIT) {
-                Ok(FeedEvent::Current) => self.confirm(),
-                Ok(FeedEvent::Changes(sets)) => {
-                    self.apply(sets.iter().map(|set| &set.changes));
-                    self.confirm();
-                    std::thread::sleep(SWAP_INTERVAL);
-                }
-                Ok(FeedEvent::Lost { reason }) => {
-                    tracing::warn!(reason, "changes were missed; comparing the list with the store");
-                    self.verify_at = Instant::now();
-                }
-                // The feed's other end stops at the same time.
-                Err(_) if self.stopped() => return,
-                Err(error) => {
-                    self.parts.status.trouble(Component::Feed, &error.to_string());
-                    std::thread::sleep(RETRY_PAUSES.0);
-                }
+            let resume_at = Instant::now() + self.turn(FEED_WAIT);
+            while !self.stopped()
+                && let Some(rest) = resume_at.checked_duration_since(Instant::now()).filter(|rest| !rest.is_zero())
+            {
+                std::thread::sleep(rest.min(RETRY_PAUSES.0));
             }
-            if Instant::now() >= self.verify_at && !self.retry("comparing the list with the store", Loop::reload) {
-                return;
+        }
+    }
+
+    /// One turn: reads the whole list when that is due, else waits up to `max_wait` for changes; hands the shards a
+    /// snapshot if there is something new. The shards go on answering from the last one meanwhile. Returns how long to
+    /// pause before the next turn.
+    pub fn turn(&mut self, max_wait: Duration) -> Duration {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        let loaded = match self.verify_at {
+            None => self.load_first(),
+            Some(verify_at) if Instant::now() >= verify_at => self.reload(),
+            Some(_) => return self.follow(max_wait),
+        };
+        match loaded {
+            Ok(()) => {
+                self.verify_at = Some(Instant::now() + self.parts.verify_interval);
+                self.pause = RETRY_PAUSES.0;
+                self.confirm();
+                Duration::ZERO
             }
-            self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+            Err(error) => {
+                self.trouble(&format!("reading the whole list: {error}"));
+                let pause = self.pause;
+                self.pause = (pause * 2).min(RETRY_PAUSES.1);
+                pause
+            }
+        }
+    }
+
+    fn follow(&mut self, max_wait: Duration) -> Duration {
+        match self.parts.feed.next(max_wait) {
+            Ok(FeedEvent::Current) => {
+                self.confirm();
+                Duration::ZERO
+            }
+            Ok(FeedEvent::Changes(sets)) => {
+                self.apply(sets.iter().map(|set| &set.changes));
+                self.confirm();
+                SWAP_INTERVAL
+            }
+            Ok(FeedEvent::Lost { reason }) => {
+                tracing::warn!(reason, "changes were missed; comparing the list with the store");
+                self.verify_at = Some(Instant::now());
+                Duration::ZERO
+            }
+            Err(error) => {
+                self.trouble(&error.to_string());
+                RETRY_PAUSES.0
+            }
         }
     }
 
@@ -107,22 +148,11 @@ impl Loop {
         self.stop.load(Ordering::Relaxed)
     }
 
-    /// Calls `step` until it succeeds, with growing pauses; `false` when told to stop. The shards go on answering from
-    /// the last snapshot meanwhile.
-    fn retry(&mut self, what: &str, step: fn(&mut Loop) -> Result<(), FeedError>) -> bool {
-        let mut pause = RETRY_PAUSES.0;
-        while !self.stopped() {
-            match step(self) {
-                Ok(()) => return true,
-                Err(error) => self.parts.status.trouble(Component::Feed, &format!("{what}: {error}")),
-            }
-            let resume_at = Instant::now() + pause;
-            while Instant::now() < resume_at && !self.stopped() {
-                std::thread::sleep(RETRY_PAUSES.0.min(pause));
-            }
-            pause = (pause * 2).min(RETRY_PAUSES.1);
+    fn trouble(&self, reason: &str) {
+        // The feed's other end stops at the same time.
+        if !self.stopped() {
+            self.parts.status.trouble(Component::Feed, reason);
         }
-        false
     }
 
     fn load_first(&mut self) -> Result<(), FeedError> {
@@ -130,7 +160,6 @@ impl Loop {
         let mut builder = SnapshotBuilder::new();
         self.parts.feed.load(self.parts.store.as_mut(), &mut |todo| builder.push(&todo))?;
         self.swap(builder.finish(1));
-        self.loaded();
         tracing::info!(todos = self.snapshot.len(), milliseconds = started_at.elapsed().as_millis(), "list loaded");
         Ok(())
     }
@@ -145,13 +174,7 @@ impl Loop {
             tracing::info!(todos = changes.len(), "the list differed from the store and was put right");
             self.apply([&changes]);
         }
-        self.loaded();
         Ok(())
-    }
-
-    fn loaded(&mut self) {
-        self.verify_at = Instant::now() + self.parts.verify_interval;
-        self.confirm();
     }
 
     fn confirm(&self) {

@@ -4,7 +4,7 @@
 //! is not handed to librdkafka before [`CommandReader::start`] names its offset: nothing is fetched from a place that
 //! then turns out to be the wrong one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_client_error, lo
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
 use crate::limits::{
-    KAFKA_COMMIT_INTERVAL_MS, KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_REQUEST_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS,
+    KAFKA_COMMIT_INTERVAL_MS, KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS,
+    KAFKA_REQUEST_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS,
 };
 use crate::todo::Timestamp;
 
@@ -32,6 +33,13 @@ pub struct KafkaReader {
     dead_letters: DeadLetterWriter,
     /// The partitions that belong to this reader; `Some`: started, and the offset that comes next.
     assigned: BTreeMap<PartitionId, Option<Offset>>,
+    /// Started partitions that librdkafka has been told not to fetch from, because the caller takes no records.
+    paused: BTreeSet<PartitionId>,
+    /// Records that librdkafka handed out all the same; the next poll that takes records begins with them.
+    held: VecDeque<(PartitionId, Record)>,
+    /// The ends of paused partitions: nothing is fetched that would tell them.
+    ends: BTreeMap<PartitionId, Offset>,
+    ends_asked_at: Option<Instant>,
     /// Told to the caller one a poll, in this order.
     events: VecDeque<LogEvent>,
     /// How far the store has got, where Kafka does not know it yet.
@@ -51,6 +59,10 @@ impl KafkaReader {
             consumer: None,
             dead_letters: DeadLetterWriter::new(&options),
             assigned: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            held: VecDeque::new(),
+            ends: BTreeMap::new(),
+            ends_asked_at: None,
             events: VecDeque::new(),
             uncommitted: BTreeMap::new(),
             committed_at: Instant::now(),
@@ -96,10 +108,22 @@ impl CommandReader for KafkaReader {
         }
         self.join_group()?;
         self.commit_progress(Duration::from_millis(KAFKA_COMMIT_INTERVAL_MS));
+        let takes_records = max_records > 0;
+        if takes_records {
+            self.resume()?
+        } else {
+            self.pause()?
+        }
         let deadline = Instant::now() + max_wait;
         let mut gathered = Gathered::default();
         let mut failure = None;
-        while self.events.is_empty() && gathered.records < max_records && gathered.bytes < max_bytes {
+        while self.events.is_empty()
+            && (!takes_records || (gathered.records < max_records && gathered.bytes < max_bytes))
+        {
+            if takes_records && let Some((partition, record)) = self.held.pop_front() {
+                self.take_record(partition, record, &mut gathered);
+                continue;
+            }
             // Waits for the first record only, then takes what is there.
             let wait = match gathered.records {
                 0 => deadline.saturating_duration_since(Instant::now()),
@@ -109,7 +133,8 @@ impl CommandReader for KafkaReader {
             let polled = consumer.poll(wait).map(|result| result.map(|message| record_from(&message)));
             let nothing = polled.is_none();
             match polled {
-                Some(Ok((partition, record))) => self.take_record(partition, record, &mut gathered),
+                Some(Ok((partition, record))) if takes_records => self.take_record(partition, record, &mut gathered),
+                Some(Ok(held)) => self.held.push_back(held),
                 Some(Err(error)) => failure = self.judge(error),
                 None => {}
             }
@@ -138,6 +163,8 @@ impl CommandReader for KafkaReader {
         if next < earliest || next > latest {
             return Err(LogError::OffsetOutOfRange { partition, requested: next, earliest, latest });
         }
+        self.held.retain(|(held, _)| *held != partition);
+        self.paused.remove(&partition);
         if state.take().is_some() {
             let list = partition_list(&self.options.topic, [(partition, KafkaOffset::Invalid)])?;
             consumer.context().forget_started(partition);
@@ -145,6 +172,8 @@ impl CommandReader for KafkaReader {
         }
         let list = partition_list(&self.options.topic, [(partition, KafkaOffset::Offset(next))])?;
         consumer.incremental_assign(&list).map_err(log_error)?;
+        // It may have been paused before it was started again.
+        consumer.resume(&list).map_err(log_error)?;
         consumer.context().remember_started(partition);
         *state = Some(next);
         Ok(())
@@ -175,6 +204,7 @@ impl CommandReader for KafkaReader {
             if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR || latest < 0 {
                 return None;
             }
+            let latest = self.ends.get(&partition).map_or(latest, |end| latest.max(*end));
             lag += u64::try_from(latest - next).unwrap_or(0);
         }
         Some(lag)
@@ -200,6 +230,65 @@ struct Gathered {
 }
 
 impl KafkaReader {
+    /// Stops fetching. The consumer is still polled, so that the group hears of this member, but hands out no records.
+    fn pause(&mut self) -> Result<(), LogError> {
+        let consumer = self.consumer.as_ref().expect("the group was joined");
+        let started = self.assigned.iter().filter(|(_, next)| next.is_some()).map(|(partition, _)| *partition);
+        let fetching: Vec<PartitionId> = started.filter(|partition| !self.paused.contains(partition)).collect();
+        if !fetching.is_empty() {
+            consumer.pause(&positions(&self.options.topic, &fetching)?).map_err(log_error)?;
+            self.paused.extend(fetching);
+        }
+        self.ask_ends();
+        Ok(())
+    }
+
+    /// Goes on fetching, behind the last record that librdkafka has handed out.
+    fn resume(&mut self) -> Result<(), LogError> {
+        if self.paused.is_empty() {
+            return Ok(());
+        }
+        let consumer = self.consumer.as_ref().expect("the group was joined");
+        let paused: Vec<PartitionId> = self.paused.iter().copied().collect();
+        consumer.resume(&positions(&self.options.topic, &paused)?).map_err(log_error)?;
+        self.paused.clear();
+        self.ends.clear();
+        self.ends_asked_at = None;
+        Ok(())
+    }
+
+    /// Asks now and then where the paused partitions end: how far behind it is matters most while a worker cannot go on.
+    fn ask_ends(&mut self) {
+        let interval = Duration::from_millis(KAFKA_LAG_INTERVAL_MS);
+        if self.paused.is_empty() || self.ends_asked_at.is_some_and(|asked_at| asked_at.elapsed() < interval) {
+            return;
+        }
+        let Some(consumer) = &self.consumer else { return };
+        let paused: Vec<PartitionId> = self.paused.iter().copied().collect();
+        let asked =
+            partition_list(&self.options.topic, paused.into_iter().map(|partition| (partition, KafkaOffset::End)));
+        let timeout = Duration::from_millis(KAFKA_LAG_TIMEOUT_MS);
+        let answered = asked.and_then(|ends| consumer.offsets_for_times(ends, timeout).map_err(log_error));
+        match answered {
+            Ok(ends) => {
+                let known =
+                    ends.elements().into_iter().filter_map(|end| Some((end.partition(), end.offset().to_raw()?)));
+                self.ends.extend(known);
+            }
+            Err(error) => tracing::debug!(%error, "Kafka does not say where the partitions end"),
+        }
+        // After the answer: a broker that takes its time must not have the reader wait for it all the time.
+        self.ends_asked_at = Some(Instant::now());
+    }
+
+    fn forget(&mut self, partition: PartitionId) {
+        self.assigned.remove(&partition);
+        self.uncommitted.remove(&partition);
+        self.paused.remove(&partition);
+        self.ends.remove(&partition);
+        self.held.retain(|(held, _)| *held != partition);
+    }
+
     fn take_record(&mut self, partition: PartitionId, record: Record, gathered: &mut Gathered) {
         let Some(Some(next)) = self.assigned.get_mut(&partition) else { return };
         if record.offset < *next {
@@ -222,16 +311,18 @@ impl KafkaReader {
     /// Takes over what the group decided during the last call of librdkafka.
     fn take_rebalances(&mut self, gathered: &mut Gathered) {
         let Some(consumer) = &self.consumer else { return };
-        for rebalance in consumer.context().take_rebalances() {
+        let rebalances = consumer.context().take_rebalances();
+        for rebalance in rebalances {
             match rebalance {
+                // The group was divided anew, and nothing changed for this member.
+                Rebalance::Assigned(partitions) | Rebalance::Revoked(partitions) if partitions.is_empty() => {}
                 Rebalance::Assigned(partitions) => {
                     self.assigned.extend(partitions.iter().map(|&partition| (partition, None)));
                     self.events.push_back(LogEvent::Assigned(partitions));
                 }
                 Rebalance::Revoked(partitions) => {
                     for partition in &partitions {
-                        self.assigned.remove(partition);
-                        self.uncommitted.remove(partition);
+                        self.forget(*partition);
                     }
                     gathered.batches.retain(|batch| !partitions.contains(&batch.partition));
                     gathered.records = gathered.batches.iter().map(|batch| batch.records.len()).sum();
@@ -273,8 +364,10 @@ impl KafkaReader {
 
     fn leave_group(&mut self) {
         self.consumer = None;
-        let partitions: Vec<_> = std::mem::take(&mut self.assigned).into_keys().collect();
-        self.uncommitted.clear();
+        let partitions: Vec<_> = self.assigned.keys().copied().collect();
+        for partition in &partitions {
+            self.forget(*partition);
+        }
         if !partitions.is_empty() {
             self.events.push_back(LogEvent::Revoked(partitions));
         }
@@ -312,6 +405,11 @@ pub(super) fn watermarks<C: ConsumerContext>(
     partition: PartitionId,
 ) -> Result<(Offset, Offset), LogError> {
     consumer.fetch_watermarks(topic, partition, Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS)).map_err(log_error)
+}
+
+/// A list of partitions for calls that look at no offset.
+fn positions(topic: &str, partitions: &[PartitionId]) -> Result<TopicPartitionList, LogError> {
+    partition_list(topic, partitions.iter().map(|&partition| (partition, KafkaOffset::Invalid)))
 }
 
 pub(super) fn partition_list(

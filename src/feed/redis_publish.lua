@@ -2,8 +2,9 @@
 --
 -- KEYS  1 todos, 2 offsets, 3 changes (what they hold: redis.rs)
 -- ARGV  1 "final" or "part"; 2 milliseconds that offsets and changes are kept; 3 entries and 4 bytes that changes may
---       hold; 5 number of steps, then partition, from ("-" when there is none), to of each; number of todos, then id and
---       JSON of each; number of deleted todos, then id and "created_at id" of each
+--       hold; 5 number of steps, then partition, from ("-" when there is none), to of each; number of deleted todos,
+--       then id and "created_at id" of each; number of todos, then id and JSON of each. Deletes come first: a todo that
+--       was deleted and made again is among both
 -- Returns "applied"; "known" when the feed has all of it already; or, when it finds that it never got the steps before
 -- these, why: the list is then dropped, so that somebody loads it anew.
 local todos, offsets, changes = KEYS[1], KEYS[2], KEYS[3]
@@ -60,20 +61,20 @@ if ARGV[1] ~= 'final' then
     entry[#entry + 1] = 'follows'
 end
 for _ = 1, tonumber(take()) do
-    local id, json = take(), take()
-    if epoch ~= '' then
-        redis.call('HSET', todos, id, json)
-    end
-    entry[#entry + 1] = 'put'
-    entry[#entry + 1] = json
-end
-for _ = 1, tonumber(take()) do
     local id, key = take(), take()
     if epoch ~= '' then
         redis.call('HDEL', todos, id)
     end
     entry[#entry + 1] = 'delete'
     entry[#entry + 1] = key
+end
+for _ = 1, tonumber(take()) do
+    local id, json = take(), take()
+    if epoch ~= '' then
+        redis.call('HSET', todos, id, json)
+    end
+    entry[#entry + 1] = 'put'
+    entry[#entry + 1] = json
 end
 append(unpack(entry))
 

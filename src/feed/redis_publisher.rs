@@ -83,13 +83,13 @@ impl RedisPublisher {
                 };
                 call.arg(step.to);
             }
-            call.arg(part.upserts.len());
-            for (todo, json) in &part.upserts {
-                call.arg(todo.id.to_string()).arg(json);
-            }
             call.arg(part.deletes.len());
             for key in part.deletes {
                 call.arg(key.id.to_string()).arg(format!("{} {}", key.created_at, key.id));
+            }
+            call.arg(part.upserts.len());
+            for (todo, json) in &part.upserts {
+                call.arg(todo.id.to_string()).arg(json);
             }
             call.invoke(connection)
         })
@@ -103,10 +103,12 @@ struct Part<'a> {
     deletes: &'a [TodoKey],
 }
 
-/// Cuts a large set into parts; there is at least one.
+/// Cuts a large set into parts, deletes first; there is at least one part.
 fn parts(set: &ChangeSet) -> Vec<Part<'_>> {
-    let mut parts = Vec::new();
-    let mut part = Part::default();
+    let deletes = set.changes.deletes.chunks(REDIS_PART_MAX_TODOS);
+    let mut parts: Vec<Part<'_>> = deletes.map(|deletes| Part { deletes, ..Part::default() }).collect();
+    // The last of them has room for upserts.
+    let mut part = parts.pop().unwrap_or_default();
     let mut part_bytes = 0;
     for todo in &set.changes.upserts {
         let mut json = Vec::new();
@@ -118,10 +120,7 @@ fn parts(set: &ChangeSet) -> Vec<Part<'_>> {
         part_bytes += json.len();
         part.upserts.push((todo, json));
     }
-    let mut deletes = set.changes.deletes.chunks(REDIS_PART_MAX_TODOS);
-    part.deletes = deletes.next().unwrap_or_default();
     parts.push(part);
-    parts.extend(deletes.map(|deletes| Part { deletes, ..Part::default() }));
     parts
 }
 
@@ -150,7 +149,8 @@ mod tests {
         let most = REDIS_PART_MAX_TODOS;
         assert_eq!(lengths(vec![], 0), [(0, 0)], "an empty batch moves the offsets all the same");
         assert_eq!(lengths(vec![todo(1); most], most), [(most, most)]);
-        assert_eq!(lengths(vec![todo(1); most + 1], most + 1), [(most, 0), (1, most), (0, 1)]);
+        assert_eq!(lengths(vec![todo(1); most + 1], most + 1), [(0, most), (most, 1), (1, 0)]);
+        assert_eq!(lengths(vec![], most + 1), [(0, most), (0, 1)]);
         assert_eq!(lengths(vec![todo(REDIS_PART_MAX_BYTES / 2); 3], 0), [(1, 0), (1, 0), (1, 0)]);
     }
 }

@@ -398,16 +398,42 @@ impl Rows {
     }
 
     fn change(&mut self, changes: &Changes) {
-        // The script writes first and removes then; an id that a former change of this group removed is back.
+        // The script writes first and removes then; a todo that is made again after its delete is not to be removed.
+        self.deletes.extend(changes.deletes.iter().map(|key| key.id.to_string()));
         for todo in &changes.upserts {
             let id = todo.id.to_string();
             self.deletes.retain(|deleted| *deleted != id);
             self.add(todo);
         }
-        self.deletes.extend(changes.deletes.iter().map(|key| key.id.to_string()));
     }
 
     fn is_full(&self) -> bool {
         self.puts.len() + self.deletes.len() >= REDIS_PART_MAX_TODOS || self.bytes >= REDIS_PART_MAX_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::todo::{Timestamp, TodoId};
+
+    #[test]
+    fn of_a_todo_that_is_deleted_and_made_again_the_new_row_stays() {
+        let todo = |micros| Todo {
+            id: TodoId::from_u128(1),
+            title: "t".into(),
+            description: String::new(),
+            completed: false,
+            user_id: "u".into(),
+            created_at: Timestamp::from_micros(micros),
+            updated_at: Timestamp::from_micros(micros),
+        };
+        let mut rows = Rows::default();
+        rows.change(&Changes { upserts: vec![todo(2)], deletes: vec![todo(1).key()] });
+        assert_eq!((rows.puts.len(), rows.deletes.len()), (1, 0));
+        rows.change(&Changes { upserts: vec![], deletes: vec![todo(2).key()] });
+        assert_eq!(rows.deletes.len(), 1);
+        rows.change(&Changes { upserts: vec![todo(3)], deletes: vec![] });
+        assert_eq!((rows.puts.len(), rows.deletes.len()), (2, 0));
     }
 }

@@ -96,7 +96,8 @@ pub trait Store: Send {
     /// [`StoreError::Fenced`] when an offset was not at its `from`; then nothing is written.
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError>;
 
-    /// Reads the whole list in one consistent view, newest first, and returns the offsets of that view.
+    /// Reads the whole list in one consistent view, newest first, and returns the offsets of that view. `each` uses no
+    /// store itself: one may be driving its connection in this thread.
     ///
     /// # Errors
     /// [`StoreError`]; `each` may have been called before.

@@ -274,11 +274,12 @@ async fn write(client: &Client, statements: &Statements, changes: &Changes) -> R
     let mut deletes: Vec<String> = changes.deletes.iter().map(|key| key.id.to_string()).collect();
     deletes.sort_unstable();
     let deletes: Vec<&[String]> = deletes.chunks(POSTGRES_STATEMENT_ROWS).collect();
-    // One group on the wire. The commit is not part of it: that must not leave before every write is known to have
-    // worked.
+    // One group on the wire, in the order in which the futures are first polled: deletes before upserts, because a todo
+    // that was deleted and made again is in both. The commit is not part of it: that must not leave before every write is
+    // known to have worked.
     let upserts = try_join_all(upserts.iter().map(|columns| client.execute(&statements.upsert_rows, columns)));
     let deletes = try_join_all(deletes.iter().map(async |ids| client.execute(&statements.delete_rows, &[ids]).await));
-    try_join(upserts, deletes).await.map(|_| ()).map_err(store_error)
+    try_join(deletes, upserts).await.map(|_| ()).map_err(store_error)
 }
 
 async fn scan(client: &Client, topic: &str, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {

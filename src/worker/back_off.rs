@@ -13,9 +13,9 @@ pub(super) struct BackOff {
 }
 
 impl BackOff {
-    /// The last attempt failed.
-    pub(super) fn grow(&mut self) {
-        self.due_at = Some(Instant::now() + delay(self.failures, RandomState::new().hash_one(())));
+    /// The last attempt failed, at `now`.
+    pub(super) fn grow(&mut self, now: Instant) {
+        self.due_at = Some(now + delay(self.failures, RandomState::new().hash_one(())));
         self.failures = self.failures.saturating_add(1);
     }
 
@@ -29,9 +29,9 @@ impl BackOff {
         self.due_at.is_none()
     }
 
-    /// How long to wait for the next attempt; zero when it is due.
-    pub(super) fn wait(&self) -> Duration {
-        self.due_at.map_or(Duration::ZERO, |due_at| due_at.saturating_duration_since(Instant::now()))
+    /// How long to wait from `now` for the next attempt; zero when it is due.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        self.due_at.map_or(Duration::ZERO, |due_at| due_at.saturating_duration_since(now))
     }
 }
 

@@ -95,6 +95,7 @@ pub struct Worker {
     store: Box<dyn Store>,
     publisher: Box<dyn FeedPublisher>,
     metrics: Arc<WorkerMetrics>,
+    clock: Box<dyn Fn() -> Instant + Send>,
     partitions: BTreeMap<PartitionId, Partition>,
     work: VecDeque<Work>,
     back_off: BackOff,
@@ -117,6 +118,7 @@ impl Worker {
             store,
             publisher,
             metrics,
+            clock: Box::new(Instant::now),
             partitions: BTreeMap::new(),
             work: VecDeque::new(),
             back_off: BackOff::default(),
@@ -126,7 +128,13 @@ impl Worker {
         }
     }
 
-    /// Works until `stop` is set, which it notices between two steps. What is then unfinished is not lost: the next start takes it up from the log.
+    /// Measures its pauses by another clock than the system's, for tests that play hours in a moment.
+    pub fn with_clock(self, clock: impl Fn() -> Instant + Send + 'static) -> Worker {
+        Worker { clock: Box::new(clock), ..self }
+    }
+
+    /// Works until `stop` is set, which it notices between two steps. What is then unfinished is not lost: the next start
+    /// takes it up from the log.
     ///
     /// # Errors
     /// [`WorkerError`]: nothing more can be applied until a person has acted.
@@ -145,16 +153,26 @@ impl Worker {
 
     fn run_until(&mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
         while !stop.load(Ordering::Relaxed) {
-            let advanced = self.advance_when_due(stop);
-            // Also after a failure: the worker's place in the group depends on it.
-            let polled = self.poll();
-            self.note(advanced.and(polled))?;
-            self.metrics.lag.store(self.reader.lag().unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.turn(Duration::from_millis(WORKER_POLL_WAIT_MS), stop)?;
         }
         // What is committed is published if it can be, so that no API process has to load the list for it.
         if let Some(Work::Publish(set)) = self.work.pop_front() {
             let _ = self.publish(set);
         }
+        Ok(())
+    }
+
+    /// One turn of the loop: does what is due, until it is done, a step fails or `stop` is set; then takes what the log
+    /// has, for which it waits up to `max_wait`. [`Worker::run`] is this, again and again.
+    ///
+    /// # Errors
+    /// [`WorkerError`], as for [`Worker::run`]; no further turn will succeed.
+    pub fn turn(&mut self, max_wait: Duration, stop: &AtomicBool) -> Result<(), WorkerError> {
+        let advanced = self.advance_when_due(stop);
+        // Also after a failure: the worker's place in the group depends on it.
+        let polled = self.poll(max_wait);
+        self.note(advanced.and(polled))?;
+        self.metrics.lag.store(self.reader.lag().unwrap_or(u64::MAX), Ordering::Relaxed);
         Ok(())
     }
 
@@ -187,13 +205,13 @@ impl Worker {
     }
 
     fn advance_when_due(&mut self, stop: &AtomicBool) -> Result<(), Trouble> {
-        if !self.back_off.wait().is_zero() {
+        if !self.back_off.wait((self.clock)()).is_zero() {
             return Ok(());
         }
         let advanced = self.advance(stop);
         match &advanced {
             Ok(()) => self.back_off.reset(),
-            Err(_) => self.back_off.grow(),
+            Err(_) => self.back_off.grow((self.clock)()),
         }
         advanced
     }
@@ -212,19 +230,16 @@ impl Worker {
     }
 
     /// Takes what the log has: new records only when all earlier ones are finished.
-    fn poll(&mut self) -> Result<(), Trouble> {
+    fn poll(&mut self, max_wait: Duration) -> Result<(), Trouble> {
         let max_records = if self.work.is_empty() { APPLY_BATCH_MAX_COMMANDS } else { 0 };
-        let mut wait = Duration::from_millis(WORKER_POLL_WAIT_MS);
-        if !self.work.is_empty() {
-            wait = wait.min(self.back_off.wait());
-        }
+        let wait = if self.work.is_empty() { max_wait } else { max_wait.min(self.back_off.wait((self.clock)())) };
         let event =
             self.reader.poll(max_records, APPLY_BATCH_MAX_BYTES, wait).inspect_err(|_| std::thread::sleep(wait))?;
         match event {
             LogEvent::Records(batches) => self.take(batches),
             LogEvent::Assigned(partitions) => {
                 for partition in partitions {
-                    self.restart(partition, Instant::now());
+                    self.restart(partition, (self.clock)());
                 }
             }
             LogEvent::Revoked(partitions) => {
@@ -271,7 +286,7 @@ impl Worker {
 
     /// Starts the partitions that wait for it: the store says where, and the feed is told.
     fn start_partitions(&mut self) -> Result<(), Trouble> {
-        let now = Instant::now();
+        let now = (self.clock)();
         let due = |partition: &Partition| matches!(partition, Partition::Waiting(not_before) if *not_before <= now);
         let waiting: Vec<PartitionId> =
             self.partitions.iter().filter(|(_, partition)| due(partition)).map(|(id, _)| *id).collect();
@@ -332,7 +347,7 @@ impl Worker {
                 self.work.push_front(Work::Apply(parts));
                 if let StoreError::Fenced { partition } = error {
                     add(&self.metrics.fenced, 1);
-                    self.restart(partition, Instant::now());
+                    self.restart(partition, (self.clock)());
                 }
                 Err(error.into())
             }

@@ -15,5 +15,11 @@ mod store_suite;
 
 mod embedded;
 mod embedded_log;
+// The same file as in the services' own tests: where the servers are.
+#[cfg(feature = "services")]
+#[path = "../services/servers.rs"]
+mod servers;
+#[cfg(feature = "services")]
+mod services;
 mod worker;
 mod worker_faults;

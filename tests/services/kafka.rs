@@ -406,6 +406,40 @@ fn two_readers_share_the_partitions_and_take_over_from_each_other() {
 }
 
 #[test]
+fn a_paused_reader_takes_part_in_the_group_and_skips_nothing() {
+    let options = options(4);
+    let keys: Vec<TodoId> = (0..200).map(|_| TodoId::new()).collect();
+    append(&options, &keys);
+    let (mut first, mut first_progress) = (reader(&options), Progress::default());
+    first_progress.run(&mut first, "everything is read", |progress| progress.count() == keys.len());
+    append(&options, &keys);
+
+    // Paused, it learns how far behind it is, and that another member takes half of its partitions.
+    let (mut second, mut second_progress) = (reader(&options), Progress::default());
+    let mut known_lag = 0;
+    eventually("both have two partitions", || {
+        match first.poll(0, 1 << 20, WAIT).expect("the log is there") {
+            LogEvent::Revoked(partitions) => first_progress.assigned.retain(|id| !partitions.contains(id)),
+            other => assert_eq!(other, LogEvent::Idle),
+        }
+        known_lag = known_lag.max(first.lag().unwrap_or(0));
+        second_progress.step(&mut second, &|_| None).expect("the log can be read");
+        let halves = first_progress.assigned.len() == 2 && second_progress.assigned.len() == 2;
+        (halves && known_lag > 0).then_some(())
+    });
+
+    // Then it goes on with what it still has.
+    let kept: BTreeMap<PartitionId, usize> =
+        first_progress.assigned.iter().map(|id| (*id, first_progress.records[id].len())).collect();
+    first_progress.run(&mut first, "the rest is read", |progress| {
+        kept.iter().all(|(id, count)| progress.records[id].len() == 2 * count)
+    });
+    second_progress.run(&mut second, "the other half is read", |progress| {
+        progress.count() == 2 * keys.len() - 2 * kept.values().sum::<usize>()
+    });
+}
+
+#[test]
 fn a_dead_letter_can_be_listed_and_replayed() {
     let options = options(1);
     append(&options, &[TodoId::new(); 3]);

@@ -6,4 +6,5 @@
 mod kafka;
 mod postgres;
 mod redis;
+mod servers;
 mod setting;

@@ -4,32 +4,10 @@ use million_rps::store::postgres::{PostgresStore, SCHEMA};
 use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
 
-use crate::setting::{Proxy, eventually, required, todo, unique};
-
-/// A database of its own, dropped at the end.
-struct Database {
-    name: String,
-    runtime: tokio::runtime::Runtime,
-}
+use crate::servers::Database;
+use crate::setting::{Proxy, eventually, required, todo};
 
 impl Database {
-    fn create() -> Database {
-        let database = Database {
-            name: unique("test"),
-            runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"),
-        };
-        database.execute(&required("DATABASE_URL"), &format!("CREATE DATABASE \"{}\"", database.name));
-        database
-    }
-
-    /// Its URL.
-    fn url(&self) -> String {
-        let url = required("DATABASE_URL");
-        let (server, query) = url.split_once('?').unwrap_or((&url, ""));
-        let (server, _) = server.rsplit_once('/').expect("DATABASE_URL names a database");
-        format!("{server}/{}?{query}", self.name)
-    }
-
     /// Its URL, through a proxy.
     fn url_through(&self, proxy: &Proxy) -> String {
         self.url().replace(&server_address(), &format!("127.0.0.1:{}", proxy.port))
@@ -43,14 +21,6 @@ impl Database {
         let mut store = self.store();
         store.migrate().expect("the schema is created");
         store
-    }
-
-    fn execute(&self, url: &str, statements: &str) {
-        self.runtime.block_on(async {
-            let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.expect("a connection");
-            tokio::spawn(connection);
-            client.batch_execute(statements).await.expect("the statements work");
-        });
     }
 
     fn count(&self, query: &str) -> i64 {
@@ -68,14 +38,6 @@ impl Database {
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()",
         );
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.execute(&required("DATABASE_URL"), &format!("DROP DATABASE \"{}\" WITH (FORCE)", self.name));
-        }
     }
 }
 

@@ -1,29 +1,14 @@
-//! Where the servers are, and names that no other test uses.
+//! What these tests share: todos, patience, and a proxy that makes faults.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use million_rps::todo::{Timestamp, Todo, TodoId};
 
-/// The variable's value; without it the test cannot run, and says how it can.
-pub fn required(variable: &str) -> String {
-    std::env::var(variable).unwrap_or_else(|_| {
-        panic!(
-            "{variable} is not set: these tests need real servers. Run `make test`, which starts them, or \
-             `deploy/services.sh start DIR` and the lines that `deploy/services.sh env DIR` prints"
-        )
-    })
-}
-
-/// A name of letters, digits and hyphens that no other test and no other run uses.
-pub fn unique(prefix: &str) -> String {
-    static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!("{prefix}-{:x}-{number}", TodoId::new().as_u128() >> 32)
-}
+pub use crate::servers::{required, unique};
 
 /// A todo with these contents.
 pub fn todo(created_at_micros: i64, title: &str) -> Todo {
