@@ -1,0 +1,34 @@
+//! What the suites need to treat the program as a stranger would: start the real binary, speak to it over a socket, read
+//! what it says.
+
+pub mod client;
+pub mod process;
+pub mod random;
+pub mod request;
+pub mod server;
+pub mod shared;
+pub mod token;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up. No test measures time: this only turns a hang into a failure, on
+/// a machine of any speed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often something is looked at that has to become true.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Looks again and again until `look` finds something.
+///
+/// # Panics
+/// When it has not after [`PATIENCE`]; `what` says what was waited for.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let give_up_at = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < give_up_at, "waited {} s in vain for {what}", PATIENCE.as_secs());
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
