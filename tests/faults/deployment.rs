@@ -1,7 +1,6 @@
 //! A deployment: a database, a topic and the processes that work with them.
 
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -81,6 +80,13 @@ impl Deployment {
         self
     }
 
+    /// The value of a setting that it has given to its processes.
+    pub fn setting(&self, name: &str) -> String {
+        let command = self.setup.command(&[]);
+        let value = command.get_envs().find(|(known, _)| *known == name).and_then(|(_, value)| value);
+        value.and_then(|value| value.to_str()).unwrap_or_else(|| panic!("{name} is not set")).to_owned()
+    }
+
     /// Starts an API process and waits until it is ready.
     pub fn serve(&self) -> Api {
         self.serve_unready("serve").until_ready()
@@ -116,11 +122,6 @@ impl Deployment {
     /// Runs a command of the program to its end.
     pub fn command(&self, arguments: &[&str]) -> Finished {
         self.setup.run(arguments)
-    }
-
-    /// Any program, with the settings of this deployment.
-    pub fn prepare(&self, command: &mut Command) {
-        self.setup.prepare(command);
     }
 
     /// Waits until the group has so many members, each with a share, and no partition is without one.

@@ -14,10 +14,19 @@ mod deployment;
 mod history;
 mod log;
 mod outage;
+mod readers;
 mod verdict;
 mod writers;
 
+mod absent;
 mod api;
+mod broker;
+mod fleet;
+mod java;
+mod poison;
+mod postgres;
+mod redis;
+mod replay;
 mod worker;
 
 use std::time::{Duration, Instant};

@@ -30,11 +30,21 @@ pub struct Load {
     pub description_bytes: usize,
     /// Ends by itself when so many writes have been accepted.
     pub goal: usize,
+    /// Pause of each connection between its groups of requests, so that servers on the same machine get their share.
+    pub pause: Duration,
 }
 
 impl Default for Load {
     fn default() -> Load {
-        Load { connections: 4, depth: 16, todos: 20, writes_of_a_todo: 9, description_bytes: 0, goal: usize::MAX }
+        Load {
+            connections: 4,
+            depth: 16,
+            todos: 20,
+            writes_of_a_todo: 9,
+            description_bytes: 0,
+            goal: usize::MAX,
+            pause: Duration::from_millis(20),
+        }
     }
 }
 
@@ -58,6 +68,9 @@ impl Target {
     }
 }
 
+/// Numbers clients, so that no two of them give the same title.
+static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+
 /// Running clients. They stop when this is dropped.
 pub struct Writers {
     shared: Arc<Shared>,
@@ -77,7 +90,8 @@ impl Writers {
         let shared = Arc::new(Shared::default());
         let threads = (0..load.connections).map(|number| {
             let (shared, target) = (shared.clone(), targets[number % targets.len()].clone());
-            std::thread::spawn(move || Writer::new(number, load, target, shared).run())
+            let name = CLIENTS.fetch_add(1, Ordering::Relaxed);
+            std::thread::spawn(move || Writer::new(name, load, target, shared).run())
         });
         Writers { threads: threads.collect(), shared }
     }
@@ -172,6 +186,7 @@ impl Writer {
             let group = self.next_group();
             self.client = self.exchange(client, group);
             self.retire();
+            std::thread::sleep(self.load.pause);
         }
         self.history
     }
