@@ -85,11 +85,6 @@ impl History {
         self.last_accepted_at = self.last_accepted_at.max(other.last_accepted_at);
     }
 
-    /// How many writes had this fate.
-    pub fn count(&self, fate: Fate) -> usize {
-        self.lives.iter().flat_map(|life| &life.writes).filter(|write| write.fate == fate).count()
-    }
-
     /// Whether a list shows the last accepted write of every todo (or one that was sent without an answer).
     pub fn is_shown_by(&self, list: &Value) -> bool {
         let todos = list.as_array().expect("a list");

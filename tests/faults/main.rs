@@ -7,7 +7,7 @@
 //! what they share; each has a database and a topic of its own. One line for each fault goes to stderr.
 
 #[path = "../harness/mod.rs"]
-#[allow(dead_code, reason = "other suites use the rest of it")]
+#[allow(dead_code, unused_imports, unused_macros, reason = "other suites use the rest of it")]
 mod harness;
 
 mod deployment;

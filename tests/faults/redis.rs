@@ -26,7 +26,7 @@ fn redis_is_killed_and_comes_back_empty() {
     let outage = Service::Redis.kill();
     let reader = Reader::start(&apis[0]);
     let writers = Writers::start(Load::default(), &targets);
-    both.map(|api| api.await_trouble("feed"));
+    both.iter().for_each(|api| api.await_trouble("feed"));
     writers.await_accepted(300);
     assert!(both.map(|api| api.list().body) == last_lists, "the last list is answered while there is no newer one");
     outage.end();
@@ -37,7 +37,7 @@ fn redis_is_killed_and_comes_back_empty() {
     let reading = reader.finish();
     assert!(reading.slowest < READ_MAX, "{reading:?}");
     judge("Redis killed (-9), back with nothing in it", &deployment, &both, &history, healed);
-    both.map(|api| api.await_well());
+    both.iter().for_each(|api| api.await_well());
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn redis_is_emptied_under_writes() {
     let history = writers.finish();
     let healed = await_shown(&both, &history, emptied_at);
     judge("Redis emptied (FLUSHALL) five times", &deployment, &both, &history, healed);
-    both.map(|api| api.await_well());
+    both.iter().for_each(|api| api.await_well());
 }
 
 #[test]
