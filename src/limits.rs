@@ -135,6 +135,9 @@ pub const KAFKA_LAG_INTERVAL_MS: u64 = 1_000;
 pub const KAFKA_LAG_TIMEOUT_MS: u64 = 500;
 /// Longest wait until a dead letter is durable, in milliseconds.
 pub const KAFKA_DEAD_LETTER_TIMEOUT_MS: u64 = 10_000;
+/// Largest dead letter, in bytes: the most that librdkafka sends. It holds a record as other programs wrote it, and a record
+/// that is too large to be put aside would hold up its partition.
+pub const KAFKA_DEAD_LETTER_MAX_BYTES: u32 = 1_000_000_000;
 /// Kilobytes that a worker's client fetches ahead of the worker, over all its partitions.
 pub const KAFKA_FETCH_AHEAD_MAX_KB: u64 = 64 * 1024;
 

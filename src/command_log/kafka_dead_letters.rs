@@ -20,7 +20,7 @@ use crate::command_log::kafka::{
 };
 use crate::command_log::kafka_reader::{partition_list, watermarks};
 use crate::command_log::{DeadLetter, LogError, Offset, PartitionId, Record};
-use crate::limits::{KAFKA_DEAD_LETTER_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
+use crate::limits::{KAFKA_DEAD_LETTER_MAX_BYTES, KAFKA_DEAD_LETTER_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
 use crate::todo::Timestamp;
 
 const REASON: &str = "reason";
@@ -42,18 +42,37 @@ impl DeadLetterWriter {
     pub fn write(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
         let topic = self.options.dead_letter_topic();
         if self.producer.is_none() {
-            // One partition: letters are few, and this keeps them in order. Kept until somebody has looked at them.
-            ensure_named_topic(&self.options, &topic, 1, &[("retention.ms", "-1")])?;
+            // One partition: letters are few, and this keeps them in order. Kept until somebody has looked at them. Takes
+            // any record that the topic of commands took, although its headers make it larger here.
+            let largest = KAFKA_DEAD_LETTER_MAX_BYTES.to_string();
+            ensure_named_topic(&self.options, &topic, 1, &[("retention.ms", "-1"), ("max.message.bytes", &largest)])?;
         }
-        let headers = OwnedHeaders::new()
-            .insert(Header { key: REASON, value: Some(reason) })
-            .insert(Header { key: SOURCE_PARTITION, value: Some(&partition.to_string()) })
-            .insert(Header { key: SOURCE_OFFSET, value: Some(&record.offset.to_string()) });
-        self.send(BaseRecord::to(&topic).key(&record.key).payload(&record.payload).headers(headers))
+        let headers = |reason: &str| {
+            OwnedHeaders::new()
+                .insert(Header { key: REASON, value: Some(reason) })
+                .insert(Header { key: SOURCE_PARTITION, value: Some(&partition.to_string()) })
+                .insert(Header { key: SOURCE_OFFSET, value: Some(&record.offset.to_string()) })
+        };
+        let letter = BaseRecord::to(&topic).key(&record.key).payload(&record.payload).headers(headers(reason));
+        match self.send(letter) {
+            // The topic was made by somebody else, with a limit of its own. One record must not hold up its partition for
+            // ever, and it still stands where it came from.
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                let reason = format!(
+                    "{reason} (its {} bytes are left out, because the topic {topic} takes no record of this size: read \
+                     them at the source, or raise max.message.bytes)",
+                    record.payload.len()
+                );
+                let nothing = Vec::new();
+                self.send(BaseRecord::to(&topic).key(&record.key).payload(&nothing).headers(headers(&reason)))
+                    .map_err(log_error)
+            }
+            sent => sent.map_err(log_error),
+        }
     }
 
     /// Sends a message and waits until it is durable.
-    fn send(&mut self, message: BaseRecord<'_, Vec<u8>, Vec<u8>>) -> Result<(), LogError> {
+    fn send(&mut self, message: BaseRecord<'_, Vec<u8>, Vec<u8>>) -> Result<(), KafkaError> {
         let producer = match &self.producer {
             Some(producer) => producer,
             None => {
@@ -62,8 +81,8 @@ impl DeadLetterWriter {
                     .producer_config()
                     .set("linger.ms", "0")
                     .set("message.timeout.ms", KAFKA_DEAD_LETTER_TIMEOUT_MS.to_string())
-                    .create_with_context(WriterContext::default())
-                    .map_err(log_error)?;
+                    .set("message.max.bytes", KAFKA_DEAD_LETTER_MAX_BYTES.to_string())
+                    .create_with_context(WriterContext::default())?;
                 self.producer.insert(producer)
             }
         };
@@ -78,11 +97,8 @@ impl DeadLetterWriter {
             }
             Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut))
         });
-        sent.map_err(|error| {
-            // The next attempt starts with a new client: this one may still report the message, or have failed for good.
-            self.producer = None;
-            log_error(error)
-        })
+        // The next attempt starts with a new client: this one may still report the message, or have failed for good.
+        sent.inspect_err(|_| self.producer = None)
     }
 }
 
@@ -137,7 +153,7 @@ pub fn replay_dead_letters(options: &KafkaOptions) -> Result<u64, LogError> {
     let ends = read_letters(options, &mut |letter| {
         count += 1;
         let (key, payload) = (&letter.record.key, &letter.record.payload);
-        writer.send(BaseRecord::to(&options.topic).key(key).payload(payload))
+        writer.send(BaseRecord::to(&options.topic).key(key).payload(payload)).map_err(log_error)
     })?;
     remove_letters(options, &ends)?;
     Ok(count)

@@ -1,0 +1,58 @@
+//! The deployment of several machines under faults: real processes, real PostgreSQL, Kafka and Redis, each killed,
+//! frozen, cut off or emptied while clients write.
+//!
+//! Every test ends with the same account ([`verdict`]): what the clients were promised against what stands in the command
+//! log, in the store and in the list of every API process. `make test` starts the servers and sets DATABASE_URL,
+//! REDIS_URL, KAFKA_BROKERS and SERVICES_DIR (for stopping them). The tests run one after the other, because they stop
+//! what they share; each has a database and a topic of its own. One line for each fault goes to stderr.
+
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "other suites use the rest of it")]
+mod harness;
+
+mod deployment;
+mod history;
+mod log;
+mod outage;
+mod readers;
+mod verdict;
+mod writers;
+
+mod absent;
+mod api;
+mod broker;
+mod fleet;
+mod java;
+mod poison;
+mod postgres;
+mod redis;
+mod replay;
+mod worker;
+
+use std::time::{Duration, Instant};
+
+/// How long anything may take to heal before a test gives up. No test measures time more tightly than its meaning asks.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until `look` finds something; returns it and how long it took.
+///
+/// # Panics
+/// When it has not after [`PATIENCE`].
+#[track_caller]
+fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> (T, Duration) {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return (found, start.elapsed());
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {} s in vain for {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Writes one line past the test runner, which hides what passing tests print.
+fn say(line: &str) {
+    use std::io::Write as _;
+    // Nobody may be reading.
+    let _ = writeln!(std::io::stderr(), "fault: {line}");
+}

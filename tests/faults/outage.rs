@@ -1,0 +1,103 @@
+//! Servers that are stopped, and come back: by themselves when a test fails.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::deployment::required;
+use crate::within;
+
+/// A server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// The store.
+    Postgres,
+    /// The command log.
+    Kafka,
+    /// The feed.
+    Redis,
+}
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Service::Postgres => "postgres",
+            Service::Kafka => "kafka",
+            Service::Redis => "redis",
+        }
+    }
+
+    /// Kills it (-9), as a crash does.
+    pub fn kill(self) -> Outage {
+        self.end(libc::SIGKILL)
+    }
+
+    /// Ends PostgreSQL in immediate mode: without a checkpoint, so that it has to recover.
+    pub fn end_immediately(self) -> Outage {
+        assert_eq!(self, Service::Postgres, "only PostgreSQL has this mode");
+        self.end(libc::SIGQUIT)
+    }
+
+    fn end(self, with: i32) -> Outage {
+        let pid = self.pid().expect("it runs");
+        signal(pid, with);
+        within("the end of a server", || self.pid().is_none().then_some(()));
+        Outage { service: self, frozen: None }
+    }
+
+    /// Freezes it (SIGSTOP): its connections stay open, and nobody answers.
+    pub fn freeze(self) -> Outage {
+        let pid = self.pid().expect("it runs");
+        signal(pid, libc::SIGSTOP);
+        Outage { service: self, frozen: Some(pid) }
+    }
+
+    fn pid(self) -> Option<i32> {
+        let output = services(&["pid", &required("SERVICES_DIR"), self.name()]).output().expect("sh runs");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number"))
+    }
+}
+
+/// A server that is away. It comes back when this is dropped.
+#[derive(Debug)]
+pub struct Outage {
+    service: Service,
+    frozen: Option<i32>,
+}
+
+impl Outage {
+    /// Brings it back, and waits until it answers.
+    pub fn end(self) {
+        drop(self);
+    }
+
+    /// Lets it be away for a while.
+    pub fn last(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        if let Some(pid) = self.frozen {
+            signal(pid, libc::SIGCONT);
+            return;
+        }
+        let output = services(&["restart", &required("SERVICES_DIR"), self.service.name()]).output();
+        let is_back = output.as_ref().is_ok_and(|output| output.status.success());
+        if !is_back && !std::thread::panicking() {
+            panic!("{:?} does not come back: {output:?}", self.service);
+        }
+    }
+}
+
+/// Sends a signal.
+pub fn signal(pid: i32, signal: i32) {
+    // SAFETY: plain system call; the id was read from the servers' folder, which checks that it is theirs.
+    assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "signal {signal}: {}", std::io::Error::last_os_error());
+}
+
+fn services(arguments: &[&str]) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/services.sh"));
+    command.args(arguments);
+    command
+}
