@@ -124,8 +124,9 @@ impl Store for SqliteStore {
             }
         }
         let prior = read_rows(&transaction, ids).map_err(store_error)?;
+        let places = prior.values().map(|todo| (todo.id, todo.created_at)).collect();
         let changes = fold(prior);
-        write_changes(&transaction, &changes).map_err(store_error)?;
+        write_changes(&transaction, &changes, &places).map_err(store_error)?;
         transaction.commit().map_err(store_error)?;
         Ok(changes)
     }
@@ -222,28 +223,44 @@ fn todo_of(row: &Row<'_>) -> rusqlite::Result<Todo> {
     })
 }
 
-/// Deletes first: a todo that was deleted and made again stands in both lists.
-fn write_changes(transaction: &Transaction<'_>, changes: &Changes) -> rusqlite::Result<()> {
+/// Deletes first: a todo that was deleted and made again stands in both lists. `places` says where the rows that were
+/// there stood in the list.
+fn write_changes(
+    transaction: &Transaction<'_>,
+    changes: &Changes,
+    places: &HashMap<TodoId, Timestamp>,
+) -> rusqlite::Result<()> {
     let mut delete = transaction.prepare_cached("DELETE FROM todos WHERE id = ?1")?;
     for key in &changes.deletes {
         delete.execute([key.id.as_u128().to_be_bytes()])?;
     }
+    // Most updates leave a todo where it is. A statement that does not name the columns of the list's index does not
+    // touch that index, which in a long list saves a page of its own for each update.
+    let mut update_in_place = transaction.prepare_cached(
+        "UPDATE todos SET title = ?3, description = ?4, completed = ?5, user_id = ?6, updated_at = ?7 \
+         WHERE id = ?1 AND created_at = ?2",
+    )?;
     let mut upsert = transaction.prepare_cached(
         "INSERT INTO todos (id, title, description, completed, user_id, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (id) DO UPDATE SET title = excluded.title, \
+         VALUES (?1, ?3, ?4, ?5, ?6, ?2, ?7) ON CONFLICT (id) DO UPDATE SET title = excluded.title, \
          description = excluded.description, completed = excluded.completed, user_id = excluded.user_id, \
          created_at = excluded.created_at, updated_at = excluded.updated_at",
     )?;
     for todo in &changes.upserts {
-        upsert.execute(params![
-            todo.id.as_u128().to_be_bytes(),
+        let id = todo.id.as_u128().to_be_bytes();
+        let values = params![
+            id,
+            todo.created_at.as_micros(),
             todo.title,
             todo.description,
             todo.completed,
             todo.user_id,
-            todo.created_at.as_micros(),
             todo.updated_at.as_micros(),
-        ])?;
+        ];
+        let stays = places.get(&todo.id) == Some(&todo.created_at);
+        if !stays || update_in_place.execute(values)? == 0 {
+            upsert.execute(values)?;
+        }
     }
     Ok(())
 }
