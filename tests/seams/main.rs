@@ -16,6 +16,7 @@ mod store_suite;
 mod embedded;
 mod embedded_log;
 // The same file as in the services' own tests: where the servers are.
+mod model;
 #[cfg(feature = "services")]
 #[path = "../services/servers.rs"]
 mod servers;
