@@ -246,7 +246,7 @@ impl Writer {
                 // Members that are absent keep what earlier writes have set.
                 let body = match life.writes.len() % 3 {
                     0 => serde_json::json!({ "title": title }),
-                    1 => serde_json::json!({ "title": title, "completed": life.writes.len() % 2 == 0 }),
+                    1 => serde_json::json!({ "title": title, "completed": life.writes.len().is_multiple_of(2) }),
                     _ => serde_json::json!({ "title": title, "description": description }),
                 };
                 (put(&self.token, id, body.to_string()), Action::Update, title)
