@@ -133,6 +133,9 @@ pub const KAFKA_COMMIT_INTERVAL_MS: u64 = 500;
 pub const KAFKA_LAG_INTERVAL_MS: u64 = 1_000;
 /// Longest wait for an answer to that question, in milliseconds; far less than the group waits for a silent worker.
 pub const KAFKA_LAG_TIMEOUT_MS: u64 = 500;
+/// Longest wait of a worker that stops for the broker's goodbye, in milliseconds: a broker that answers takes far less, and
+/// one that does not must not keep the process from ending.
+pub const KAFKA_LEAVE_TIMEOUT_MS: u64 = 3_000;
 /// Longest wait until a dead letter is durable, in milliseconds.
 pub const KAFKA_DEAD_LETTER_TIMEOUT_MS: u64 = 10_000;
 /// Largest dead letter, in bytes: the most that librdkafka sends. It holds a record as other programs wrote it, and a record

@@ -3,13 +3,15 @@
 //! The queue is a bounded lock-free channel; the thread takes whatever has come and hands it over as one batch, so that
 //! the log can commit it together. Acknowledgements go back through [`ShardAcknowledgements`].
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::command_log::{Acknowledgement, AcknowledgementSink, CommandAppender, Refusal, Submission, Ticket};
+use crate::command_log::{
+    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
+};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 
@@ -86,24 +88,34 @@ pub mod ticket {
     }
 }
 
+/// How long a refusal outweighs the news that the log can be reached: a broker may answer questions and still take no
+/// commands.
+const REFUSAL_REMEMBERED: Duration = Duration::from_secs(10);
+
 /// Sorts acknowledgements by shard and puts one message for each shard into its inbox: one wake-up per batch.
 pub struct ShardAcknowledgements {
     inboxes: Vec<InboxSender>,
     status: Arc<Status>,
+    refused_at: Mutex<Option<Instant>>,
 }
 
 impl ShardAcknowledgements {
     /// Acknowledges into these inboxes, in shard order, and tells `status` whether the log is well.
     pub fn new(inboxes: Vec<InboxSender>, status: Arc<Status>) -> ShardAcknowledgements {
-        ShardAcknowledgements { inboxes, status }
+        ShardAcknowledgements { inboxes, status, refused_at: Mutex::new(None) }
     }
 
     fn note_health(&self, acknowledgements: &[Acknowledgement]) {
         if acknowledgements.iter().any(|acknowledgement| acknowledgement.result == Err(Refusal::Unavailable)) {
             self.status.trouble(Component::CommandLog, "commands were refused or not acknowledged in time");
+            *self.last_refusal() = Some(Instant::now());
         } else if acknowledgements.iter().any(|acknowledgement| acknowledgement.result.is_ok()) {
             self.status.well(Component::CommandLog);
         }
+    }
+
+    fn last_refusal(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.refused_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,6 +132,14 @@ impl AcknowledgementSink for ShardAcknowledgements {
             }
         }
     }
+
+    fn note_reachable(&self, reachable: Result<(), &LogError>) {
+        match reachable {
+            Err(error) => self.status.trouble(Component::CommandLog, &error.to_string()),
+            Ok(()) if self.last_refusal().is_some_and(|at| at.elapsed() < REFUSAL_REMEMBERED) => {}
+            Ok(()) => self.status.well(Component::CommandLog),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -132,5 +152,21 @@ mod tests {
             let made = ticket::new(shard, sequence);
             assert_eq!((ticket::shard(made), ticket::sequence(made)), (shard, sequence));
         }
+    }
+
+    #[test]
+    fn a_log_that_answers_but_takes_no_commands_stays_in_trouble() {
+        let status = Arc::new(Status::default());
+        let sink = ShardAcknowledgements::new(Vec::new(), Arc::clone(&status));
+        let unreachable = LogError::Unavailable("no broker".into());
+        sink.note_reachable(Err(&unreachable));
+        assert!(status.troubles()[0].1.contains("no broker"), "{:?}", status.troubles());
+        sink.note_reachable(Ok(()));
+        assert_eq!(status.troubles(), []);
+        sink.note_health(&[Acknowledgement { ticket: Ticket(0), result: Err(Refusal::Unavailable) }]);
+        sink.note_reachable(Ok(()));
+        assert_eq!(status.troubles().len(), 1);
+        sink.note_health(&[Acknowledgement { ticket: Ticket(1), result: Ok(()) }]);
+        assert_eq!(status.troubles(), []);
     }
 }

@@ -5,8 +5,8 @@
 //! there is nothing to allocate or look up per message.
 
 use std::ffi::CStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::types::RDKafkaEvent;
 
-use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_client_error, log_error};
+use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_client_error, log_error, partition_count};
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
 };
@@ -31,8 +31,10 @@ const _: () = assert!(size_of::<usize>() == size_of::<u64>());
 const REPORT_WAIT_MS: i32 = 100;
 /// How long reports of purged messages may take: they come from within this process.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Pause between attempts to create the topic.
+/// Pause between attempts to create the topic, and to reach a broker that did not answer.
 const TOPIC_RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Pause between questions to a broker that answers.
+const WATCH_PAUSE: Duration = Duration::from_secs(5);
 
 /// The writing end.
 pub struct KafkaAppender {
@@ -130,7 +132,7 @@ impl Link {
             .map_err(log_error)?;
         let producer = Arc::new(producer);
         let shared = Arc::new(Shared { waiting: AtomicUsize::new(0), ending: AtomicBool::new(false) });
-        spawn_topic_creation(options.clone(), shared.clone());
+        spawn_watch(options.clone(), Arc::downgrade(&producer), shared.clone(), sink.clone());
         let reports = {
             let (producer, shared) = (producer.clone(), shared.clone());
             std::thread::Builder::new()
@@ -181,19 +183,37 @@ impl Link {
     }
 }
 
-/// Creates the topic as soon as a broker can be asked, without holding anybody up.
-fn spawn_topic_creation(options: KafkaOptions, shared: Arc<Shared>) {
-    let create = move || {
+/// Creates the topic as soon as a broker can be asked, without holding anybody up. Then goes on asking whether a broker is
+/// there, so that the sink knows it also while nobody writes.
+fn spawn_watch(
+    options: KafkaOptions,
+    producer: Weak<BaseProducer<AppenderContext>>,
+    shared: Arc<Shared>,
+    sink: Arc<dyn AcknowledgementSink>,
+) {
+    let watch = move || {
+        let mut topic_is_there = false;
         while !shared.ending.load(Ordering::SeqCst) {
-            match ensure_topic(&options) {
-                Ok(_) => return,
-                Err(error) => tracing::warn!(%error, topic = options.topic, "waiting for Kafka's topic"),
+            let asked = match (topic_is_there, producer.upgrade()) {
+                (_, None) => return,
+                (false, _) => ensure_topic(&options).map(|_| ()),
+                (true, Some(producer)) => partition_count(producer.client(), &options.topic).map(|_| ()),
+            };
+            // What comes after the end is about a link that nobody uses.
+            if !shared.ending.load(Ordering::SeqCst) {
+                sink.note_reachable(asked.as_ref().copied());
             }
-            std::thread::sleep(TOPIC_RETRY_PAUSE);
+            if let Err(error) = &asked
+                && !topic_is_there
+            {
+                tracing::warn!(%error, topic = options.topic, "waiting for Kafka's topic");
+            }
+            topic_is_there |= asked.is_ok();
+            std::thread::sleep(if asked.is_ok() { WATCH_PAUSE } else { TOPIC_RETRY_PAUSE });
         }
     };
-    if let Err(error) = std::thread::Builder::new().name("kafka-topic".into()).spawn(create) {
-        tracing::error!(%error, "no thread to create Kafka's topic; it has to exist already");
+    if let Err(error) = std::thread::Builder::new().name("kafka-watch".into()).spawn(watch) {
+        tracing::error!(%error, "no thread to create Kafka's topic and to watch the brokers; the topic has to exist already");
     }
 }
 

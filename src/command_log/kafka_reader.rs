@@ -21,7 +21,7 @@ use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
 use crate::limits::{
     KAFKA_COMMIT_INTERVAL_MS, KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS,
-    KAFKA_REQUEST_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS,
+    KAFKA_LEAVE_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS,
 };
 use crate::todo::Timestamp;
 
@@ -218,6 +218,28 @@ impl CommandReader for KafkaReader {
 impl Drop for KafkaReader {
     fn drop(&mut self) {
         self.commit_progress(Duration::ZERO);
+        if let Some(consumer) = self.consumer.take() {
+            leave(consumer);
+        }
+    }
+}
+
+/// Says goodbye to the group, so that its other members get the partitions at once; a broker that does not answer is not
+/// waited for. The client library would wait for it without end, so a thread of its own does that, and ends with the
+/// process where nobody answers at all.
+fn leave(consumer: BaseConsumer<ReaderContext>) {
+    let (left, has_left) = std::sync::mpsc::channel();
+    let leaving = std::thread::Builder::new().name("kafka-leave".into()).spawn(move || {
+        drop(consumer);
+        // Nobody waits any longer when it took too long.
+        let _ = left.send(());
+    });
+    match leaving {
+        Ok(_) if has_left.recv_timeout(Duration::from_millis(KAFKA_LEAVE_TIMEOUT_MS)).is_err() => {
+            tracing::warn!("the broker did not answer the goodbye; the partitions move when this session has run out");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "no thread to leave Kafka's group in order"),
     }
 }
 
@@ -363,7 +385,9 @@ impl KafkaReader {
     }
 
     fn leave_group(&mut self) {
-        self.consumer = None;
+        if let Some(consumer) = self.consumer.take() {
+            leave(consumer);
+        }
         let partitions: Vec<_> = self.assigned.keys().copied().collect();
         for partition in &partitions {
             self.forget(*partition);

@@ -63,6 +63,10 @@ pub struct Acknowledgement {
 pub trait AcknowledgementSink: Send + Sync {
     /// Takes over `acknowledgements` and leaves the vector empty.
     fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>);
+
+    /// Learns whether the log can be reached, also while nobody writes; the error says why not. A log within the process
+    /// has nothing to say.
+    fn note_reachable(&self, _reachable: Result<(), &LogError>) {}
 }
 
 /// The writing end; the producer thread owns it.

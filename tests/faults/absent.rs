@@ -51,12 +51,12 @@ fn absent_servers_are_named_and_waited_for() {
         });
     };
     names(&api, "feed: ");
+    names(&api, "command_log: ");
     // Nothing to show yet, and no place for a write; said at once, or within its deadline.
     api.connect().call(&get("/todos")).expect(503);
     api.connect()
         .call(&crate::harness::request::post(&crate::harness::token::token("anna"), "{\"title\":\"t\"}"))
         .expect(503);
-    names(&api, "command_log: ");
 
     redis.open();
     names(&api, "store");
@@ -66,10 +66,11 @@ fn absent_servers_are_named_and_waited_for() {
     within("readiness without a broker", || (api.ready().0 == 200).then_some(()));
     api.await_trouble("command_log: ");
     kafka.open();
+    // Also while nobody writes.
+    api.await_well();
     let target = Target::new(api.address);
     let history = Writers::start(Load { goal: 300, ..Load::default() }, &[target]).until_goal();
     let healed = await_shown(&[&api], &history, start);
-    api.await_well();
     assert!(worker.status().is_none() && api.process.status().is_none(), "nobody has ended");
     judge("all three servers absent at start", &deployment, &[&api], &history, healed);
 }

@@ -77,3 +77,27 @@ fn the_broker_is_frozen_under_a_flood() {
     assert_eq!(account.overtaken, 0, "a refused write came after a newer one");
     api.await_well();
 }
+
+#[test]
+fn processes_that_are_told_to_stop_end_although_the_broker_is_frozen() {
+    let deployment = Deployment::new();
+    let [worker] = deployment.workers();
+    let api = deployment.serve();
+    let writers = Writers::start(Load::default(), &[Target::new(api.address)]);
+    writers.await_accepted(300);
+    let outage = Service::Kafka.freeze();
+    writers.await_refused(10);
+    let told_at = Instant::now();
+    api.process.signal(libc::SIGTERM);
+    worker.signal(libc::SIGTERM);
+    let ended = [api.process.finish(), worker.finish()];
+    let took = told_at.elapsed();
+    assert!(ended.iter().all(|process| process.status.success()), "{ended:?}");
+    outage.end();
+    let history = writers.finish();
+    let _worker = deployment.workers::<1>();
+    let api = deployment.serve();
+    let healed = await_shown(&[&api], &history, Instant::now());
+    say(&format!("told to stop while the broker is frozen: both processes ended after {:.1} s", took.as_secs_f64()));
+    judge("processes stopped while the broker is frozen", &deployment, &[&api], &history, healed);
+}

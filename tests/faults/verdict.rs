@@ -11,10 +11,13 @@ use crate::history::{Action, Fate, History};
 use crate::log::{Log, Logged, Row};
 use crate::{PATIENCE, say, within};
 
-/// Waits until every list shows the last accepted write of every todo; returns how long after `since` that was.
+/// Waits until every list shows the last accepted write of every todo, in the same bytes; returns how long after `since`
+/// that was.
 pub fn await_shown(apis: &[&Api], history: &History, since: Instant) -> Duration {
     within("the last accepted writes in every list", || {
-        apis.iter().all(|api| history.is_shown_by(&api.list().json())).then_some(())
+        let lists: Vec<_> = apis.iter().map(|api| api.list()).collect();
+        let is_same = lists.windows(2).all(|pair| pair[0].body == pair[1].body);
+        (is_same && history.is_shown_by(&lists[0].json())).then_some(())
     });
     since.elapsed()
 }
