@@ -1,6 +1,5 @@
 //! The wait between attempts: it doubles, and jitters so that several workers do not come back together.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use crate::limits::{WORKER_RETRY_MAX_MS, WORKER_RETRY_MIN_MS};
@@ -13,9 +12,9 @@ pub(super) struct BackOff {
 }
 
 impl BackOff {
-    /// The last attempt failed, at `now`.
-    pub(super) fn grow(&mut self, now: Instant) {
-        self.due_at = Some(now + delay(self.failures, RandomState::new().hash_one(())));
+    /// The last attempt failed, at `now`; `random` is any number, another one each time.
+    pub(super) fn grow(&mut self, now: Instant, random: u64) {
+        self.due_at = Some(now + delay(self.failures, random));
         self.failures = self.failures.saturating_add(1);
     }
 

@@ -15,6 +15,7 @@ mod metrics;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -96,6 +97,8 @@ pub struct Worker {
     publisher: Box<dyn FeedPublisher>,
     metrics: Arc<WorkerMetrics>,
     clock: Box<dyn Fn() -> Instant + Send>,
+    /// A random number, for the jitter of its pauses.
+    chance: Box<dyn FnMut() -> u64 + Send>,
     partitions: BTreeMap<PartitionId, Partition>,
     work: VecDeque<Work>,
     back_off: BackOff,
@@ -119,6 +122,7 @@ impl Worker {
             publisher,
             metrics,
             clock: Box::new(Instant::now),
+            chance: Box::new(|| RandomState::new().hash_one(())),
             partitions: BTreeMap::new(),
             work: VecDeque::new(),
             back_off: BackOff::default(),
@@ -128,9 +132,14 @@ impl Worker {
         }
     }
 
-    /// Measures its pauses by another clock than the system's, for tests that play hours in a moment.
-    pub fn with_clock(self, clock: impl Fn() -> Instant + Send + 'static) -> Worker {
-        Worker { clock: Box::new(clock), ..self }
+    /// Takes the time and its random numbers from elsewhere than the system, for tests that play hours in a moment and
+    /// can be played again.
+    pub fn with_clock_and_chance(
+        self,
+        clock: impl Fn() -> Instant + Send + 'static,
+        chance: impl FnMut() -> u64 + Send + 'static,
+    ) -> Worker {
+        Worker { clock: Box::new(clock), chance: Box::new(chance), ..self }
     }
 
     /// Works until `stop` is set, which it notices between two steps. What is then unfinished is not lost: the next start
@@ -211,7 +220,7 @@ impl Worker {
         let advanced = self.advance(stop);
         match &advanced {
             Ok(()) => self.back_off.reset(),
-            Err(_) => self.back_off.grow((self.clock)()),
+            Err(_) => self.back_off.grow((self.clock)(), (self.chance)()),
         }
         advanced
     }

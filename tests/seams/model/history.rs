@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, MutexGuard};
 use std::time::{Duration, Instant};
 
 use million_rps::feed::{ChangeSet, FeedError, FeedPublisher, FeedSubscriber, in_process};
 use million_rps::observe::status::Status;
 use million_rps::refresher::{RefreshLoop, RefresherParts};
+use million_rps::snapshot::Snapshot;
 use million_rps::store::AppliedOffsets;
 use million_rps::todo::{Action, Command, JsonParser, Timestamp, Todo, TodoId};
 use million_rps::worker::{Worker, WorkerMetrics};
@@ -35,6 +36,8 @@ pub fn play(seed: u64, traced: bool) -> BTreeMap<&'static str, u64> {
         embedded: random.percent(25),
         remembers_commits: random.percent(50),
         todos: 1 + random.below(8),
+        writes: 1 + random.below(60),
+        troubles: if random.percent(10) { 0 } else { random.below(1 << 8) },
         fault_percent: [0, 2, 5, 15][random.below(4) as usize],
         interleave_percent: [0, 4, 12][random.below(3) as usize],
     };
@@ -47,6 +50,7 @@ pub fn play(seed: u64, traced: bool) -> BTreeMap<&'static str, u64> {
         calm: false,
         store_is_down: false,
         dead: Default::default(),
+        confirmed: BTreeMap::new(),
         log: Log::new(partitions),
         table: Table::default(),
         redis: Redis::default(),
@@ -80,9 +84,8 @@ impl Drop for Trace {
 pub fn act(stage: &Arc<Stage>) {
     let mut world = stage.world();
     world.now_ms += world.random.below(40);
-    let embedded = world.plan.embedded;
     match world.random.below(100) {
-        0..55 => {
+        0..56 => {
             drop(world);
             let idle = stage.idle();
             if !idle.is_empty() {
@@ -90,36 +93,49 @@ pub fn act(stage: &Arc<Stage>) {
                 stage.turn(number);
             }
         }
-        55..72 => write(&mut world),
-        72..79 => {
+        56..70 => write(&mut world),
+        70..78 => {
             drop(world);
             start_processes(stage);
         }
-        79..82 => {
-            let in_order = world.random.percent(30);
+        78..82 => world.now_ms += world.random.below(4_000),
+        82..90 => {
+            if !world.log.members().is_empty() {
+                move_partitions(&mut world);
+            }
+        }
+        _ => {
+            let kind = world.random.below(8);
+            if world.plan.troubles >> kind & 1 == 1 {
+                make_trouble(stage, world, kind);
+            }
+        }
+    }
+}
+
+fn make_trouble(stage: &Arc<Stage>, mut world: MutexGuard<'_, World>, kind: u64) {
+    world.note(|| format!("trouble of kind {kind}"));
+    match kind {
+        0 | 1 => {
             drop(world);
             let processes: Vec<Process> = stage.processes().into_iter().collect();
             if !processes.is_empty() {
                 let process = processes[stage.world().random.below(processes.len() as u64) as usize];
-                stage.world().note(|| format!("process {process} ends, in order: {in_order}"));
-                stage.end(process, in_order);
+                stage.end(process, kind == 0);
             }
         }
-        82 | 83 => world.store_is_down = !world.store_is_down,
-        84 => world.now_ms += world.random.below(30_000),
-        85 => world.log.delete_applied(),
-        _ if embedded => {}
-        86..94 => move_partitions(&mut world),
-        94 => world.redis.flush(),
-        95 => world.redis.expire(),
-        96 | 97 => {
+        2 => world.store_is_down = !world.store_is_down,
+        3 => world.log.delete_applied(),
+        4 => world.redis.flush(),
+        5 => world.redis.expire(),
+        6 => {
             let keep = world.random.below(4);
             world.redis.trim(keep);
         }
-        98 => world.redis.save(),
         _ => {
-            if world.random.percent(30) {
-                world.note(|| "older data comes back".to_owned());
+            if world.random.percent(50) {
+                world.redis.save();
+            } else {
                 world.redis.restore();
             }
         }
@@ -128,6 +144,10 @@ pub fn act(stage: &Arc<Stage>) {
 
 /// A client's commands get into the log.
 fn write(world: &mut World) {
+    if world.plan.writes == 0 {
+        return;
+    }
+    world.plan.writes -= 1;
     for _ in 0..1 + world.random.below(6) {
         world.count("command");
         let number = world.counts["command"];
@@ -156,9 +176,6 @@ fn create(title: std::borrow::Cow<'static, str>) -> Action<'static> {
 
 fn move_partitions(world: &mut World) {
     let members = world.log.members();
-    if members.is_empty() {
-        return;
-    }
     let throw_out = world.random.percent(40);
     for partition in 0..world.log.partitions.len() as i32 {
         if world.random.percent(60) {
@@ -223,9 +240,10 @@ impl WorkerProcess {
         let (reader, store) = (ModelReader(seat.clone()), ModelStore::new(seat.clone()));
         let metrics = Arc::new(WorkerMetrics::default());
         let worker = Worker::new(Box::new(reader), Box::new(store), Box::new(publisher), metrics);
-        let stage = Arc::clone(&seat.stage);
-        let clock = move || *STARTED_AT + Duration::from_millis(stage.world().now_ms);
-        WorkerProcess { seat, worker: worker.with_clock(clock) }
+        let (timed, chancy) = (Arc::clone(&seat.stage), Arc::clone(&seat.stage));
+        let clock = move || *STARTED_AT + Duration::from_millis(timed.world().now_ms);
+        let chance = move || chancy.world().random.below(u64::MAX);
+        WorkerProcess { seat, worker: worker.with_clock_and_chance(clock, chance) }
     }
 }
 
@@ -270,9 +288,19 @@ impl Api {
         Api { seat, refresh, version: 0, shown: BTreeMap::new(), parser: JsonParser::default() }
     }
 
-    /// Each todo is shown as it was after some commit, and never as it was before what was shown already.
+    /// Each todo is shown as it was after some commit, and never as it was before what was shown already. What is said to
+    /// be current is the store's list.
     fn look(&mut self) {
         let snapshot = self.refresh.snapshot();
+        let confirmed = self.seat.stage.world().confirmed.remove(&self.seat.process);
+        if let Some(rows) = confirmed {
+            let missing = rows.values().find(|todo| !shows(snapshot, todo));
+            assert_eq!(
+                (missing, snapshot.len()),
+                (None, rows.len()),
+                "what is missing of the current list, its length"
+            );
+        }
         if snapshot.version() == self.version {
             return;
         }
@@ -291,6 +319,12 @@ impl Api {
         }
         assert_eq!(snapshot.len(), count, "todos that were never stored");
     }
+}
+
+fn shows(snapshot: &Snapshot, todo: &Todo) -> bool {
+    let mut json = Vec::new();
+    todo.write_json(&mut json);
+    snapshot.get(todo.id).is_some_and(|entry| entry.json() == json)
 }
 
 impl Actor for Api {

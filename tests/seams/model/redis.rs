@@ -52,6 +52,8 @@ pub struct Redis {
     saved: Data,
     /// For ids, epochs and tokens: never used twice.
     counter: u64,
+    /// How far workers have told of their commits: not in Redis, and never lost.
+    told: AppliedOffsets,
     /// Whether older data has come back: then a list may go back too.
     pub was_restored: bool,
 }
@@ -97,7 +99,13 @@ impl Redis {
         Place { epoch, number: data.number, last: id }
     }
 
+    fn hear(&mut self, partition: PartitionId, next: Offset) {
+        let told = self.told.entry(partition).or_insert(next);
+        *told = next.max(*told);
+    }
+
     fn publish(&mut self, set: &ChangeSet) -> &'static str {
+        set.steps.iter().for_each(|step| self.hear(step.partition, step.to));
         let at = |step: &OffsetStep| self.data.offsets.get(&step.partition).copied();
         let is_known = |step: &OffsetStep| match step.from {
             None => at(step) == Some(step.to),
@@ -121,6 +129,7 @@ impl Redis {
     }
 
     fn resume(&mut self, offsets: &AppliedOffsets) -> &'static str {
+        offsets.iter().for_each(|(partition, next)| self.hear(*partition, *next));
         let differ = offsets.iter().any(|(partition, next)| self.data.offsets.get(partition) != Some(next));
         if !differ {
             return "resumed";
@@ -359,7 +368,15 @@ impl FeedSubscriber for ModelSubscriber {
         if !entries.is_empty() {
             return Ok(self.follow(place, entries));
         }
-        let current = self.ask(|world| world.redis.place())?;
+        let process = self.seat.process;
+        let current = self.ask(|world| {
+            let current = world.redis.place();
+            let is_current = (current.epoch, current.number) == (place.epoch, place.number);
+            if is_current && world.redis.told == world.table.offsets && !world.redis.was_restored {
+                world.confirmed.insert(process, world.table.rows.clone());
+            }
+            current
+        })?;
         if (current.epoch, current.number) == (place.epoch, place.number) {
             return Ok(FeedEvent::Current);
         }

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use million_rps::todo::{Todo, TodoId};
+
 use super::history;
 use super::log::Log;
 use super::redis::Redis;
@@ -50,6 +52,11 @@ pub struct Plan {
     pub remembers_commits: bool,
     /// How many todos the commands are about.
     pub todos: u64,
+    /// How often commands are written; then the clients fall silent, so that nothing later hides what went wrong.
+    pub writes: u64,
+    /// Which kinds of trouble there are, one bit each: some heal what others have broken, so each has to be without the
+    /// others now and then.
+    pub troubles: u64,
     /// How often a call fails.
     pub fault_percent: u64,
     /// How often others act in the middle of a call.
@@ -65,6 +72,8 @@ pub struct World {
     pub calm: bool,
     pub store_is_down: bool,
     pub dead: BTreeSet<Process>,
+    /// APIs that were told that their list is current, and what it then has to be.
+    pub confirmed: BTreeMap<Process, BTreeMap<TodoId, Todo>>,
     pub log: Log,
     pub table: Table,
     pub redis: Redis,
