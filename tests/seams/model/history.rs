@@ -22,6 +22,8 @@ use crate::samples::id;
 /// Most processes of each kind at a time.
 const WORKERS_MAX: usize = 3;
 const APIS_MAX: usize = 2;
+/// What happens after the last commands, before nothing fails any more.
+const LAST_ACTS: usize = 25;
 /// Turns of everybody within which all has to be well, once nothing fails any more.
 const CALM_ROUNDS: u64 = 400;
 /// In which of these the list's time is over.
@@ -61,6 +63,7 @@ pub fn play(seed: u64, traced: bool) -> BTreeMap<&'static str, u64> {
     for _ in 0..length {
         act(&stage);
     }
+    write_last(&stage);
     calm_down(&stage);
     drop(told);
     for process in stage.processes() {
@@ -343,6 +346,23 @@ impl Actor for Api {
             bytes.extend_from_slice(piece);
         }
         Some(bytes)
+    }
+}
+
+/// The last commands meet worse than those before, and nothing comes later that would heal what they leave broken.
+fn write_last(stage: &Arc<Stage>) {
+    {
+        let mut world = stage.world();
+        world.plan.writes = 1;
+        write(&mut world);
+        if world.plan.fault_percent > 0 {
+            world.plan.fault_percent = 30;
+        }
+        // Processes may end, if they did before.
+        world.plan.troubles &= 0b11;
+    }
+    for _ in 0..LAST_ACTS {
+        act(stage);
     }
 }
 
