@@ -17,6 +17,8 @@ use crate::within;
 pub struct Logged {
     /// Where.
     pub partition: i32,
+    /// Its place there.
+    pub offset: i64,
     /// Its JSON; null when it is none.
     pub command: Value,
 }
@@ -74,7 +76,7 @@ impl Log {
                     let message = self.consumer.poll(Duration::from_millis(100))?.ok()?;
                     self.next.insert(message.partition(), message.offset() + 1);
                     let command = serde_json::from_slice(message.payload().unwrap_or_default()).unwrap_or(Value::Null);
-                    self.records.push(Logged { partition: message.partition(), command });
+                    self.records.push(Logged { partition: message.partition(), offset: message.offset(), command });
                 }
                 Some(())
             });

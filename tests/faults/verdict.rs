@@ -74,21 +74,21 @@ fn await_agreement(deployment: &Deployment, apis: &[&Api]) -> Log {
     loop {
         log.catch_up();
         let expected = newest_first(log.meaning());
-        let disagreement =
-            difference("the store", &rows_of_store(deployment), &expected).or_else(|| lists(apis, &expected));
+        let disagreement = difference("the store", &rows_of_store(deployment), &expected, &log)
+            .or_else(|| lists(apis, &expected, &log));
         match disagreement {
             None => return log,
-            Some(difference) => assert!(start.elapsed() < PATIENCE, "{difference}"),
+            Some(difference) => assert!(start.elapsed() < PATIENCE, "{difference}{}", offsets(deployment, &log)),
         }
         std::thread::sleep(Duration::from_millis(50));
     }
 }
 
-fn lists(apis: &[&Api], expected: &[Row]) -> Option<String> {
+fn lists(apis: &[&Api], expected: &[Row], log: &Log) -> Option<String> {
     let answers: Vec<_> = apis.iter().map(|api| api.list()).collect();
     for (number, answer) in answers.iter().enumerate() {
         let rows: Vec<Row> = answer.json().as_array().expect("a list").iter().map(row_of_json).collect();
-        if let Some(difference) = difference(&format!("the list of API {number}"), &rows, expected) {
+        if let Some(difference) = difference(&format!("the list of API {number}"), &rows, expected, log) {
             return Some(difference);
         }
     }
@@ -137,12 +137,31 @@ fn row_of_json(todo: &Value) -> Row {
     }
 }
 
-fn difference(place: &str, rows: &[Row], expected: &[Row]) -> Option<String> {
+/// What is different, if anything is, with the history of the first todo that is.
+fn difference(place: &str, rows: &[Row], expected: &[Row], log: &Log) -> Option<String> {
     if rows == expected {
         return None;
     }
-    let first = rows.iter().zip(expected).find(|(row, expected)| row != expected);
-    Some(format!("{place} holds {} todos, the log means {}; first difference: {first:?}", rows.len(), expected.len()))
+    let surplus: Vec<&Row> = rows.iter().filter(|row| !expected.contains(row)).collect();
+    let missing: Vec<&Row> = expected.iter().filter(|row| !rows.contains(row)).collect();
+    let example = surplus.first().or(missing.first()).map(|row| row.id.clone()).unwrap_or_default();
+    let commands: Vec<&Logged> = log.records.iter().filter(|record| record.text("id") == Some(&example)).collect();
+    Some(format!(
+        "{place} holds {} todos, the log means {}; too much: {surplus:#?}; missing: {missing:#?}; commands of {example}: \
+         {commands:#?}",
+        rows.len(),
+        expected.len()
+    ))
+}
+
+/// How far the store says that it has applied the log, and how far the log goes.
+fn offsets(deployment: &Deployment, log: &Log) -> String {
+    let applied = deployment.query("SELECT topic, partition, next FROM applied_offsets ORDER BY partition");
+    let mut ends = BTreeMap::new();
+    for record in &log.records {
+        ends.insert(record.partition, record.offset + 1);
+    }
+    format!("; applied: {applied:?}; the log ends at {ends:?}")
 }
 
 fn compare(history: &History, log: &Log) -> Account {
