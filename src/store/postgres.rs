@@ -155,10 +155,10 @@ impl PostgresStore {
         })
     }
 
-    /// Writes the changes and commits.
+    /// Writes the changes and commits what `begin` has begun.
     fn finish(&mut self, changes: &Changes) -> Result<(), Unfinished> {
         let mut commit_sent = false;
-        let result = self.connector.session().and_then(|(runtime, session)| {
+        let result = self.connector.same_session().and_then(|(runtime, session)| {
             runtime.block_on(async {
                 let statements = session.statements().await?;
                 in_time(write(&session.client, &statements, changes)).await?;

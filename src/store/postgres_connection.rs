@@ -126,6 +126,18 @@ impl Connector {
         Ok((&self.runtime, self.session.as_mut().expect("connected above")))
     }
 
+    /// The session that the last call used, never another one: for the second half of a transaction. On a new connection
+    /// its statements would take effect one by one, outside of any transaction and behind no fence.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when that session has ended, and its transaction with it.
+    pub fn same_session(&mut self) -> Result<(&Runtime, &mut Session), StoreError> {
+        match &mut self.session {
+            Some(session) if !session.client.is_closed() => Ok((&self.runtime, session)),
+            _ => Err(StoreError::Unavailable("PostgreSQL ended the connection in mid transaction".into())),
+        }
+    }
+
     /// Whether a connection is open, as far as is known without asking.
     pub fn is_connected(&self) -> bool {
         self.session.is_some()

@@ -9,7 +9,7 @@ use crate::writers::{Load, Target, Writers};
 /// Writes of a usual run; FAULTS_WRITES overrides it.
 const WRITES: usize = 20_000;
 /// The writes are spread over at least so long: a killed worker's partitions are then taken over before the last one.
-const SPREAD: Duration = Duration::from_secs(12);
+const SPREAD: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_worker_is_killed_under_writes_through_two_apis() {

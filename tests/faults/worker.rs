@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::BaseConsumer;
 
 use crate::deployment::Deployment;
+use crate::harness::process::Process;
 use crate::outage::Service;
 use crate::verdict::{await_shown, judge};
+use crate::within;
 use crate::writers::{Load, Target, Writers};
-use crate::{say, within};
 
 /// How long a worker may be silent before its partitions go to others (`SESSION_TIMEOUT_MS` of the program).
 const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
@@ -90,22 +91,46 @@ fn a_worker_is_told_to_stop() {
 }
 
 #[test]
-fn a_stopped_worker_wakes_when_its_partitions_have_moved() {
+fn a_worker_that_was_stopped_in_mid_transaction_wakes_when_its_partitions_have_moved() {
     let deployment = Deployment::new();
     let [first, _second] = deployment.workers();
     let api = deployment.serve();
     let writers = Writers::start(Load::default(), &[Target::new(api.address)]);
-    writers.await_accepted(1_000);
-    first.signal(libc::SIGSTOP);
+    writers.await_accepted(500);
+    stop_in_mid_transaction(&deployment, &first);
     let stopped_at = Instant::now();
     deployment.await_members(1);
-    // The other one has everything now. The first wakes with what it held in its hands, and believes it is the owner.
-    writers.await_accepted(200);
+    // The other one has everything now, and moves on. The first wakes with a transaction in its hands, and believes that
+    // it is the owner.
+    writers.await_accepted(500);
     first.signal(libc::SIGCONT);
+    let away = stopped_at.elapsed();
+    let woken_at = Instant::now();
     deployment.await_members(2);
-    writers.await_accepted(1_000);
+    writers.await_accepted(500);
     let history = writers.finish();
-    let healed = await_shown(&[&api], &history, Instant::now());
-    say(&format!("the stopped worker was away for {:.1} s", stopped_at.elapsed().as_secs_f64()));
-    judge("worker stopped (SIGSTOP) until its partitions had moved", &deployment, &[&api], &history, healed);
+    await_shown(&[&api], &history, Instant::now());
+    let fault = format!("worker stopped (SIGSTOP) in mid transaction for {:.1} s", away.as_secs_f64());
+    judge(&fault, &deployment, &[&api], &history, woken_at.elapsed());
+}
+
+/// Stops a worker and looks where that has caught it, until it has left a transaction open.
+fn stop_in_mid_transaction(deployment: &Deployment, worker: &Process) {
+    let open = || {
+        deployment.query(
+            "SELECT pid, xact_start FROM pg_stat_activity \
+             WHERE datname = current_database() AND state = 'idle in transaction'",
+        )
+    };
+    within("a worker caught in mid transaction", || {
+        worker.signal(libc::SIGSTOP);
+        let before = open();
+        std::thread::sleep(Duration::from_millis(50));
+        // The same one: those of the other worker come and go.
+        if open().iter().any(|transaction| before.contains(transaction)) {
+            return Some(());
+        }
+        worker.signal(libc::SIGCONT);
+        None
+    });
 }

@@ -227,6 +227,35 @@ fn a_batch_that_was_cut_before_its_commit_is_applied_by_the_next_attempt() {
 }
 
 #[test]
+fn a_worker_that_slept_through_the_end_of_its_transaction_writes_nothing() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::start(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    // Whether the end of the session is seen before the next statement is sent is a matter of microseconds.
+    for round in 0..5 {
+        put(&mut store, step((round > 0).then_some(2 * round), 2 * round + 1), &[]).expect("stored");
+        // The answers to the first half of the transaction arrive together with the news of its end.
+        proxy.stall(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                eventually("an open transaction", || {
+                    let open = "SELECT count(*) FROM pg_stat_activity \
+                                WHERE datname = current_database() AND state = 'idle in transaction'";
+                    (database.count(open) == 1).then_some(())
+                });
+                database.end_sessions();
+                proxy.stall(false);
+            });
+            let stale = put(&mut store, step(Some(2 * round + 1), 2 * round + 2), &[todo(1, "stale")]);
+            assert!(matches!(stale, Err(StoreError::Unavailable(_))), "round {round}: {stale:?}");
+        });
+        assert_eq!(database.count("SELECT count(*) FROM todos"), 0, "round {round}");
+        put(&mut store, step(Some(2 * round + 1), 2 * round + 2), &[]).expect("stored");
+    }
+}
+
+#[test]
 fn a_frozen_database_is_given_up_and_used_again_when_it_thaws() {
     let database = Database::create();
     database.migrated_store();
