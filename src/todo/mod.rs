@@ -35,9 +35,9 @@ pub struct TodoKey {
 pub struct Todo {
     /// Its id, given by the API that accepted it.
     pub id: TodoId,
-    /// 1 to [`TITLE_MAX_CHARS`] characters.
+    /// 1 to [`TITLE_MAX_CHARS`](crate::limits::TITLE_MAX_CHARS) characters.
     pub title: String,
-    /// 0 to [`DESCRIPTION_MAX_CHARS`] characters.
+    /// 0 to [`DESCRIPTION_MAX_CHARS`](crate::limits::DESCRIPTION_MAX_CHARS) characters.
     pub description: String,
     /// Whether it is done.
     pub completed: bool,
