@@ -27,6 +27,10 @@ pub struct Bench {
     pub programs: PathBuf,
     /// Where data folders are made; on a disk, not in memory, as the product's would be.
     pub scratch: PathBuf,
+    /// Where the figures are kept.
+    pub output: PathBuf,
+    /// Whether programs are built before they are measured.
+    pub builds: bool,
     /// Runs of everything that is measured, interleaved.
     pub runs: usize,
     /// The server's CPU.
