@@ -5,7 +5,7 @@
 //! parts/       what is measured: one file a part, each ends in a Report
 //! candidate    ours, the floors and the others, ready to be started
 //! services     real Kafka, for those that need it
-//! server       a program under test, alone on its CPU      client, writes, wrk   the loads, on another CPU
+//! server       a program under test, alone on its CPU      client, writes, wrk, oha   the loads, on another CPU
 //! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON -> page
 //! constant     what the servers that write a constant response share (src/bin/)
 //! ```
@@ -20,6 +20,7 @@ pub mod cpu;
 pub mod machine;
 pub mod measurement;
 pub mod memory;
+pub mod oha;
 pub mod parts;
 pub mod report;
 pub mod server;

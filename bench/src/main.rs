@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use million_rps_bench::parts::{Bench, list_memory, read, write_cost};
+use million_rps_bench::parts::{Bench, latency, list_memory, read, shards, write_cost};
 use million_rps_bench::server::raise_file_limit;
 use million_rps_bench::{cpu, report};
 
@@ -32,6 +32,10 @@ enum Part {
     Read(read::ReadArguments),
     /// Reads with 5 % writes between them: ours, and the Go program with Kafka
     Mixed(read::ReadArguments),
+    /// Latency of reads at fixed rates, with oha
+    Latency(latency::LatencyArguments),
+    /// How throughput grows with the number of shards
+    Shards(shards::ShardsArguments),
     /// Make the page from the figures of all parts
     Report(ReportArguments),
 }
@@ -95,6 +99,8 @@ fn execute(cli: &Cli) -> Result<bool, Box<dyn Error>> {
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,
         Part::Mixed(arguments) => read::run_mixed(&bench, arguments)?,
+        Part::Latency(arguments) => latency::run(&bench, arguments)?,
+        Part::Shards(arguments) => shards::run(&bench, arguments)?,
         Part::Report(_) => unreachable!("made above"),
     };
     let path = report.save(output)?;
@@ -147,7 +153,7 @@ fn prepare(common: &CommonArguments) -> Result<Bench, Box<dyn Error>> {
         runs: common.runs,
         server_cpu,
         load_cpu,
-        cpus: allowed.len(),
+        all_cpus: allowed,
         command: format!("cargo run --release -p million-rps-bench -- {command}"),
     })
 }

@@ -38,7 +38,7 @@ pub(super) fn start_haproxy(setting: &Setting<'_>) -> Result<Server, ServerError
     let path = folder.join("haproxy.cfg");
     std::fs::write(&path, configuration)?;
     let mut command = Command::new("haproxy");
-    command.arg("-db").arg("-q").arg("-f").arg(path);
+    command.arg("-db").arg("-f").arg(path);
     let server = Server::start_at(command, &[setting.server_cpu], setting.folder, address)?;
     Ok(server.with_companion(origin))
 }

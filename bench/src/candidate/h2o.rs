@@ -29,9 +29,12 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Server, ServerError> {
         }
     }
     let configuration = format!(
-        "num-threads: 1\nmax-connections: 16384\nlisten:\n  host: 127.0.0.1\n  port: {port}\n\
+        "{user}num-threads: 1\nmax-connections: 16384\nlisten:\n  host: 127.0.0.1\n  port: {port}\n\
          error-log: {log}\npid-file: {pid}\n\
          hosts:\n  default:\n    paths:\n      /todos:\n      - file.file: {file}\n      - file.mime.setdefaulttype: {content_type}\n{fields}",
+        // Started by root it becomes `nobody`, who cannot write into our folder.
+        // SAFETY: no arguments, and it cannot fail.
+        user = if unsafe { libc::geteuid() } == 0 { "user: root\n" } else { "" },
         port = address.port(),
         log = quoted(&folder.join("h2o.log").to_string_lossy()),
         pid = quoted(&folder.join("h2o.pid").to_string_lossy()),

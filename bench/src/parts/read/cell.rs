@@ -161,9 +161,9 @@ impl Responses {
     ///
     /// # Errors
     /// The connection is broken, or the answer has another status than expected.
-    pub fn capture(server: &Server, cells: &[Cell]) -> io::Result<Responses> {
+    pub fn capture(server: &Server, loads: &[Load]) -> io::Result<Responses> {
         let mut responses: Vec<(Load, Vec<u8>)> = Vec::new();
-        for load in cells.iter().flat_map(|cell| [cell.load, cell.load.unconditional()]) {
+        for load in loads.iter().copied() {
             if !responses.iter().any(|(captured, _)| *captured == load) {
                 let mut client = Client::connect(server.address())?;
                 let tag = entity_tag(&mut client, load)?;
@@ -204,6 +204,16 @@ pub fn check(server: &Server, load: Load, tag: Option<&str>, response: &[u8]) ->
     } else {
         Err(io::Error::other(format!("its body has {} bytes, and is not that of ours", body.len())))
     }
+}
+
+/// The length of a server's response, head and body.
+///
+/// # Errors
+/// The connection is broken, or the answer has another status than expected.
+pub fn response_bytes(server: &Server, load: Load) -> io::Result<usize> {
+    let mut client = Client::connect(server.address())?;
+    let tag = entity_tag(&mut client, load)?;
+    ask(&mut client, load, tag.as_deref()).map(|(head, body)| head.bytes.len() + body.len())
 }
 
 fn ask(client: &mut Client, load: Load, tag: Option<&str>) -> io::Result<(ResponseHead, Vec<u8>)> {

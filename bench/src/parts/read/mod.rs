@@ -5,28 +5,25 @@ mod cell;
 mod figures;
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-pub use cell::Load;
-use cell::{Cell, Responses};
+use cell::Cell;
+pub use cell::{Load, Responses};
 use figures::{Figures, bounds, remarks};
 
+use super::live::while_writing;
 use super::{Bench, PartError, USER, setting};
 use crate::candidate::{CANDIDATES, Candidate, Kind, Setting};
 use crate::client::Client;
 use crate::report::{Bound, ChartForm, Report, Table};
-use crate::server::{Product, Server, file_limit};
+use crate::server::{Product, file_limit};
 use crate::services::Services;
-use crate::writes::{Mix, WriteLoad, list_ids};
 use crate::wrk::{ReadLoad, ReadResult, WritesBetween};
 
 /// Connections are opened, caches and clock speed come up.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Live writes change so many todos.
-const CHANGED_TODOS: usize = 100;
 /// Where the answer has to stay the same (304), live writes change todos from here on: behind every page that is read.
 const BEHIND_PAGES: usize = 1_000;
 /// Files that server and load open beside one for each connection.
@@ -186,7 +183,8 @@ fn measure_all(
     eprintln!("{}: seeding {} todos", report.part, arguments.todos);
     let product = Product::new(&bench.product, &bench.scratch)?;
     product.seed(arguments.todos, USER)?;
-    let responses = Responses::capture(&product.start(bench.server_cpu)?, cells)?;
+    let loads: Vec<Load> = cells.iter().flat_map(|cell| [cell.load, cell.load.unconditional()]).collect();
+    let responses = Responses::capture(&product.start(bench.server_cpu)?, &loads)?;
     let token = product.token(USER)?;
     let context = Context { bench, arguments, product: &product, responses, token, services };
 
@@ -266,9 +264,11 @@ impl Context<'_> {
                 // A rival that fails is told, and does not end the run.
                 Err(error) if candidate.kind == Kind::Rival => {
                     let text = error.to_string();
-                    let first_line = text.lines().next().unwrap_or_default().trim_end_matches([':', '.']);
                     eprintln!("{part}: {} is left out: {text}", candidate.name);
-                    figures.left_out = Some(first_line.to_owned());
+                    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+                    let ends = [lines.first(), lines.last().filter(|_| lines.len() > 1)];
+                    let told: Vec<&str> = ends.into_iter().flatten().copied().collect();
+                    figures.left_out = Some(told.join(" ").trim_end_matches('.').to_owned());
                 }
                 outcome => outcome?,
             }
@@ -313,38 +313,20 @@ impl Context<'_> {
             Ok((result, server.cpu_time()?.saturating_sub(before)))
         };
         let has_live_writes = candidate.kind == Kind::Ours && arguments.write_rate > 0.0 && cell.load != Load::Mixed;
-        let (result, cpu_time) = if has_live_writes { self.while_writing(&server, cell, read)? } else { read()? };
+        // The newest, so that the pages that are read change; where they may not, others.
+        let first = if cell.load == Load::Unchanged { BEHIND_PAGES } else { 0 };
+        let (result, cpu_time) = if has_live_writes {
+            while_writing(&server, &self.token, arguments.write_rate, first, read)?
+        } else {
+            read()?
+        };
         if result.requests == 0 {
             return Err("no response came".into());
         }
-        figures.push(&result, cpu_time);
+        // Live writes have changed the list since it was given to the others.
+        let response_bytes = cell::response_bytes(&server, cell.load)?;
+        figures.push(&result, cpu_time, response_bytes);
         Ok(())
-    }
-
-    /// Calls `read` while live writes go on.
-    fn while_writing<R>(&self, server: &Server, cell: Cell, read: impl FnOnce() -> io::Result<R>) -> io::Result<R> {
-        let todo_ids = list_ids(server.address())?;
-        // The newest, so that the pages that are read change; where they may not, others.
-        let first = if cell.load == Load::Unchanged { BEHIND_PAGES.min(todo_ids.len().saturating_sub(1)) } else { 0 };
-        let writes = WriteLoad {
-            address: server.address(),
-            token: &self.token,
-            todo_ids: &todo_ids[first..todo_ids.len().min(first + CHANGED_TODOS)],
-            // Keeps the length of the responses: the others return a constant.
-            mix: Mix::Completions,
-            connections: 1,
-            rate: Some(self.arguments.write_rate),
-            writes: usize::MAX,
-            variety: 0,
-        };
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| writes.run(&stop));
-            let read = read();
-            stop.store(true, Ordering::Relaxed);
-            writer.join().map_err(|_| io::Error::other("the writer panicked"))??;
-            read
-        })
     }
 }
 
