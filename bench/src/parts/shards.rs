@@ -72,6 +72,8 @@ pub fn run(bench: &Bench, arguments: &ShardsArguments) -> Result<Report, PartErr
     eprintln!("shards: seeding {} todos", arguments.todos);
     let product = Product::new(&bench.product, &bench.scratch)?;
     product.seed(arguments.todos, USER)?;
+    // The first start makes the key of the tokens.
+    drop(product.start(bench.server_cpu)?);
     let token = product.token(USER)?;
     let mut figures = vec![vec![Figures::default(); counts.len()]; arguments.depths.len()];
     let begin = report.clone();
