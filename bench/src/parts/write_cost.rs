@@ -92,7 +92,7 @@ pub fn run(bench: &Bench, arguments: &WriteCostArguments) -> Result<Report, Part
         for run in 0..=bench.runs {
             for turn in 0..subjects.len() {
                 // Forwards and backwards in turn: who comes first in a round has no lasting advantage.
-                let turn = if run % 2 == 0 { turn } else { subjects.len() - 1 - turn };
+                let turn = if run.is_multiple_of(2) { turn } else { subjects.len() - 1 - turn };
                 let (subject, figures) = (&subjects[turn], &mut figures[turn]);
                 eprintln!("write-cost: {title}, {} todos, run {run} of {}", subject.todos, bench.runs);
                 let measured = subject.measure(arguments, pace, run as u64)?;

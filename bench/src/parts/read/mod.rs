@@ -159,11 +159,9 @@ fn measure_all(
     cells: &[Cell],
     services: Option<&Services>,
 ) -> Result<Report, PartError> {
-    let mut present = choose(bench, arguments, &mut report);
     let is_mixed = cells.iter().any(|cell| cell.load == Load::Mixed);
-    if is_mixed {
-        present.retain(|one| one.takes_writes() && (one.kind == Kind::Ours || services.is_some()));
-    }
+    let takes_load = |one: &Candidate| !is_mixed || one.kind == Kind::Ours || one.takes_writes() && services.is_some();
+    let present = choose(bench, arguments, takes_load, &mut report);
     let explicit = !arguments.only.is_empty();
     let mut all: Vec<Measured> = Vec::new();
     for cell in cells {
@@ -206,13 +204,18 @@ fn measure_all(
 }
 
 /// The candidates that were asked for and can be measured; the report tells about the others.
-fn choose(bench: &Bench, arguments: &ReadArguments, report: &mut Report) -> Vec<&'static Candidate> {
+fn choose(
+    bench: &Bench,
+    arguments: &ReadArguments,
+    takes_load: impl Fn(&Candidate) -> bool,
+    report: &mut Report,
+) -> Vec<&'static Candidate> {
     let is_wanted = |candidate: &&'static Candidate| {
         let of = |only: &Only| match only {
             Only::Kind(kind) => candidate.kind == *kind,
             Only::One(one) => *candidate == *one,
         };
-        arguments.only.is_empty() || arguments.only.iter().any(of)
+        takes_load(candidate) && (arguments.only.is_empty() || arguments.only.iter().any(of))
     };
     let present = CANDIDATES.iter().filter(is_wanted).filter(|candidate| {
         let ready = candidate.prepare(&bench.programs, bench.builds);
@@ -254,7 +257,7 @@ impl Context<'_> {
         let Measured { cell, candidates, figures } = measured;
         for turn in 0..candidates.len() {
             // Forwards and backwards in turn: who comes first in a round has no lasting advantage.
-            let turn = if run % 2 == 0 { turn } else { candidates.len() - 1 - turn };
+            let turn = if run.is_multiple_of(2) { turn } else { candidates.len() - 1 - turn };
             let (candidate, figures) = (candidates[turn], &mut figures[turn]);
             if figures.left_out.is_some() {
                 continue;
@@ -294,6 +297,9 @@ impl Context<'_> {
         let tag = cell::entity_tag(&mut Client::connect(address)?, cell.load)?;
         if candidate.kind != Kind::Ours {
             cell::check(&server, cell.load, tag.as_deref(), setting.response)?;
+        }
+        if cell.load == Load::Mixed {
+            cell::wait_for_writes(address, &self.token)?;
         }
         let load = |duration| ReadLoad {
             address,
