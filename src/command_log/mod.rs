@@ -12,6 +12,8 @@ mod kafka_appender;
 #[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
+mod kafka_membership;
+#[cfg(feature = "services")]
 mod kafka_reader;
 
 use std::time::Duration;
