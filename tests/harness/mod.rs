@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod request;
 pub mod server;

@@ -3,6 +3,10 @@
 //! `make test` starts the servers and sets DATABASE_URL, REDIS_URL and KAFKA_BROKERS. Every test uses a database, a topic
 //! or keys of its own, so that they may run side by side, and against servers that hold other things too.
 
+#[path = "../harness/mod.rs"]
+#[allow(dead_code, unused_imports, unused_macros, reason = "other suites use the rest of it")]
+mod harness;
+
 mod kafka;
 mod postgres;
 mod redis;
