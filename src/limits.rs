@@ -94,6 +94,11 @@ pub const FEED_CHANGE_SETS_MAX: usize = 16;
 /// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
 pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 
+/// Longest wait of a process that stops for the threads behind its shards, in milliseconds, all of them together. A worker
+/// that can work needs far less for its batch; one that waits for a server that does not answer is left behind, as by a
+/// crash.
+pub const THREADS_STOP_TIMEOUT_MS: u64 = 5_000;
+
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;
 
@@ -178,6 +183,7 @@ const _: () = {
     );
     assert!(POSTGRES_LOCK_TIMEOUT_MS < POSTGRES_STATEMENT_TIMEOUT_MS);
     assert!(POSTGRES_STATEMENT_TIMEOUT_MS < POSTGRES_REPLY_TIMEOUT_MS);
+    assert!(KAFKA_LEAVE_TIMEOUT_MS < THREADS_STOP_TIMEOUT_MS, "a worker has the time to say goodbye");
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(TOKEN_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");

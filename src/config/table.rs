@@ -65,7 +65,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: DEADLINE_MS,
         default: DefaultValue::Fixed("10000"),
         unit: "ms",
-        help: "From SIGTERM to the end of the process: requests that were read are answered within it.",
+        help: "From SIGTERM on, requests that were read are answered within it; the process then ends, after 5 s at most.",
         example: "",
     },
     Setting {
