@@ -9,7 +9,8 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::command_log::kafka::{KafkaOptions, log_client_error, log_error};
+use crate::command_log::kafka::{KafkaOptions, log_error};
+use crate::command_log::kafka_trouble::log_client_error;
 use crate::command_log::{LogError, PartitionId};
 use crate::limits::{KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LEAVE_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS};
 

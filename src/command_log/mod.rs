@@ -15,6 +15,8 @@ mod kafka_dead_letters;
 mod kafka_membership;
 #[cfg(feature = "services")]
 mod kafka_reader;
+#[cfg(feature = "services")]
+mod kafka_trouble;
 
 use std::time::Duration;
 

@@ -216,7 +216,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Url(&["redis", "rediss"]),
         default: DefaultValue::Fixed("redis://localhost:6379/0"),
         unit: "",
-        help: "Redis, the feed between workers and API processes.",
+        help: "Redis, the feed between workers and API processes; with rediss:// over TLS, trusting the system's certificates or \
+               those in the file that SSL_CERT_FILE names.",
         example: "",
     },
     Setting {

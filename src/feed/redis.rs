@@ -134,9 +134,7 @@ impl Link {
             {
                 return Err(FeedError::Unavailable(reason.clone()));
             }
-            let opened = redis::Client::open(self.info.clone())
-                .and_then(|client| client.get_connection_with_timeout(Duration::from_millis(REDIS_REPLY_TIMEOUT_MS)));
-            match opened {
+            match open(&self.info) {
                 Ok(connection) => {
                     self.blocked = None;
                     self.connection = Some(connection);
@@ -150,6 +148,18 @@ impl Link {
         }
         Ok(self.connection.as_mut().expect("connected above"))
     }
+}
+
+/// Opens a connection on which the server takes commands.
+fn open(info: &ConnectionInfo) -> RedisResult<Connection> {
+    let timeout = Duration::from_millis(REDIS_REPLY_TIMEOUT_MS);
+    let mut connection = redis::Client::open(info.clone())?.get_connection_with_timeout(timeout)?;
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))?;
+    // A server that wants a password and was given none takes the connection all the same, and answers longer commands
+    // with a protocol error. To this one it says what it wants.
+    redis::cmd("PING").exec(&mut connection)?;
+    Ok(connection)
 }
 
 /// What an error of Redis means.

@@ -1,4 +1,4 @@
-//! The sides of the three seams that need real servers: PostgreSQL, Kafka, Redis.
+//! The sides of the three seams that need real servers: PostgreSQL, Kafka, Redis; and how they ask who is there.
 //!
 //! `make test` starts the servers and sets DATABASE_URL, REDIS_URL and KAFKA_BROKERS. Every test uses a database, a topic
 //! or keys of its own, so that they may run side by side, and against servers that hold other things too.
@@ -10,5 +10,6 @@ mod harness;
 mod kafka;
 mod postgres;
 mod redis;
+mod security;
 mod servers;
 mod setting;

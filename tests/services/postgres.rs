@@ -24,7 +24,7 @@ impl Database {
         store
     }
 
-    fn count(&self, query: &str) -> i64 {
+    pub fn count(&self, query: &str) -> i64 {
         self.runtime.block_on(async {
             let (client, connection) =
                 tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.expect("a connection");
