@@ -29,7 +29,7 @@ use redis::{Connection, ConnectionInfo, IntoConnectionInfo, RedisError, RedisRes
 pub use super::redis_publisher::RedisPublisher;
 pub use super::redis_subscriber::RedisSubscriber;
 use crate::feed::FeedError;
-use crate::limits::{REDIS_RECONNECT_BACKOFF_MS, REDIS_REPLY_TIMEOUT_MS};
+use crate::limits::{LINK_MIN_BYTES_PER_SEC, REDIS_RECONNECT_BACKOFF_MS, REDIS_REPLY_TIMEOUT_MS};
 
 /// How much longer than the list itself offsets and changes are kept, so that a list is never without them.
 const KEPT_LONGER: Duration = Duration::from_secs(60);
@@ -148,6 +148,11 @@ impl Link {
         }
         Ok(self.connection.as_mut().expect("connected above"))
     }
+}
+
+/// How much longer an answer to a question of so many bytes may take than to a short one: they have to get there first.
+pub(super) fn sending_time(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / LINK_MIN_BYTES_PER_SEC as f64)
 }
 
 /// Opens a connection on which the server takes commands.

@@ -1,5 +1,8 @@
 //! The PostgreSQL store: schema, fencing, lost connections, refused rows.
 
+use std::time::Duration;
+
+use million_rps::limits::{APPLY_BATCH_MAX_BYTES, DESCRIPTION_MAX_CHARS, LINK_MIN_BYTES_PER_SEC};
 use million_rps::store::postgres::{PostgresStore, SCHEMA};
 use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
@@ -272,6 +275,21 @@ fn a_frozen_database_is_given_up_and_used_again_when_it_thaws() {
     proxy.heal();
     eventually("the batch is applied", || put(&mut store, step(Some(1), 2), std::slice::from_ref(&second)).ok());
     assert_eq!(list(&mut store).1, AppliedOffsets::from([(3, 2)]));
+}
+
+#[test]
+fn the_largest_batch_gets_through_a_narrow_link() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::before(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
+    let count = APPLY_BATCH_MAX_BYTES / DESCRIPTION_MAX_CHARS;
+    let large = |number| Todo { description: "d".repeat(DESCRIPTION_MAX_CHARS), ..todo(number, "large") };
+    let todos: Vec<Todo> = (0..count).map(|number| large(number as i64)).collect();
+    proxy.slow(Duration::from_millis(20), LINK_MIN_BYTES_PER_SEC as u32 * 5 / 4);
+    put(&mut store, step(Some(1), 2), &todos).expect("stored at the first attempt");
+    assert_eq!(database.count("SELECT count(*) FROM todos"), count as i64 + 1);
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use million_rps::feed::redis::RedisOptions;
 use million_rps::feed::{FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
+use million_rps::limits::LINK_MIN_BYTES_PER_SEC;
+use million_rps::todo::Todo;
 
 use crate::harness::proxy::{Proxy, Way};
 use crate::redis::{Process, WAIT, publisher, warm};
@@ -66,4 +68,18 @@ fn a_publication_whose_answer_was_lost_is_not_doubled() {
     publisher.publish(&set).expect("published at the second attempt, which finds it known");
     assert_eq!(process.step(), FeedEvent::Changes(vec![set]));
     assert_eq!(process.step(), FeedEvent::Current);
+}
+
+#[test]
+fn a_large_batch_gets_through_a_narrow_link() {
+    let (direct, store, _, mut process) = warm();
+    let address = direct.url.trim_start_matches("redis://").split('/').next().expect("an address").to_owned();
+    let proxy = Proxy::before(&address);
+    let through = RedisOptions { url: proxy.address.to_string(), ..direct };
+    let mut publisher = publisher(&through);
+    let large = |number| Todo { description: "d".repeat(30_000), ..todo(number, "large") };
+    let set = store.commit(0, (0..100).map(large).collect(), vec![]);
+    proxy.slow(Duration::from_millis(20), LINK_MIN_BYTES_PER_SEC as u32 * 5 / 4);
+    publisher.publish(&set).expect("published at the first attempt");
+    assert_eq!((process.follow(), &process.todos), (vec![], &store.todos()));
 }
