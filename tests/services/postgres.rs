@@ -1,8 +1,11 @@
 //! The PostgreSQL store: schema, fencing, lost connections, refused rows.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use million_rps::limits::{APPLY_BATCH_MAX_BYTES, DESCRIPTION_MAX_CHARS, LINK_MIN_BYTES_PER_SEC};
+use million_rps::limits::{
+    APPLY_BATCH_MAX_BYTES, DESCRIPTION_MAX_CHARS, LINK_MIN_BYTES_PER_SEC, POSTGRES_CONNECT_TIMEOUT_MS,
+    POSTGRES_REPLY_TIMEOUT_MS,
+};
 use million_rps::store::postgres::{PostgresStore, SCHEMA};
 use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
@@ -275,6 +278,26 @@ fn a_frozen_database_is_given_up_and_used_again_when_it_thaws() {
     proxy.heal();
     eventually("the batch is applied", || put(&mut store, step(Some(1), 2), std::slice::from_ref(&second)).ok());
     assert_eq!(list(&mut store).1, AppliedOffsets::from([(3, 2)]));
+}
+
+#[test]
+fn a_link_that_falls_silent_is_noticed_within_its_bound() {
+    // For a busy machine.
+    let leniency = Duration::from_secs(5);
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::before(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    store.applied_offsets().expect("it answers");
+    // In the middle of a conversation, and while connecting.
+    proxy.black_hole();
+    let start = Instant::now();
+    assert!(matches!(store.applied_offsets(), Err(StoreError::Unavailable(_))));
+    // What was thought to be a good connection gets the first bound; the attempt to replace it gets the second.
+    let bound = Duration::from_millis(POSTGRES_REPLY_TIMEOUT_MS + 2 * POSTGRES_CONNECT_TIMEOUT_MS);
+    assert!(start.elapsed() < bound + leniency, "{:?}", start.elapsed());
+    proxy.heal();
+    eventually("the database is found", || store.applied_offsets().ok());
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! A link to Redis that is cut, silent, or loses an answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use million_rps::feed::redis::RedisOptions;
 use million_rps::feed::{FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
-use million_rps::limits::LINK_MIN_BYTES_PER_SEC;
+use million_rps::limits::{LINK_MIN_BYTES_PER_SEC, REDIS_REPLY_TIMEOUT_MS};
 use million_rps::todo::Todo;
 
 use crate::harness::proxy::{Proxy, Way};
@@ -52,6 +52,27 @@ fn a_frozen_redis_is_noticed_and_used_again_when_it_thaws() {
     eventually("Redis is back", || frozen_out.resume(&store.offsets()).ok());
     let event = eventually("the link is back", || process.subscriber.next(WAIT).ok());
     assert!(matches!(&event, FeedEvent::Changes(sets) if sets[0].changes.upserts[0].title == "while it was frozen"));
+}
+
+#[test]
+fn a_link_that_falls_silent_is_noticed_within_its_bound() {
+    // For a busy machine.
+    let leniency = Duration::from_secs(5);
+    let (direct, store, _, _) = warm();
+    let address = direct.url.trim_start_matches("redis://").split('/').next().expect("an address").to_owned();
+    let proxy = Proxy::before(&address);
+    let through = RedisOptions { url: proxy.address.to_string(), ..direct };
+    let mut publisher = publisher(&through);
+    publisher.resume(&store.offsets()).expect("Redis answers");
+    proxy.black_hole();
+    // In the middle of a conversation, then while connecting.
+    for _ in 0..2 {
+        let start = Instant::now();
+        assert!(matches!(publisher.resume(&store.offsets()), Err(FeedError::Unavailable(_))));
+        assert!(start.elapsed() < Duration::from_millis(REDIS_REPLY_TIMEOUT_MS) + leniency, "{:?}", start.elapsed());
+    }
+    proxy.heal();
+    eventually("Redis is back", || publisher.resume(&store.offsets()).ok());
 }
 
 #[test]
