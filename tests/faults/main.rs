@@ -9,6 +9,9 @@
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "other suites use the rest of it")]
 mod harness;
+#[path = "../harness/proxy.rs"]
+#[allow(dead_code, reason = "the other suite uses the rest of it")]
+mod proxy;
 
 mod deployment;
 mod history;
@@ -29,6 +32,7 @@ mod poison;
 mod postgres;
 mod redis;
 mod replay;
+mod rest;
 mod worker;
 
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::deployment::{Deployment, required};
-use crate::harness::proxy::Proxy;
+use crate::proxy::Proxy;
 
 /// The proxies. Processes that a deployment starts behind them reach their servers through them alone; the tests' own
 /// questions go straight to the servers.

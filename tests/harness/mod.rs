@@ -3,7 +3,6 @@
 
 pub mod client;
 pub mod process;
-pub mod proxy;
 pub mod random;
 pub mod request;
 pub mod server;

@@ -6,7 +6,6 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::eventually;
 
@@ -55,20 +54,6 @@ impl Process {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
-    }
-
-    /// CPU time that all its threads together have used so far, to the hundredth of a second.
-    ///
-    /// # Panics
-    /// When it has ended.
-    pub fn cpu_time(&self) -> Duration {
-        let line = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("the process is there");
-        // Behind the name, which may hold spaces: utime and stime are fields 14 and 15 of proc_pid_stat(5), in ticks.
-        let (_, fields) = line.rsplit_once(") ").expect("the name ends");
-        let ticks: u64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("a number")).sum();
-        // SAFETY: plain call of the C library that only returns a number.
-        let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64)
     }
 
     /// Sends it a signal.

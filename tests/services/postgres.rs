@@ -10,7 +10,7 @@ use million_rps::store::postgres::{PostgresStore, SCHEMA};
 use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
 
-use crate::harness::proxy::{Proxy, Way};
+use crate::proxy::{Proxy, Way};
 use crate::servers::Database;
 use crate::setting::{eventually, required, todo};
 

@@ -7,7 +7,7 @@ use million_rps::feed::{FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
 use million_rps::limits::{LINK_MIN_BYTES_PER_SEC, REDIS_REPLY_TIMEOUT_MS};
 use million_rps::todo::Todo;
 
-use crate::harness::proxy::{Proxy, Way};
+use crate::proxy::{Proxy, Way};
 use crate::redis::{Process, WAIT, publisher, warm};
 use crate::setting::{eventually, todo};
 
