@@ -64,6 +64,11 @@ pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 pub const LINGER_MAX_BYTES: usize = 1024 * 1024;
 /// Sets of buffers that a shard keeps for connections to come.
 const SPARE_BUFFERS_MAX: usize = 1024;
+/// Receives that follow each other within a tick or two before a connection counts as busy.
+const HOT_AFTER_RECEIVES: u32 = 32;
+/// Receives of busy connections that keep their buffers, should the connections fall idle: 4 MiB of buffers as they begin,
+/// 16 MiB if all have grown.
+const HOT_RECEIVES_MAX: usize = 1024;
 /// How often a draining shard looks whether its last connection has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -154,6 +159,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         clock: Clock::default(),
         registry: Rc::default(),
         spare_buffers: RefCell::default(),
+        hot_receives: Cell::new(0),
         draining: Cell::new(false),
     });
     monoio::spawn(Rc::clone(&shard).tick_for_ever());
@@ -201,6 +207,8 @@ pub(crate) struct Shard {
     // Boxed, because they move between the pool and connections: a pointer is cheaper to move than what it points to.
     #[allow(clippy::vec_box)]
     spare_buffers: RefCell<Vec<Box<Buffers>>>,
+    /// Receives under way that keep their buffers until something comes.
+    hot_receives: Cell<usize>,
     draining: Cell<bool>,
 }
 

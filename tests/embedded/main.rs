@@ -19,6 +19,7 @@ mod metrics;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod pipelining;
+mod prepared;
 mod reads;
 mod startup;
 mod wire;
