@@ -23,6 +23,7 @@ pub mod placement;
 mod prepared;
 pub mod registry;
 pub mod ring;
+mod spare_buffers;
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -43,8 +44,9 @@ use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
 use self::prepared::{Memo, PreparedLists};
-use self::registry::{ConnectionState, Phase, Registry, TICK};
+use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::ring::Driver;
+use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use crate::auth::Verifier;
 use crate::command_log::Acknowledgement;
 use crate::config::{Auth, Secret};
@@ -62,8 +64,6 @@ pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// See [`LINGER_TIMEOUT`]: enough for the rest of a body that was refused and a few pipelined requests.
 pub const LINGER_MAX_BYTES: usize = 1024 * 1024;
-/// Sets of buffers that a shard keeps for connections to come.
-const SPARE_BUFFERS_MAX: usize = 1024;
 /// Receives that follow each other within a tick or two before a connection counts as busy.
 const HOT_AFTER_RECEIVES: u32 = 32;
 /// Receives of busy connections that keep their buffers, should the connections fall idle: 4 MiB of buffers as they begin,
@@ -204,20 +204,29 @@ pub(crate) struct Shard {
     all_metrics: Arc<Metrics>,
     clock: Clock,
     registry: Rc<Registry>,
-    // Boxed, because they move between the pool and connections: a pointer is cheaper to move than what it points to.
-    #[allow(clippy::vec_box)]
-    spare_buffers: RefCell<Vec<Box<Buffers>>>,
+    spare_buffers: RefCell<SpareBuffers>,
     /// Receives under way that keep their buffers until something comes.
     hot_receives: Cell<usize>,
     draining: Cell<bool>,
 }
 
 impl Shard {
-    /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer.
+    /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer, frees buffers.
     async fn tick_for_ever(self: Rc<Shard>) {
+        let (mut trim_at, mut collect_at) = (0, NEVER);
         loop {
             monoio::time::sleep(TICK).await;
             self.clock.advance();
+            if self.clock.ticks() >= trim_at {
+                trim_at = self.after(SPARE_LIFETIME);
+                if self.spare_buffers.borrow_mut().trim() > 0 {
+                    collect_at = self.after(SPARE_LIFETIME);
+                }
+            }
+            if self.clock.ticks() >= collect_at {
+                collect_at = NEVER;
+                spare_buffers::give_memory_back();
+            }
             self.registry.sweep(self.clock.ticks());
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
@@ -268,16 +277,20 @@ impl Shard {
             return;
         }
         let shard = Rc::clone(self);
+        let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
+        let registration = shard.registry.enter(Rc::clone(&state));
+        let mut connection = Connection::new(Rc::clone(&shard), stream, state);
+        // Every open connection has such a task, so nothing is moved within it: a future keeps room for what has moved.
         monoio::spawn(async move {
-            let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
             shard.metrics.connections_open.add(1);
-            let connection = Connection::new(Rc::clone(&shard), stream, Rc::clone(&state));
-            let registration = shard.registry.enter(state);
-            if AssertUnwindSafe(connection.serve(registration)).catch_unwind().await.is_err() {
+            let serving = std::pin::pin!(connection.serve());
+            if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                 shard.metrics.panics.add(1);
                 tracing::error!("a connection panicked and was closed");
             }
             shard.metrics.connections_open.subtract(1);
+            // Out of the registry before the socket is closed: its descriptor may be another connection's a moment later.
+            drop(registration);
         });
     }
 
@@ -332,15 +345,10 @@ impl Shard {
     }
 
     fn buffers(&self) -> Box<Buffers> {
-        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
+        self.spare_buffers.borrow_mut().take()
     }
 
-    fn give_back(&self, mut buffers: Box<Buffers>) {
-        buffers.input.clear();
-        buffers.output.clear();
-        let mut spare_buffers = self.spare_buffers.borrow_mut();
-        if spare_buffers.len() < SPARE_BUFFERS_MAX && !buffers.input.is_oversized() {
-            spare_buffers.push(buffers);
-        }
+    fn give_back(&self, buffers: Box<Buffers>) {
+        self.spare_buffers.borrow_mut().give_back(buffers);
     }
 }

@@ -151,7 +151,7 @@ impl Output {
     }
 
     /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces.
-    pub fn take_batch(&mut self, mut batch: WriteBatch) -> WriteBatch {
+    pub fn fill(&mut self, batch: &mut WriteBatch) {
         batch.begin(std::mem::take(&mut self.text));
         while batch.has_room() {
             match self.segments.pop_front() {
@@ -171,7 +171,6 @@ impl Output {
                 }
             }
         }
-        batch
     }
 
     /// Takes the text buffer back from a batch that has been sent.
