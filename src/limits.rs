@@ -35,6 +35,13 @@ pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
 /// Largest `limit` of a page. The whole list has no limit: it is streamed.
 pub const PAGE_LIMIT_MAX: usize = 10_000;
 
+/// Longest that a write waits, for a client that prefers so, until it shows, in seconds; who asks for more gets this. Less
+/// than what clients and proxies usually wait for an answer (60 s).
+pub const PREFER_WAIT_MAX_S: u64 = 30;
+/// Durable writes of one shard that may wait until they show; one more is answered without waiting. Each takes about 150
+/// bytes: 10 MB.
+pub const WAITING_WRITES_MAX: usize = 64 * 1024;
+
 /// Requests of one connection that may wait for their answer at the same time; when they are as many, the connection
 /// is not read until some have left.
 pub const PIPELINE_DEPTH_MAX: usize = 256;

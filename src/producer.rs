@@ -163,10 +163,10 @@ mod tests {
         assert!(status.troubles()[0].1.contains("no broker"), "{:?}", status.troubles());
         sink.note_reachable(Ok(()));
         assert_eq!(status.troubles(), []);
-        sink.note_health(&[Acknowledgement { ticket: Ticket(0), result: Err(Refusal::Unavailable) }]);
+        sink.note_health(&[Acknowledgement::refused(Ticket(0), Refusal::Unavailable)]);
         sink.note_reachable(Ok(()));
         assert_eq!(status.troubles().len(), 1);
-        sink.note_health(&[Acknowledgement { ticket: Ticket(1), result: Ok(()) }]);
+        sink.note_health(&[Acknowledgement::durable(Ticket(1), None)]);
         assert_eq!(status.troubles(), []);
     }
 }

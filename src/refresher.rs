@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::command_log::Coverage;
 use crate::feed::{FeedError, FeedEvent, FeedSubscriber};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
@@ -129,6 +130,8 @@ impl RefreshLoop {
             }
             Ok(FeedEvent::Changes(sets)) => {
                 self.apply(sets.iter().map(|set| &set.changes));
+                let steps = sets.iter().flat_map(|set| &set.steps);
+                self.cover(Coverage::Steps(steps.map(|step| (step.partition, step.to)).collect()));
                 self.confirm();
                 SWAP_INTERVAL
             }
@@ -158,8 +161,9 @@ impl RefreshLoop {
     fn load_first(&mut self) -> Result<(), FeedError> {
         let started_at = Instant::now();
         let mut builder = SnapshotBuilder::new();
-        self.parts.feed.load(self.parts.store.as_mut(), &mut |todo| builder.push(&todo))?;
+        let offsets = self.parts.feed.load(self.parts.store.as_mut(), &mut |todo| builder.push(&todo))?;
         self.swap(builder.finish(1));
+        self.cover(Coverage::Whole(offsets));
         tracing::info!(todos = self.snapshot.len(), milliseconds = started_at.elapsed().as_millis(), "list loaded");
         Ok(())
     }
@@ -168,12 +172,14 @@ impl RefreshLoop {
     fn reload(&mut self) -> Result<(), FeedError> {
         let snapshot = Arc::clone(&self.snapshot);
         let mut reconciler = Reconciler::new(&snapshot);
-        self.parts.feed.load(self.parts.store.as_mut(), &mut |todo: Todo| reconciler.push(todo))?;
+        let offsets = self.parts.feed.load(self.parts.store.as_mut(), &mut |todo: Todo| reconciler.push(todo))?;
         let changes = reconciler.finish();
         if !changes.is_empty() {
             tracing::info!(todos = changes.len(), "the list differed from the store and was put right");
             self.apply([&changes]);
         }
+        // Also without a change: commands that changed nothing may have been missed.
+        self.cover(Coverage::Whole(offsets));
         Ok(())
     }
 
@@ -185,6 +191,14 @@ impl RefreshLoop {
     fn apply<'c>(&mut self, changes: impl IntoIterator<Item = &'c Changes>) {
         let next = self.snapshot.apply(changes);
         self.swap(next);
+    }
+
+    /// Tells the shards what the snapshot has taken in, after they have been handed it.
+    fn cover(&self, coverage: Coverage) {
+        let coverage = Arc::new(coverage);
+        for inbox in &self.parts.inboxes {
+            inbox.send(Message::Covered(Arc::clone(&coverage)));
+        }
     }
 
     fn swap(&mut self, next: Snapshot) {

@@ -10,6 +10,7 @@
 //!           ├─ content      may this body be read as JSON?
 //!           ├─ route        which resource is meant
 //!           ├─ query        which page of the list
+//!           ├─ prefer       does the client wait until its write shows?
 //!           └─ conditional  does the client have it already?
 //! bytes ─ response          status line and header fields
 //!         problem           every error: status, text, JSON
@@ -31,6 +32,7 @@ pub mod content;
 pub mod framing;
 pub mod head;
 pub mod method;
+pub mod prefer;
 pub mod problem;
 pub mod query;
 mod request_line;

@@ -27,6 +27,12 @@ impl Counter {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(amount), Ordering::Relaxed);
     }
 
+    /// Makes it `value`, for what is measured and not counted. Only the owning thread calls this.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// The present value; any thread.
     #[inline]
     pub fn get(&self) -> u64 {
@@ -88,6 +94,8 @@ pub struct ShardMetrics {
     pub commands_in_flight: Counter,
     /// Bytes of those commands.
     pub command_bytes_in_flight: Counter,
+    /// Durable writes whose clients wait until they show.
+    pub writes_waiting: Counter,
     /// From handing a command to the producer until its acknowledgement reached the shard.
     pub acknowledgement_latency: Histogram,
     /// Tokens found in the cache of verified tokens.
@@ -166,7 +174,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 16] = [
+        let families: [(&str, &str, &str, Pick); 17] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -194,6 +202,9 @@ impl Metrics {
             ("million_rps_commands_in_flight", "gauge", "Commands waiting for the log.", |m| &m.commands_in_flight),
             ("million_rps_command_bytes_in_flight", "gauge", "Bytes of commands waiting for the log.", |m| {
                 &m.command_bytes_in_flight
+            }),
+            ("million_rps_writes_waiting", "gauge", "Durable writes whose clients wait until they show.", |m| {
+                &m.writes_waiting
             }),
             ("million_rps_token_cache_hits_total", "counter", "Tokens found in the cache of verified tokens.", |m| {
                 &m.token_cache_hits

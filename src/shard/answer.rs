@@ -4,23 +4,26 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 
-use super::Shard;
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
 use super::prepared::{PreparedBody, PreparedList, WHOLE_BODY_MAX_BYTES};
 use super::registry::ConnectionState;
+use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
 use crate::http::conditional::{Condition, evaluate};
 use crate::http::content::check_json;
+use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::route;
 use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
+use crate::limits::PREFER_WAIT_MAX_S;
 use crate::snapshot::{Page, Run};
 use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, Timestamp, TodoId, TodoPatch};
 
@@ -278,7 +281,8 @@ impl Request<'_> {
         if !in_flight.admits(bytes) {
             return Err(refused(Refusal::Full));
         }
-        let pending = Rc::new(PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state)));
+        let pending = PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state));
+        let pending = Rc::new(pending.waiting_until(self.wait_until()));
         let ticket = in_flight.insert(Rc::clone(&pending), bytes);
         let submission = Submission { ticket, id: command.id, payload };
         let is_queued = shard.submissions.borrow().as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
@@ -291,6 +295,14 @@ impl Request<'_> {
         shard.metrics.command_bytes_in_flight.add(bytes as u64);
         self.output.push_pending(pending);
         Ok(())
+    }
+
+    /// Until when the answer to a write waits for the snapshot, if the client prefers that (RFC 7240 section 4.3).
+    fn wait_until(&self) -> Option<Instant> {
+        let wait_s = wait_s(self.head.prefer()).filter(|wait_s| *wait_s > 0)?.min(PREFER_WAIT_MAX_S);
+        let wait = Duration::from_secs(wait_s);
+        let wait = if self.shard.is_draining() { wait.min(DRAIN_IDLE_GRACE) } else { wait };
+        Some(Instant::now() + wait)
     }
 
     fn answer_options(&mut self, route: Route) {
@@ -405,7 +417,7 @@ pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is
 /// Writes the answer to a write whose outcome is known.
 pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) {
     let refusal = match pending.outcome() {
-        Some(Outcome::Accepted) => None,
+        Some(Outcome::Accepted | Outcome::Visible) => None,
         Some(Outcome::Refused(refusal)) => Some(refusal),
         None => Some(Refusal::Unavailable),
     };
@@ -431,6 +443,8 @@ fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Ve
         .content_length((ID.len() + TODO_ID_TEXT_BYTES + message.len()) as u64)
         .cache_control(CacheControl::NoStore);
     let head = if pending.kind == WriteKind::Create { head.location(pending.id) } else { head };
+    let is_visible = pending.outcome() == Some(Outcome::Visible);
+    let head = if is_visible { head.preference_applied_wait() } else { head };
     head.connection(pending.connection).end();
     text.extend_from_slice(ID);
     text.extend_from_slice(pending.id.write_text(&mut [0; TODO_ID_TEXT_BYTES]).as_bytes());

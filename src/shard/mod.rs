@@ -23,6 +23,7 @@ pub mod placement;
 mod prepared;
 pub mod registry;
 pub mod ring;
+mod visibility;
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -30,7 +31,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use futures_util::FutureExt;
@@ -45,8 +46,9 @@ use self::local_snapshot::LocalSnapshot;
 use self::prepared::{Memo, PreparedLists};
 use self::registry::{ConnectionState, Phase, Registry, TICK};
 use self::ring::Driver;
+use self::visibility::Visibility;
 use crate::auth::Verifier;
-use crate::command_log::Acknowledgement;
+use crate::command_log::{Acknowledgement, Coverage};
 use crate::config::{Auth, Secret};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
@@ -56,7 +58,8 @@ use crate::todo::JsonParser;
 /// How long a receive that nothing comes for keeps its buffer; after that the connection waits without one.
 pub const PARK_AFTER: Duration = Duration::from_millis(1000);
 /// How long an idle connection gets to send one more request while the process drains. It is answered with
-/// `Connection: close`; closing at once would lose a request that is on its way.
+/// `Connection: close`; closing at once would lose a request that is on its way. Also how long a write goes on waiting until
+/// it shows: a process that leaves may have no worker any more to make it so.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 /// How long, and for how many bytes, a connection is read after its last answer.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -141,6 +144,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
             parts.settings.commands_max,
             parts.settings.command_bytes_max,
         )),
+        visibility: RefCell::default(),
         settings: parts.settings,
         snapshot: RefCell::new(None),
         lists: RefCell::default(),
@@ -165,6 +169,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
     while let Some(message) = inbox.next().await {
         match message {
             Message::Snapshot(snapshot) => shard.swap(snapshot),
+            Message::Covered(coverage) => shard.show(&coverage),
             Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
             Message::Drain => {
                 if let Some(accepting) = accepting.take() {
@@ -192,6 +197,7 @@ pub(crate) struct Shard {
     /// The body of the request at hand.
     body: RefCell<Vec<u8>>,
     in_flight: RefCell<InFlight>,
+    visibility: RefCell<Visibility>,
     /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
     submissions: RefCell<Option<SubmissionQueue>>,
     metrics: Arc<ShardMetrics>,
@@ -213,6 +219,7 @@ impl Shard {
             self.registry.sweep(self.clock.ticks());
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
+            self.change_visibility(|visibility| visibility.expire(Instant::now()));
         }
     }
 
@@ -274,14 +281,25 @@ impl Shard {
     }
 
     fn swap(&self, snapshot: Arc<Snapshot>) {
-        self.metrics.snapshot_version.add(snapshot.version().wrapping_sub(self.metrics.snapshot_version.get()));
+        self.metrics.snapshot_version.set(snapshot.version());
         self.lists.borrow_mut().retain_version(snapshot.version());
         *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
     }
 
+    /// Tells those who wait for it that the snapshot, which was swapped in just before, shows their writes.
+    fn show(&self, coverage: &Coverage) {
+        self.change_visibility(|visibility| visibility.advance(coverage));
+    }
+
+    fn change_visibility(&self, change: impl FnOnce(&mut Visibility)) {
+        let mut visibility = self.visibility.borrow_mut();
+        change(&mut visibility);
+        self.metrics.writes_waiting.set(visibility.len() as u64);
+    }
+
     fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
         let mut in_flight = self.in_flight.borrow_mut();
-        for Acknowledgement { ticket, result } in acknowledgements {
+        for Acknowledgement { ticket, result, position } in acknowledgements {
             let Some(returned) = in_flight.acknowledge(*ticket, *result) else { continue };
             let outcome =
                 if result.is_ok() { &self.metrics.commands_acknowledged } else { &self.metrics.commands_refused };
@@ -291,12 +309,16 @@ impl Shard {
             self.metrics
                 .acknowledgement_latency
                 .observe_us(u64::try_from(returned.latency.as_micros()).unwrap_or(u64::MAX));
+            if let Some(write) = returned.waiting {
+                self.change_visibility(|visibility| visibility.hold(*position, write, Instant::now()));
+            }
         }
     }
 
     /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
     async fn drain(self: Rc<Shard>, own_inbox: InboxSender) {
         self.draining.set(true);
+        self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.each(|connection| {
             if connection.phase() == Phase::Idle {

@@ -19,6 +19,7 @@ mod metrics;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod pipelining;
+mod read_your_writes;
 mod reads;
 mod startup;
 mod wire;

@@ -25,6 +25,7 @@ mod fleet;
 mod java;
 mod poison;
 mod postgres;
+mod read_your_writes;
 mod redis;
 mod replay;
 mod worker;
