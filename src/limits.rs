@@ -95,6 +95,11 @@ pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
 pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
 
+/// Connections that a worker's own listener serves at a time: probes and Prometheus.
+pub const WORKER_HTTP_CONNECTIONS_MAX: usize = 16;
+/// Longest that such a connection may last, in milliseconds.
+pub const WORKER_HTTP_DEADLINE_MS: u64 = 5_000;
+
 /// Change sets that wait in the in-process feed; when they are as many, the worker waits for the refresher. At worst each
 /// holds a whole batch: 16 times [`APPLY_BATCH_MAX_BYTES`] is 128 MiB.
 pub const FEED_CHANGE_SETS_MAX: usize = 16;

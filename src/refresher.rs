@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::command_log::Coverage;
 use crate::feed::{FeedError, FeedEvent, FeedSubscriber};
+use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 use crate::snapshot::{Reconciler, Snapshot, SnapshotBuilder};
@@ -21,6 +22,30 @@ const FEED_WAIT: Duration = Duration::from_millis(100);
 /// First and longest pause after a failure.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// What the refresher counts.
+#[derive(Debug)]
+pub struct RefresherMetrics {
+    /// From receiving changes until the shards were handed the snapshot with them.
+    pub refresh_time: Histogram,
+    /// Changed todos in each such snapshot.
+    pub refresh_todos: Histogram,
+    /// Time for reading the whole list.
+    pub load_time: Histogram,
+    /// Times that changes were missed.
+    pub losses: Counter,
+}
+
+impl Default for RefresherMetrics {
+    fn default() -> RefresherMetrics {
+        RefresherMetrics {
+            refresh_time: Histogram::of_times(),
+            refresh_todos: Histogram::of_sizes(),
+            load_time: Histogram::of_times(),
+            losses: Counter::default(),
+        }
+    }
+}
+
 /// What the refresher works with.
 pub struct RefresherParts {
     /// Where changes come from.
@@ -31,6 +56,8 @@ pub struct RefresherParts {
     pub inboxes: Vec<InboxSender>,
     /// Where the snapshot's age is told.
     pub status: Arc<Status>,
+    /// What it counts.
+    pub metrics: Arc<RefresherMetrics>,
     /// The list is compared with the store at least this often (`CACHE_TTL_SEC`).
     pub verify_interval: Duration,
 }
@@ -101,6 +128,7 @@ impl RefreshLoop {
     /// pause before the next turn.
     pub fn turn(&mut self, max_wait: Duration) -> Duration {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        let started_at = Instant::now();
         let loaded = match self.verify_at {
             None => self.load_first(),
             Some(verify_at) if Instant::now() >= verify_at => self.reload(),
@@ -108,6 +136,7 @@ impl RefreshLoop {
         };
         match loaded {
             Ok(()) => {
+                self.parts.metrics.load_time.observe_time(started_at.elapsed());
                 self.verify_at = Some(Instant::now() + self.parts.verify_interval);
                 self.pause = RETRY_PAUSES.0;
                 self.confirm();
@@ -129,13 +158,17 @@ impl RefreshLoop {
                 Duration::ZERO
             }
             Ok(FeedEvent::Changes(sets)) => {
+                let received_at = Instant::now();
                 self.apply(sets.iter().map(|set| &set.changes));
                 let steps = sets.iter().flat_map(|set| &set.steps);
                 self.cover(Coverage::Steps(steps.map(|step| (step.partition, step.to)).collect()));
                 self.confirm();
+                self.parts.metrics.refresh_todos.observe(sets.iter().map(|set| set.changes.len() as u64).sum());
+                self.parts.metrics.refresh_time.observe_time(received_at.elapsed());
                 SWAP_INTERVAL
             }
             Ok(FeedEvent::Lost { reason }) => {
+                self.parts.metrics.losses.add(1);
                 tracing::warn!(reason, "changes were missed; comparing the list with the store");
                 self.verify_at = Some(Instant::now());
                 Duration::ZERO

@@ -44,6 +44,8 @@ pub struct Config {
     pub auth: Auth,
     /// The way of a command to the log.
     pub write: Write,
+    /// Where a process that is only a worker answers questions about itself; `None`: nowhere.
+    pub worker_listen: Option<SocketAddr>,
     /// How long a missed change can hide: the list is verified against the store at least this often, and Redis keys
     /// expire after it.
     pub cache_ttl: Duration,
@@ -256,6 +258,9 @@ impl Config {
                 queue_commands: values.integer("WRITE_QUEUE_COMMANDS"),
                 queue_bytes: values.integer("WRITE_QUEUE_BYTES"),
             },
+            worker_listen: values
+                .optional_integer("WORKER_HTTP_PORT")
+                .map(|port| SocketAddr::new(values.address("HTTP_HOST"), port)),
             cache_ttl: values.seconds("CACHE_TTL_SEC"),
             deployment: Deployment::from_values(&values),
             logging: Logging {

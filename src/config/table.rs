@@ -38,6 +38,15 @@ pub const SETTINGS: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "WORKER_HTTP_PORT",
+        group: Group::Server,
+        kind: Kind::Integer { min: 0, max: 65_535 },
+        default: DefaultValue::Unset { meaning: "no listener" },
+        unit: "",
+        help: "TCP port of `million-rps worker` for /health, /ready and /metrics, on HTTP_HOST; an API has them on its own port.",
+        example: "9100",
+    },
+    Setting {
         name: "SHARDS",
         group: Group::Server,
         // CPU_SETSIZE of Linux: sched_setaffinity(2) pins to CPUs below it.

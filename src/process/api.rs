@@ -91,11 +91,13 @@ impl Api {
         let settings = shard_settings(config, count);
         let metrics = Arc::new(Metrics {
             shards: (0..count).map(|_| Arc::new(ShardMetrics::default())).collect(),
+            producer: Arc::default(),
+            refresher: Arc::default(),
             status: Arc::clone(status),
             worker: worker_metrics,
         });
         let (submissions, queue) = Producer::queue(config.write.queue_commands);
-        let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE)?;
+        let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE, Arc::clone(&metrics.producer))?;
         let inboxes = plan.inbox_senders();
         let refresher = Refresher::start(
             RefresherParts {
@@ -103,6 +105,7 @@ impl Api {
                 store: seams.store,
                 inboxes,
                 status: Arc::clone(status),
+                metrics: Arc::clone(&metrics.refresher),
                 verify_interval: config.cache_ttl,
             },
             Arc::clone(stop),

@@ -179,6 +179,15 @@ impl InFlight {
         Some(Returned { latency, bytes: entry.bytes, waiting: None })
     }
 
+    /// How long the oldest write has been in flight; `None` without one.
+    pub fn oldest_age(&self) -> Option<Duration> {
+        if self.is_empty() {
+            return None;
+        }
+        let entries = self.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        entries.map(|entry| entry.submitted_at).min().map(|submitted_at| submitted_at.elapsed())
+    }
+
     /// Tells the clients of writes older than `timeout` that the log does not answer; returns how many.
     pub fn expire(&mut self, timeout: Duration) -> usize {
         if self.is_empty() {

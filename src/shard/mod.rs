@@ -219,6 +219,8 @@ impl Shard {
             self.registry.sweep(self.clock.ticks());
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
+            let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);
+            self.metrics.oldest_command_us.set(oldest_us);
             self.change_visibility(|visibility| visibility.expire(Instant::now()));
         }
     }
@@ -281,6 +283,7 @@ impl Shard {
     }
 
     fn swap(&self, snapshot: Arc<Snapshot>) {
+        self.metrics.snapshot_taken_at_ms.set(self.all_metrics.status.now_ms());
         self.metrics.snapshot_version.set(snapshot.version());
         self.lists.borrow_mut().retain_version(snapshot.version());
         *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
@@ -306,9 +309,7 @@ impl Shard {
             outcome.add(1);
             self.metrics.commands_in_flight.subtract(1);
             self.metrics.command_bytes_in_flight.subtract(returned.bytes as u64);
-            self.metrics
-                .acknowledgement_latency
-                .observe_us(u64::try_from(returned.latency.as_micros()).unwrap_or(u64::MAX));
+            self.metrics.acknowledgement_latency.observe_time(returned.latency);
             if let Some(write) = returned.waiting {
                 self.change_visibility(|visibility| visibility.hold(*position, write, Instant::now()));
             }

@@ -156,7 +156,7 @@ fn many_connections_wait_at_the_same_time(server: &Server) {
 }
 
 /// Holds SQLite's write lock, so that nothing can be applied; reads and the command log go on.
-fn hold_the_store(setup: &Setup) -> Connection {
+pub fn hold_the_store(setup: &Setup) -> Connection {
     let store = Connection::open(setup.data_dir().join("todos.sqlite")).expect("the store is there");
     eventually("the lock", || store.execute_batch("BEGIN IMMEDIATE").ok());
     store

@@ -23,6 +23,7 @@ mod api;
 mod broker;
 mod fleet;
 mod java;
+mod measured;
 mod poison;
 mod postgres;
 mod read_your_writes;

@@ -290,6 +290,7 @@ impl Api {
             store: Box::new(ModelStore::new(seat.clone())),
             inboxes: vec![inbox_sender],
             status: Arc::new(Status::default()),
+            metrics: Arc::default(),
             // The feed alone has to do; the list's expiry is one of its faults.
             verify_interval: Duration::from_secs(3600),
         };
