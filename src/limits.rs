@@ -8,6 +8,8 @@ pub const TITLE_MAX_CHARS: usize = 500;
 pub const DESCRIPTION_MAX_CHARS: usize = 10_000;
 /// Longest `sub` of a token, in bytes: it is stored with every todo and compared on every write.
 pub const USER_ID_MAX_BYTES: usize = 255;
+/// Longest `Idempotency-Key`, in bytes. A UUID has 36.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 /// Deepest nesting of a request body. A todo needs 1; the rest is room for unknown members.
 pub const JSON_MAX_DEPTH: usize = 32;
 

@@ -17,6 +17,7 @@ use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
 use crate::http::conditional::{Condition, evaluate};
 use crate::http::content::check_json;
+use crate::http::idempotency_key::idempotency_key;
 use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
 use crate::http::query::{ListQuery, list_query};
@@ -41,6 +42,9 @@ pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     }
     if matches!(head.method, Method::Post | Method::Put) {
         check_json(head)?;
+    }
+    if head.method == Method::Post {
+        head.idempotency_key().map(idempotency_key).transpose()?;
     }
     Ok(())
 }
@@ -215,12 +219,17 @@ impl Request<'_> {
     fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
         let user = self.shard.authenticate(self.head)?;
         check_json(self.head)?;
+        let id = match self.head.idempotency_key() {
+            // Sent again, it is the same todo; a create of one that is there changes nothing.
+            Some(key) => TodoId::of_key(&user, &idempotency_key(key)?),
+            None => TodoId::new(),
+        };
         let mut parser = self.shard.parser.borrow_mut();
         let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
         self.submit(
             WriteKind::Create,
             &Command {
-                id: TodoId::new(),
+                id,
                 user_id: Cow::Borrowed(&user),
                 requested_at: Timestamp::now(),
                 action: Action::Create { title: title.into(), description: description.into(), completed: false },

@@ -14,6 +14,7 @@ mod drain;
 mod drivers;
 mod durability;
 mod framing;
+mod idempotency;
 mod limits;
 mod metrics;
 #[cfg(feature = "fault-injection")]

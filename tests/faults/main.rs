@@ -22,6 +22,7 @@ mod absent;
 mod api;
 mod broker;
 mod fleet;
+mod idempotency;
 mod java;
 mod measured;
 mod poison;
