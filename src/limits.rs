@@ -44,6 +44,12 @@ pub const PREFER_WAIT_MAX_S: u64 = 30;
 /// bytes: 10 MB.
 pub const WAITING_WRITES_MAX: usize = 64 * 1024;
 
+/// Sets of the table of users' write rates, each with a lock of its own: two shards rarely meet in one.
+pub const USER_RATE_SETS: usize = 4096;
+/// Users of one such set. A user needs a place only while writing faster than the rate allows for ever, so 65,536 places
+/// hold far more users than write at the same moment; they take 1 MiB.
+pub const USER_RATE_WAYS: usize = 16;
+
 /// Requests of one connection that may wait for their answer at the same time; when they are as many, the connection
 /// is not read until some have left.
 pub const PIPELINE_DEPTH_MAX: usize = 256;

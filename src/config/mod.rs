@@ -113,6 +113,8 @@ pub struct Write {
     pub queue_commands: usize,
     /// Bytes of commands that may wait for the log, over all shards.
     pub queue_bytes: usize,
+    /// Writes of one user a second, over all shards; `None`: no limit.
+    pub rate_per_user: Option<u32>,
 }
 
 /// What stands behind the three seams.
@@ -257,6 +259,7 @@ impl Config {
                 ack_timeout: values.milliseconds("ACK_TIMEOUT_MS"),
                 queue_commands: values.integer("WRITE_QUEUE_COMMANDS"),
                 queue_bytes: values.integer("WRITE_QUEUE_BYTES"),
+                rate_per_user: values.optional_integer("WRITE_RATE_PER_USER"),
             },
             worker_listen: values
                 .optional_integer("WORKER_HTTP_PORT")

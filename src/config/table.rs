@@ -155,6 +155,16 @@ pub const SETTINGS: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "WRITE_RATE_PER_USER",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1, max: 1_000_000 },
+        default: DefaultValue::Unset { meaning: "no limit" },
+        unit: "writes/s",
+        help: "Writes of one user that each API process takes in the long run; one second's worth at once. More are answered \
+               with 429.",
+        example: "100",
+    },
+    Setting {
         name: "JWT_SECRET",
         group: Group::Tokens,
         kind: Kind::Secret { min_bytes: JWT_SECRET_MIN_BYTES },

@@ -39,6 +39,8 @@ pub struct ShardMetrics {
     pub bytes_sent: Counter,
     /// Panics while answering; each cost one connection.
     pub panics: Counter,
+    /// Writes refused because their user was too fast.
+    pub writes_limited: Counter,
     /// Commands handed to the producer.
     pub commands_submitted: Counter,
     /// Commands that the log has acknowledged.
@@ -139,7 +141,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 17] = [
+        let families: [(&str, &str, &str, Pick); 18] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -155,6 +157,9 @@ impl Metrics {
             ("million_rps_received_bytes_total", "counter", "Bytes received.", |m| &m.bytes_received),
             ("million_rps_sent_bytes_total", "counter", "Bytes sent.", |m| &m.bytes_sent),
             ("million_rps_panics_total", "counter", "Panics while answering.", |m| &m.panics),
+            ("million_rps_writes_limited_total", "counter", "Writes refused for WRITE_RATE_PER_USER.", |m| {
+                &m.writes_limited
+            }),
             ("million_rps_commands_submitted_total", "counter", "Commands handed to the producer.", |m| {
                 &m.commands_submitted
             }),

@@ -18,6 +18,7 @@ use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::inbox::{Inbox, InboxSender, Message};
 use crate::shard::ring::{Driver, DriverChoice, choose_driver};
+use crate::shard::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};
 use crate::worker::WorkerMetrics;
 
@@ -110,6 +111,7 @@ impl Api {
             },
             Arc::clone(stop),
         )?;
+        let user_rates = config.write.rate_per_user.map(UserRates::new).transpose()?.map(Arc::new);
         let mut shards = Vec::with_capacity(count);
         for (number, ((cpu, listener), inbox)) in
             plan.cpus.into_iter().zip(plan.listeners).zip(plan.inboxes).enumerate()
@@ -125,6 +127,7 @@ impl Api {
                 submissions: submissions.clone(),
                 token_secret: seams.token_secret.clone(),
                 auth: config.auth.clone(),
+                user_rates: user_rates.clone(),
                 metrics: Arc::clone(&metrics),
             };
             shards.push((sender, crate::shard::start(parts, events.reporter("shard"))?));

@@ -37,7 +37,8 @@ const SUBMISSION_OVERHEAD_BYTES: usize = 256;
 pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     let route = check_route(head)?;
     if matches!(head.method, Method::Post | Method::Put | Method::Delete) {
-        shard.authenticate(head)?;
+        let user = shard.authenticate(head)?;
+        shard.check_rate(&user)?;
         check_todo_id(route)?;
     }
     if matches!(head.method, Method::Post | Method::Put) {
@@ -216,8 +217,15 @@ impl Request<'_> {
         Ok(())
     }
 
-    fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
+    /// The user who writes, unless that is too much. Each write counts, whatever becomes of it.
+    fn admit_writer(&self) -> Result<Rc<str>, Problem> {
         let user = self.shard.authenticate(self.head)?;
+        self.shard.take_from_rate(&user)?;
+        Ok(user)
+    }
+
+    fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
+        let user = self.admit_writer()?;
         check_json(self.head)?;
         let id = match self.head.idempotency_key() {
             // Sent again, it is the same todo; a create of one that is there changes nothing.
@@ -238,7 +246,7 @@ impl Request<'_> {
     }
 
     fn update(&mut self, id: TodoId, body: &mut [u8]) -> Result<(), Problem> {
-        let user = self.shard.authenticate(self.head)?;
+        let user = self.admit_writer()?;
         check_json(self.head)?;
         let mut parser = self.shard.parser.borrow_mut();
         let TodoPatch { title, description, completed } = TodoPatch::from_json(body, &mut parser)?;
@@ -259,7 +267,7 @@ impl Request<'_> {
     }
 
     fn delete(&mut self, id: TodoId) -> Result<(), Problem> {
-        let user = self.shard.authenticate(self.head)?;
+        let user = self.admit_writer()?;
         self.check_owner(id, &user)?;
         let command =
             Command { id, user_id: Cow::Borrowed(&user), requested_at: Timestamp::now(), action: Action::Delete };
@@ -355,6 +363,25 @@ impl Shard {
         verified.map_err(|error| {
             Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
         })
+    }
+
+    /// Refuses a user who writes too fast, and counts nothing: the body is still to come.
+    fn check_rate(&self, user: &str) -> Result<(), Problem> {
+        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.check(user)).map_err(|wait| self.too_fast(wait))
+    }
+
+    /// Counts a write, or refuses it.
+    fn take_from_rate(&self, user: &str) -> Result<(), Problem> {
+        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.take(user)).map_err(|wait| self.too_fast(wait))
+    }
+
+    fn too_fast(&self, wait: Duration) -> Problem {
+        self.metrics.writes_limited.add(1);
+        let retry_after_s = u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1);
+        Problem::too_many_requests(
+            "this user writes faster than WRITE_RATE_PER_USER allows; nothing was written",
+            retry_after_s,
+        )
     }
 
     /// Calls `use_list` with the prepared first page for `limit`.

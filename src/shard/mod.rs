@@ -1,5 +1,5 @@
 //! A shard: one thread, pinned to one CPU, with its own ring, its own listener and its own connections. It shares nothing
-//! that another thread writes per request.
+//! that another thread writes per request, but for the rates of users, which only writes meet and only where they are limited.
 //!
 //! ```text
 //! listener -> connection: input -> dispatch (http: parse, route) -> output -> socket
@@ -23,6 +23,7 @@ pub mod placement;
 mod prepared;
 pub mod registry;
 pub mod ring;
+pub mod user_rates;
 mod visibility;
 
 use std::cell::{Cell, RefCell};
@@ -46,6 +47,7 @@ use self::local_snapshot::LocalSnapshot;
 use self::prepared::{Memo, PreparedLists};
 use self::registry::{ConnectionState, Phase, Registry, TICK};
 use self::ring::Driver;
+use self::user_rates::UserRates;
 use self::visibility::Visibility;
 use crate::auth::Verifier;
 use crate::command_log::{Acknowledgement, Coverage};
@@ -111,6 +113,8 @@ pub struct ShardParts {
     pub token_secret: Secret,
     /// What else a token has to have.
     pub auth: Auth,
+    /// How fast users may write, where that is limited.
+    pub user_rates: Option<Arc<UserRates>>,
     /// All metrics of the process; its own block is `metrics.shards[number]`.
     pub metrics: Arc<Metrics>,
 }
@@ -153,6 +157,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         parser: RefCell::default(),
         body: RefCell::default(),
         submissions: RefCell::new(Some(parts.submissions)),
+        user_rates: parts.user_rates,
         metrics: own_metrics,
         all_metrics: parts.metrics,
         clock: Clock::default(),
@@ -200,6 +205,7 @@ pub(crate) struct Shard {
     visibility: RefCell<Visibility>,
     /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
     submissions: RefCell<Option<SubmissionQueue>>,
+    user_rates: Option<Arc<UserRates>>,
     metrics: Arc<ShardMetrics>,
     all_metrics: Arc<Metrics>,
     clock: Clock,
