@@ -70,10 +70,11 @@ pub const TOKEN_CACHE_ENTRIES: usize = 4096;
 pub const TOKEN_CACHED_MAX_BYTES: usize = 2 * 1024;
 
 /// Bytes of one snapshot chunk after a split or a build; it grows to twice that before it is split. A change copies one
-/// chunk, so this bounds its cost (about a microsecond); a piece of a response is one chunk, so this also keeps the
-/// pieces of a long list worth their place in a vectored write. At about 230 bytes a todo it is 35 todos.
-pub const CHUNK_TARGET_BYTES: usize = 8 * 1024;
-/// Entries of one leaf of the snapshot's index by id, after a split or a build: 24 bytes each.
+/// chunk, which in a long list is not in the CPU's caches, so this bounds its cost (about a microsecond); and a slow reader
+/// of an old list keeps one chunk for each change alive. A piece of a response is one chunk, so this also keeps the pieces
+/// of a long list worth their place in a vectored write. At about 230 bytes a todo it is 18 todos.
+pub const CHUNK_TARGET_BYTES: usize = 4 * 1024;
+/// Entries of one leaf of the snapshot's index by id, after a split or a build: 32 bytes each.
 pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
 /// Children of one branch of the snapshot's trees, after a split or a build. A change copies one branch a level and
 /// counts one more reference to each of its children: a small fan-out keeps that flat. Seven levels hold two million chunks.

@@ -278,10 +278,13 @@ impl Request<'_> {
     /// has the last word, and a stranger's command changes nothing there either.
     fn check_owner(&self, id: TodoId, user: &str) -> Result<(), Problem> {
         let snapshot = self.shard.snapshot();
-        let entry = snapshot.as_ref().and_then(|snapshot| snapshot.get(id));
-        if entry.as_ref().is_some_and(|entry| !entry.owned_by(user)) {
+        if snapshot.as_ref().and_then(|snapshot| snapshot.is_owned_by(id, user)) == Some(false) {
             return Err(Problem::forbidden());
         }
+        if !self.head.has_condition() {
+            return Ok(());
+        }
+        let entry = snapshot.as_ref().and_then(|snapshot| snapshot.get(id));
         match evaluate(self.head, entry.map(|entry| entry.entity_tag())) {
             Condition::Holds => Ok(()),
             Condition::NotModified | Condition::Failed => Err(Problem::precondition_failed()),
@@ -439,9 +442,7 @@ fn write_list_head(shard: &Shard, page: &Page, limit: Option<usize>, connection:
 }
 
 fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {
-    while let Some(piece) = run.next_piece(snapshot) {
-        text.extend_from_slice(piece);
-    }
+    run.take_pieces(snapshot, usize::MAX, |piece| text.extend_from_slice(piece));
 }
 
 pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is_head: bool, output: &mut Output) {

@@ -256,12 +256,8 @@ impl WriteBatch {
         if !is_held {
             self.held.push(Held::Snapshot(Rc::clone(snapshot)));
         }
-        while self.has_room() {
-            match run.next_piece(snapshot) {
-                Some(piece) => self.push_piece(piece),
-                None => break,
-            }
-        }
+        let room = WRITE_PIECES_MAX - self.pieces.len();
+        run.take_pieces(snapshot, room, |piece| self.push_piece(piece));
     }
 
     /// Whether everything has been sent.
