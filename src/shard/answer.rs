@@ -4,23 +4,27 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 
-use super::Shard;
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
 use super::prepared::{Meaning, PreparedList, WHOLE_BODY_MAX_BYTES};
 use super::registry::ConnectionState;
+use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
 use crate::http::conditional::{Condition, evaluate};
 use crate::http::content::check_json;
+use crate::http::idempotency_key::idempotency_key;
+use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::route;
 use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
+use crate::limits::PREFER_WAIT_MAX_S;
 use crate::snapshot::{Page, Run};
 use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, Timestamp, TodoId, TodoPatch};
 
@@ -33,11 +37,15 @@ const SUBMISSION_OVERHEAD_BYTES: usize = 256;
 pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     let route = check_route(head)?;
     if matches!(head.method, Method::Post | Method::Put | Method::Delete) {
-        shard.authenticate(head)?;
+        let user = shard.authenticate(head)?;
+        shard.check_rate(&user)?;
         check_todo_id(route)?;
     }
     if matches!(head.method, Method::Post | Method::Put) {
         check_json(head)?;
+    }
+    if head.method == Method::Post {
+        head.idempotency_key().map(idempotency_key).transpose()?;
     }
     Ok(())
 }
@@ -207,15 +215,27 @@ impl Request<'_> {
         Ok(())
     }
 
-    fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
+    /// The user who writes, unless that is too much. Each write counts, whatever becomes of it.
+    fn admit_writer(&self) -> Result<Rc<str>, Problem> {
         let user = self.shard.authenticate(self.head)?;
+        self.shard.take_from_rate(&user)?;
+        Ok(user)
+    }
+
+    fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
+        let user = self.admit_writer()?;
         check_json(self.head)?;
+        let id = match self.head.idempotency_key() {
+            // Sent again, it is the same todo; a create of one that is there changes nothing.
+            Some(key) => TodoId::of_key(&user, &idempotency_key(key)?),
+            None => TodoId::new(),
+        };
         let mut parser = self.shard.parser.borrow_mut();
         let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
         self.submit(
             WriteKind::Create,
             &Command {
-                id: TodoId::new(),
+                id,
                 user_id: Cow::Borrowed(&user),
                 requested_at: Timestamp::now(),
                 action: Action::Create { title: title.into(), description: description.into(), completed: false },
@@ -224,7 +244,7 @@ impl Request<'_> {
     }
 
     fn update(&mut self, id: TodoId, body: &mut [u8]) -> Result<(), Problem> {
-        let user = self.shard.authenticate(self.head)?;
+        let user = self.admit_writer()?;
         check_json(self.head)?;
         let mut parser = self.shard.parser.borrow_mut();
         let TodoPatch { title, description, completed } = TodoPatch::from_json(body, &mut parser)?;
@@ -245,7 +265,7 @@ impl Request<'_> {
     }
 
     fn delete(&mut self, id: TodoId) -> Result<(), Problem> {
-        let user = self.shard.authenticate(self.head)?;
+        let user = self.admit_writer()?;
         self.check_owner(id, &user)?;
         let command =
             Command { id, user_id: Cow::Borrowed(&user), requested_at: Timestamp::now(), action: Action::Delete };
@@ -279,7 +299,8 @@ impl Request<'_> {
         if !in_flight.admits(bytes) {
             return Err(refused(Refusal::Full));
         }
-        let pending = Rc::new(PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state)));
+        let pending = PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state));
+        let pending = Rc::new(pending.waiting_until(self.wait_until()));
         let ticket = in_flight.insert(Rc::clone(&pending), bytes);
         let submission = Submission { ticket, id: command.id, payload };
         let is_queued = shard.submissions.borrow().as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
@@ -292,6 +313,14 @@ impl Request<'_> {
         shard.metrics.command_bytes_in_flight.add(bytes as u64);
         self.output.push_pending(pending);
         Ok(())
+    }
+
+    /// Until when the answer to a write waits for the snapshot, if the client prefers that (RFC 7240 section 4.3).
+    fn wait_until(&self) -> Option<Instant> {
+        let wait_s = wait_s(self.head.prefer()).filter(|wait_s| *wait_s > 0)?.min(PREFER_WAIT_MAX_S);
+        let wait = Duration::from_secs(wait_s);
+        let wait = if self.shard.is_draining() { wait.min(DRAIN_IDLE_GRACE) } else { wait };
+        Some(Instant::now() + wait)
     }
 
     fn answer_options(&mut self, route: Route) {
@@ -335,6 +364,25 @@ impl Shard {
         verified.map_err(|error| {
             Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
         })
+    }
+
+    /// Refuses a user who writes too fast, and counts nothing: the body is still to come.
+    fn check_rate(&self, user: &str) -> Result<(), Problem> {
+        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.check(user)).map_err(|wait| self.too_fast(wait))
+    }
+
+    /// Counts a write, or refuses it.
+    fn take_from_rate(&self, user: &str) -> Result<(), Problem> {
+        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.take(user)).map_err(|wait| self.too_fast(wait))
+    }
+
+    fn too_fast(&self, wait: Duration) -> Problem {
+        self.metrics.writes_limited.add(1);
+        let retry_after_s = u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1);
+        Problem::too_many_requests(
+            "this user writes faster than WRITE_RATE_PER_USER allows; nothing was written",
+            retry_after_s,
+        )
     }
 
     /// Calls `use_list` with the prepared first page for `limit`.
@@ -426,7 +474,7 @@ pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is
 /// Writes the answer to a write whose outcome is known.
 pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) {
     let refusal = match pending.outcome() {
-        Some(Outcome::Accepted) => None,
+        Some(Outcome::Accepted | Outcome::Visible) => None,
         Some(Outcome::Refused(refusal)) => Some(refusal),
         None => Some(Refusal::Unavailable),
     };
@@ -452,6 +500,8 @@ fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Ve
         .content_length((ID.len() + TODO_ID_TEXT_BYTES + message.len()) as u64)
         .cache_control(CacheControl::NoStore);
     let head = if pending.kind == WriteKind::Create { head.location(pending.id) } else { head };
+    let is_visible = pending.outcome() == Some(Outcome::Visible);
+    let head = if is_visible { head.preference_applied_wait() } else { head };
     head.connection(pending.connection).end();
     text.extend_from_slice(ID);
     text.extend_from_slice(pending.id.write_text(&mut [0; TODO_ID_TEXT_BYTES]).as_bytes());

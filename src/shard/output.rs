@@ -28,11 +28,19 @@ pub enum Segment {
 }
 
 /// The queue of answers.
-#[derive(Default)]
 pub struct Output {
     text: Vec<u8>,
     segments: VecDeque<Segment>,
+    /// Segments from which on no further request is answered: [`PIPELINE_DEPTH_MAX`], or 0 behind a write that waits for
+    /// the snapshot, so that a read behind it shows that write.
+    segments_max: usize,
     unsent_bytes: u64,
+}
+
+impl Default for Output {
+    fn default() -> Output {
+        Output { text: Vec::new(), segments: VecDeque::new(), segments_max: PIPELINE_DEPTH_MAX, unsent_bytes: 0 }
+    }
 }
 
 /// A place in the output to go back to.
@@ -47,7 +55,7 @@ impl Output {
     /// Whether another request may be answered before some answers have left.
     #[inline]
     pub fn accepts_more(&self) -> bool {
-        self.segments.len() < PIPELINE_DEPTH_MAX
+        self.segments.len() < self.segments_max
             && self.unsent_bytes < UNSENT_MAX_BYTES as u64
             && self.text.len() < UNSENT_MAX_BYTES
     }
@@ -85,6 +93,9 @@ impl Output {
 
     /// Holds a place for the answer to a write.
     pub fn push_pending(&mut self, pending: Rc<PendingWrite>) {
+        if pending.wait_until().is_some() {
+            self.segments_max = 0;
+        }
         self.segments.push_back(Segment::Pending(pending));
     }
 
@@ -118,6 +129,7 @@ impl Output {
             range.end = range.end.min(mark.text);
         }
         self.text.truncate(mark.text);
+        self.segments_max = PIPELINE_DEPTH_MAX;
         self.unsent_bytes = mark.unsent_bytes;
     }
 
@@ -144,6 +156,10 @@ impl Output {
                 let start = self.text.len();
                 render(pending, &mut self.text);
                 self.unsent_bytes += (self.text.len() - start) as u64;
+                if pending.wait_until().is_some() {
+                    // Nothing stands behind it.
+                    self.segments_max = PIPELINE_DEPTH_MAX;
+                }
                 *segment = Segment::Text(start..self.text.len());
             }
         }
@@ -189,6 +205,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.text.clear();
         self.segments.clear();
+        self.segments_max = PIPELINE_DEPTH_MAX;
         self.unsent_bytes = 0;
     }
 }
