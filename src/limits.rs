@@ -8,6 +8,8 @@ pub const TITLE_MAX_CHARS: usize = 500;
 pub const DESCRIPTION_MAX_CHARS: usize = 10_000;
 /// Longest `sub` of a token, in bytes: it is stored with every todo and compared on every write.
 pub const USER_ID_MAX_BYTES: usize = 255;
+/// Longest `Idempotency-Key`, in bytes. A UUID has 36.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 /// Deepest nesting of a request body. A todo needs 1; the rest is room for unknown members.
 pub const JSON_MAX_DEPTH: usize = 32;
 
@@ -34,6 +36,19 @@ pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
 
 /// Largest `limit` of a page. The whole list has no limit: it is streamed.
 pub const PAGE_LIMIT_MAX: usize = 10_000;
+
+/// Longest that a write waits, for a client that prefers so, until it shows, in seconds; who asks for more gets this. Less
+/// than what clients and proxies usually wait for an answer (60 s).
+pub const PREFER_WAIT_MAX_S: u64 = 30;
+/// Durable writes of one shard that may wait until they show; one more is answered without waiting. Each takes about 150
+/// bytes: 10 MB.
+pub const WAITING_WRITES_MAX: usize = 64 * 1024;
+
+/// Sets of the table of users' write rates, each with a lock of its own: two shards rarely meet in one.
+pub const USER_RATE_SETS: usize = 4096;
+/// Users of one such set. A user needs a place only while writing faster than the rate allows for ever, so 65,536 places
+/// hold far more users than write at the same moment; they take 1 MiB.
+pub const USER_RATE_WAYS: usize = 16;
 
 /// Requests of one connection that may wait for their answer at the same time; when they are as many, the connection
 /// is not read until some have left.
@@ -88,6 +103,11 @@ pub const WORKER_POLL_WAIT_MS: u64 = 50;
 pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
 pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
+
+/// Connections that a worker's own listener serves at a time: probes and Prometheus.
+pub const WORKER_HTTP_CONNECTIONS_MAX: usize = 16;
+/// Longest that such a connection may last, in milliseconds.
+pub const WORKER_HTTP_DEADLINE_MS: u64 = 5_000;
 
 /// Change sets that wait in the in-process feed; when they are as many, the worker waits for the refresher. At worst each
 /// holds a whole batch: 16 times [`APPLY_BATCH_MAX_BYTES`] is 128 MiB.

@@ -21,7 +21,7 @@ use rdkafka::types::RDKafkaEvent;
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error, partition_count};
 use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error};
 use crate::command_log::{
-    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
+    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, LogPosition, Refusal, Submission, Ticket,
 };
 use crate::todo::TODO_ID_TEXT_BYTES;
 
@@ -96,8 +96,8 @@ impl CommandAppender for KafkaAppender {
                 Some(link) => link.send(&self.options.topic, &submission),
                 None => Err(Refusal::Unavailable),
             };
-            if result.is_err() {
-                self.refused.push(Acknowledgement { ticket: submission.ticket, result });
+            if let Err(refusal) = result {
+                self.refused.push(Acknowledgement::refused(submission.ticket, refusal));
             }
         }
         if !self.refused.is_empty() {
@@ -283,12 +283,16 @@ unsafe fn take_reports(event: *mut RDKafkaEvent, acknowledgements: &mut Vec<Ackn
             return;
         }
         // SAFETY: not null, and owned by the live event.
-        let (ticket, error) = unsafe { ((*message)._private as usize as u64, (*message).err) };
-        let result = match error {
-            librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-            error => Err(refusal(error.into())),
-        };
-        acknowledgements.push(Acknowledgement { ticket: Ticket(ticket), result });
+        let (ticket, error, partition, offset) =
+            unsafe { ((*message)._private as usize as u64, (*message).err, (*message).partition, (*message).offset) };
+        // Negative: librdkafka does not know it, as the broker said that it had the message already.
+        let position = (partition >= 0 && offset >= 0).then_some(LogPosition { partition, offset });
+        acknowledgements.push(match error {
+            librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                Acknowledgement::durable(Ticket(ticket), position)
+            }
+            error => Acknowledgement::refused(Ticket(ticket), refusal(error.into())),
+        });
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! API:    shard-0 … shard-N   producer   refresher
 //! worker: worker
+//!         worker-http, with WORKER_HTTP_PORT
 //! both:   main (waits for a signal, or for a thread that ended)
 //! ```
 //!
@@ -19,6 +20,7 @@ mod greeting;
 mod seams;
 #[cfg(feature = "services")]
 pub mod services;
+mod worker_http;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +59,14 @@ pub enum ProcessError {
     /// `IO_DRIVER=io_uring`, and there is none.
     #[error(transparent)]
     Ring(#[from] crate::shard::ring::RingUnavailable),
+    /// The worker's own listener could not be bound.
+    #[error("the worker cannot listen on {address}: {reason}; choose another WORKER_HTTP_PORT")]
+    BindWorker {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why, as the system says it.
+        reason: std::io::Error,
+    },
     /// The data folder.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -94,6 +104,9 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     let data_dir_lock = seams.data_dir_lock;
 
     let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::default()));
+    if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
+        greeting::print_worker(worker_http::start(address, Arc::clone(metrics))?);
+    }
     let worker = match (seams.worker, &worker_metrics) {
         (Some(parts), Some(metrics)) => {
             Some(parts.start(Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?)
