@@ -115,8 +115,17 @@ pub const FEED_CHANGE_SETS_MAX: usize = 16;
 /// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
 pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 
+/// Longest wait of a process that stops for the threads behind its shards, in milliseconds, all of them together. A worker
+/// that can work needs far less for its batch; one that waits for a server that does not answer is left behind, as by a
+/// crash.
+pub const THREADS_STOP_TIMEOUT_MS: u64 = 5_000;
+
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;
+
+/// Slowest link to PostgreSQL and Redis over which the largest batch is still carried, in bytes a second: what waits for an
+/// answer allows for sending the question at this rate. A slower one would have it sent again and again.
+pub const LINK_MIN_BYTES_PER_SEC: usize = 512 * 1024;
 
 /// Longest that opening a TCP connection to PostgreSQL may take, in milliseconds; the whole greeting gets twice that.
 pub const POSTGRES_CONNECT_TIMEOUT_MS: u64 = 5_000;
@@ -137,8 +146,11 @@ pub const POSTGRES_RECONNECT_BACKOFF_MIN_MS: u64 = 100;
 /// Longest such pause, in milliseconds: how late a returned database may be noticed.
 pub const POSTGRES_RECONNECT_BACKOFF_MAX_MS: u64 = 2_000;
 /// Rows of one statement: more make it slower (measured: 1,000 rows 109 k rows/s, 5,000 rows 103 k rows/s), and this
-/// bounds its message at about 60 MB.
+/// bounds its message where todos are short.
 pub const POSTGRES_STATEMENT_ROWS: usize = 1_000;
+/// Bytes of titles and descriptions at which a statement is complete. PostgreSQL takes a worker whose statement is still on
+/// its way over a narrow link for a silent one, and ends its session.
+pub const POSTGRES_STATEMENT_TARGET_BYTES: usize = 1024 * 1024;
 
 /// Longest wait for an answer of Kafka's brokers about topics and offsets, in milliseconds.
 pub const KAFKA_REQUEST_TIMEOUT_MS: u64 = 5_000;
@@ -177,8 +189,8 @@ pub const REDIS_CHANGES_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Most todos that one script writes, so that Redis is busy with it for about 2 milliseconds. A stream entry takes two
 /// arguments a todo, and Lua passes at most 8,000.
 pub const REDIS_PART_MAX_TODOS: usize = 1_000;
-/// Most bytes of todos that one script writes.
-pub const REDIS_PART_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of todos that one script writes: over the slowest link four seconds' worth.
+pub const REDIS_PART_MAX_BYTES: usize = 2 * 1024 * 1024;
 /// Longest that a lock on loading the list lives without a sign of life of its holder, in milliseconds.
 pub const REDIS_LOAD_LOCK_MS: u64 = 10_000;
 /// How long the lock stays after its holder failed, in milliseconds: a fleet then asks a store in trouble once in that
@@ -199,6 +211,14 @@ const _: () = {
     );
     assert!(POSTGRES_LOCK_TIMEOUT_MS < POSTGRES_STATEMENT_TIMEOUT_MS);
     assert!(POSTGRES_STATEMENT_TIMEOUT_MS < POSTGRES_REPLY_TIMEOUT_MS);
+    let rate = LINK_MIN_BYTES_PER_SEC as u64;
+    let batch_ms = 1_000 * APPLY_BATCH_MAX_BYTES as u64 / rate;
+    assert!(batch_ms < POSTGRES_REPLY_TIMEOUT_MS, "the largest batch is written over the slowest link");
+    let statement_ms = 1_000 * (POSTGRES_STATEMENT_TARGET_BYTES + BODY_MAX_BYTES) as u64 / rate;
+    assert!(statement_ms < POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS, "and none of its statements passes for silence");
+    let part_ms = 1_000 * REDIS_PART_MAX_BYTES as u64 / rate;
+    assert!(REDIS_REPLY_TIMEOUT_MS + part_ms < REDIS_LOAD_LOCK_MS, "the lock outlives the longest wait of its holder");
+    assert!(KAFKA_LEAVE_TIMEOUT_MS < THREADS_STOP_TIMEOUT_MS, "a worker has the time to say goodbye");
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(TOKEN_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");

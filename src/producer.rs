@@ -82,11 +82,9 @@ impl Producer {
         Ok(Producer { thread })
     }
 
-    /// Waits for the thread's end.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the producer thread panicked; commands that it held were not acknowledged");
-        }
+    /// The thread, for whoever waits for its end.
+    pub fn into_thread(self) -> JoinHandle<()> {
+        self.thread
     }
 }
 

@@ -78,11 +78,9 @@ impl Refresher {
         Ok(Refresher { thread })
     }
 
-    /// Waits for the thread's end.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the refresher thread panicked");
-        }
+    /// The thread, for whoever waits for its end.
+    pub fn into_thread(self) -> JoinHandle<()> {
+        self.thread
     }
 }
 

@@ -12,7 +12,11 @@ mod kafka_appender;
 #[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
+mod kafka_membership;
+#[cfg(feature = "services")]
 mod kafka_reader;
+#[cfg(feature = "services")]
+mod kafka_trouble;
 mod position;
 
 pub use position::{Coverage, LogPosition};

@@ -74,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: DEADLINE_MS,
         default: DefaultValue::Fixed("10000"),
         unit: "ms",
-        help: "From SIGTERM to the end of the process: requests that were read are answered within it.",
+        help: "From SIGTERM on, requests that were read are answered within it; the process then ends, after 5 s at most.",
         example: "",
     },
     Setting {
@@ -235,7 +235,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Url(&["redis", "rediss"]),
         default: DefaultValue::Fixed("redis://localhost:6379/0"),
         unit: "",
-        help: "Redis, the feed between workers and API processes.",
+        help: "Redis, the feed between workers and API processes; with rediss:// over TLS, trusting the system's certificates or \
+               those in the file that SSL_CERT_FILE names.",
         example: "",
     },
     Setting {

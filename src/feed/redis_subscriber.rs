@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Script, cmd};
 
-use crate::feed::redis::{Link, RedisOptions};
+use crate::feed::redis::{Link, RedisOptions, sending_time};
 use crate::feed::redis_entry::{Entry, EntryContent, RawEntry};
 use crate::feed::{ChangeSet, FeedError, FeedEvent, FeedSubscriber};
 use crate::limits::{
@@ -270,7 +270,7 @@ impl RedisSubscriber {
     /// Writes collected rows into the new list; also a sign of life for the lock when there are none.
     fn write_rows(&mut self, token: &str, rows: &mut Rows) -> Result<(), FeedError> {
         let (script, rows) = (&self.fill, std::mem::take(rows));
-        let held: bool = self.link.run(Duration::ZERO, |connection, keys| {
+        let held: bool = self.link.run(sending_time(rows.bytes), |connection, keys| {
             let mut call = script.key(&keys.loading);
             call.key(format!("{}:{token}", keys.todos)).arg(token).arg(REDIS_LOAD_LOCK_MS).arg(rows.puts.len());
             for (id, json) in &rows.puts {

@@ -10,6 +10,7 @@ use core_affinity::CoreId;
 
 use super::ProcessError;
 use super::events::{Event, Events};
+use super::farewell::Farewell;
 use super::seams::ApiSeams;
 use crate::config::{Config, IoDriver};
 use crate::observe::metrics::{Metrics, ShardMetrics};
@@ -139,8 +140,9 @@ impl Api {
         Ok(Api { shards, producer, refresher, stop: Arc::clone(stop) })
     }
 
-    /// Lets the shards finish, within `deadline`; a second signal ends the wait. Returns when all threads have ended.
-    pub fn drain(self, deadline: Duration, events: &Events) {
+    /// Lets the shards finish, within `deadline`; a second signal ends the wait. Then waits for the other threads, as long
+    /// as the farewell that it returns allows.
+    pub fn drain(self, deadline: Duration, events: &Events) -> Farewell<'_> {
         for (inbox, _) in &self.shards {
             inbox.send(Message::Drain);
         }
@@ -160,9 +162,11 @@ impl Api {
                 Err(_) => tracing::error!("a shard thread panicked"),
             }
         }
-        self.producer.join();
+        let mut farewell = Farewell::begin(events);
+        farewell.join("producer", self.producer.into_thread());
         self.stop.store(true, Ordering::Relaxed);
-        self.refresher.join();
+        farewell.join("refresher", self.refresher.into_thread());
+        farewell
     }
 }
 

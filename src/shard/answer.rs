@@ -11,7 +11,7 @@ use monoio::net::TcpStream;
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
-use super::prepared::{PreparedBody, PreparedList, WHOLE_BODY_MAX_BYTES};
+use super::prepared::{Meaning, PreparedList, WHOLE_BODY_MAX_BYTES};
 use super::registry::ConnectionState;
 use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
@@ -77,13 +77,12 @@ pub struct Request<'r> {
 }
 
 impl Request<'_> {
-    /// Answers a request without a body. A plain list request is remembered by its bytes.
+    /// Answers a request without a body. A request for a first page is remembered by its bytes.
     #[inline]
     pub fn answer_and_remember(&mut self, request: &[u8]) {
         let head = self.head;
         let is_plain = head.method == Method::Get
             && self.connection == Connection::KeepAlive
-            && head.if_none_match().next().is_none()
             && head.if_match().next().is_none()
             && !head.expect_continue
             && route(head.path) == Route::Todos;
@@ -91,10 +90,16 @@ impl Request<'_> {
             && let Ok(ListQuery { limit, cursor: None }) = list_query(head.query)
             && let Some(snapshot) = self.shard.snapshot()
         {
-            self.shard.memo.borrow_mut().remember(request, limit);
-            self.shard.count(Status::Ok);
-            let output = &mut *self.output;
-            self.shard.with_list(&snapshot, limit, |list| push_list(list, &snapshot, output));
+            let (shard, output) = (self.shard, &mut *self.output);
+            shard.with_list(&snapshot, limit, |list| {
+                let tag = list.page.entity_tag;
+                let unchanged = (evaluate(head, Some(tag)) == Condition::NotModified).then_some(tag);
+                // Another condition than one that holds now says nothing about the next list.
+                if unchanged.is_some() || !head.has_condition() {
+                    shard.memo.borrow_mut().remember(request, Meaning { limit, unchanged });
+                }
+                push_list(shard, list, &snapshot, unchanged.is_some(), |_| 1, output)
+            });
         } else {
             self.answer(&mut []);
         }
@@ -206,14 +211,7 @@ impl Request<'_> {
         };
         let (shard, connection) = (self.shard, self.connection);
         shard.count(Status::NotModified);
-        self.output.push_text(|text| {
-            ResponseHead::start(text, Status::NotModified, &shard.clock.date())
-                .etag(entity_tag)
-                .cache_control(CacheControl::NoCache)
-                .vary_accept_encoding()
-                .connection(connection)
-                .end();
-        });
+        self.output.push_text(|text| write_unchanged(shard, entity_tag, connection, text));
         Ok(())
     }
 
@@ -393,7 +391,7 @@ impl Shard {
         &self,
         snapshot: &Rc<LocalSnapshot>,
         limit: Option<usize>,
-        use_list: impl FnOnce(&PreparedList) -> R,
+        use_list: impl FnOnce(&mut PreparedList) -> R,
     ) -> R {
         let mut lists = self.lists.borrow_mut();
         let prepare = || prepare_list(self, snapshot, limit);
@@ -402,29 +400,51 @@ impl Shard {
 
     #[inline]
     pub(super) fn count(&self, status: Status) {
-        self.metrics.responses[usize::from(status.code() / 100)].add(1);
+        self.count_many(status, 1);
+    }
+
+    #[inline]
+    fn count_many(&self, status: Status, responses: usize) {
+        self.metrics.responses[usize::from(status.code() / 100)].add(responses as u64);
     }
 }
 
 fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize>) -> PreparedList {
     let page = snapshot.page(None, limit);
-    let mut bytes = Vec::with_capacity(512);
-    write_list_head(shard, &page, limit, Connection::KeepAlive, &mut bytes);
-    let body = if page.content_length <= WHOLE_BODY_MAX_BYTES {
-        copy_run(snapshot, page.body, &mut bytes);
-        PreparedBody::Copied
-    } else {
-        PreparedBody::Shared
-    };
-    PreparedList { bytes: bytes.into(), body, page }
+    let mut head = Vec::with_capacity(512);
+    write_list_head(shard, &page, limit, Connection::KeepAlive, &mut head);
+    PreparedList::new(snapshot, page, head)
 }
 
+/// Appends a prepared list, or the answer that it is unchanged, as often as `count` says, given how many the output takes;
+/// returns how often.
 #[inline]
-pub fn push_list(list: &PreparedList, snapshot: &Rc<LocalSnapshot>, output: &mut Output) {
-    output.push_prepared(Rc::clone(&list.bytes));
-    if list.body == PreparedBody::Shared {
-        output.push_todos(Rc::clone(snapshot), list.page.body);
-    }
+pub fn push_list(
+    shard: &Shard,
+    list: &mut PreparedList,
+    snapshot: &Rc<LocalSnapshot>,
+    is_unchanged: bool,
+    count: impl FnOnce(usize) -> usize,
+    output: &mut Output,
+) -> usize {
+    let (status, answered) = if is_unchanged {
+        let write =
+            |page: &Page, text: &mut Vec<u8>| write_unchanged(shard, page.entity_tag, Connection::KeepAlive, text);
+        (Status::NotModified, list.push_unchanged(write, count, output))
+    } else {
+        (Status::Ok, list.push(snapshot, count, output))
+    };
+    shard.count_many(status, answered);
+    answered
+}
+
+fn write_unchanged(shard: &Shard, entity_tag: u64, connection: Connection, text: &mut Vec<u8>) {
+    ResponseHead::start(text, Status::NotModified, &shard.clock.date())
+        .etag(entity_tag)
+        .cache_control(CacheControl::NoCache)
+        .vary_accept_encoding()
+        .connection(connection)
+        .end();
 }
 
 fn write_list_head(shard: &Shard, page: &Page, limit: Option<usize>, connection: Connection, text: &mut Vec<u8>) {

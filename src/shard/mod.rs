@@ -23,6 +23,7 @@ pub mod placement;
 mod prepared;
 pub mod registry;
 pub mod ring;
+mod spare_buffers;
 pub mod user_rates;
 mod visibility;
 
@@ -45,8 +46,9 @@ use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
 use self::prepared::{Memo, PreparedLists};
-use self::registry::{ConnectionState, Phase, Registry, TICK};
+use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::ring::Driver;
+use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
 use crate::auth::Verifier;
@@ -67,8 +69,11 @@ pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// See [`LINGER_TIMEOUT`]: enough for the rest of a body that was refused and a few pipelined requests.
 pub const LINGER_MAX_BYTES: usize = 1024 * 1024;
-/// Sets of buffers that a shard keeps for connections to come.
-const SPARE_BUFFERS_MAX: usize = 1024;
+/// Receives that follow each other within a tick or two before a connection counts as busy.
+const HOT_AFTER_RECEIVES: u32 = 32;
+/// Receives of busy connections that keep their buffers, should the connections fall idle: 4 MiB of buffers as they begin,
+/// 16 MiB if all have grown.
+const HOT_RECEIVES_MAX: usize = 1024;
 /// How often a draining shard looks whether its last connection has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -163,6 +168,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         clock: Clock::default(),
         registry: Rc::default(),
         spare_buffers: RefCell::default(),
+        hot_receives: Cell::new(0),
         draining: Cell::new(false),
     });
     monoio::spawn(Rc::clone(&shard).tick_for_ever());
@@ -210,18 +216,29 @@ pub(crate) struct Shard {
     all_metrics: Arc<Metrics>,
     clock: Clock,
     registry: Rc<Registry>,
-    // Boxed, because they move between the pool and connections: a pointer is cheaper to move than what it points to.
-    #[allow(clippy::vec_box)]
-    spare_buffers: RefCell<Vec<Box<Buffers>>>,
+    spare_buffers: RefCell<SpareBuffers>,
+    /// Receives under way that keep their buffers until something comes.
+    hot_receives: Cell<usize>,
     draining: Cell<bool>,
 }
 
 impl Shard {
-    /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer.
+    /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer, frees buffers.
     async fn tick_for_ever(self: Rc<Shard>) {
+        let (mut trim_at, mut collect_at) = (0, NEVER);
         loop {
             monoio::time::sleep(TICK).await;
             self.clock.advance();
+            if self.clock.ticks() >= trim_at {
+                trim_at = self.after(SPARE_LIFETIME);
+                if self.spare_buffers.borrow_mut().trim() > 0 {
+                    collect_at = self.after(SPARE_LIFETIME);
+                }
+            }
+            if self.clock.ticks() >= collect_at {
+                collect_at = NEVER;
+                spare_buffers::give_memory_back();
+            }
             self.registry.sweep(self.clock.ticks());
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
@@ -275,16 +292,20 @@ impl Shard {
             return;
         }
         let shard = Rc::clone(self);
+        let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
+        let registration = shard.registry.enter(Rc::clone(&state));
+        let mut connection = Connection::new(Rc::clone(&shard), stream, state);
+        // Every open connection has such a task, so nothing is moved within it: a future keeps room for what has moved.
         monoio::spawn(async move {
-            let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
             shard.metrics.connections_open.add(1);
-            let connection = Connection::new(Rc::clone(&shard), stream, Rc::clone(&state));
-            let registration = shard.registry.enter(state);
-            if AssertUnwindSafe(connection.serve(registration)).catch_unwind().await.is_err() {
+            let serving = std::pin::pin!(connection.serve());
+            if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                 shard.metrics.panics.add(1);
                 tracing::error!("a connection panicked and was closed");
             }
             shard.metrics.connections_open.subtract(1);
+            // Out of the registry before the socket is closed: its descriptor may be another connection's a moment later.
+            drop(registration);
         });
     }
 
@@ -353,15 +374,10 @@ impl Shard {
     }
 
     fn buffers(&self) -> Box<Buffers> {
-        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
+        self.spare_buffers.borrow_mut().take()
     }
 
-    fn give_back(&self, mut buffers: Box<Buffers>) {
-        buffers.input.clear();
-        buffers.output.clear();
-        let mut spare_buffers = self.spare_buffers.borrow_mut();
-        if spare_buffers.len() < SPARE_BUFFERS_MAX && !buffers.input.is_oversized() {
-            spare_buffers.push(buffers);
-        }
+    fn give_back(&self, buffers: Box<Buffers>) {
+        self.spare_buffers.borrow_mut().give_back(buffers);
     }
 }

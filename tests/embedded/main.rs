@@ -20,6 +20,7 @@ mod metrics;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod pipelining;
+mod prepared;
 mod rates;
 mod read_your_writes;
 mod reads;
