@@ -6,7 +6,8 @@
 //! candidate    ours, the floors and the others, ready to be started
 //! services     real Kafka, for those that need it
 //! server       a program under test, alone on its CPU      client, writes, wrk, oha   the loads, on another CPU
-//! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON -> page
+//! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON
+//! page, chart  JSON -> docs/benchmarks.md, its drawings, the README's figures
 //! constant     what the servers that write a constant response share (src/bin/)
 //! ```
 //!
@@ -14,6 +15,7 @@
 //! here links with it, except the micro benches (benches/).
 
 pub mod candidate;
+pub mod chart;
 pub mod client;
 pub mod constant;
 pub mod cpu;
@@ -21,6 +23,7 @@ pub mod machine;
 pub mod measurement;
 pub mod memory;
 pub mod oha;
+pub mod page;
 pub mod parts;
 pub mod report;
 pub mod server;
