@@ -97,6 +97,10 @@ pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;
 
+/// Bytes of one write after which no further piece is added: some 15 microseconds of copying. Others on the shard wait for
+/// it, so that with hundreds of clients that ask for long lists at once it is what keeps a short answer short.
+pub const WRITE_BYTES_MAX: usize = 64 * 1024;
+
 /// Longest that opening a TCP connection to PostgreSQL may take, in milliseconds; the whole greeting gets twice that.
 pub const POSTGRES_CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// Longest that PostgreSQL works on one statement, in milliseconds: the largest batch takes about 100. Loading the whole
