@@ -26,7 +26,7 @@ pub mod ring;
 mod spare_buffers;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -98,6 +98,8 @@ pub struct ShardParts {
     pub driver: Driver,
     /// Its listener.
     pub listener: std::net::TcpListener,
+    /// Whether it begins to listen with the first list; else it listens already.
+    pub listens_with_list: bool,
     /// Its bounds.
     pub settings: Settings,
     /// Its inbox, and the sending end for itself.
@@ -132,7 +134,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
     if parts.driver == Driver::Epoll {
         parts.listener.set_nonblocking(true)?;
     }
-    let listener = TcpListener::from_std(parts.listener)?;
+    let mut idle_listener = Some(parts.listener);
     let (own_inbox, inbox) = parts.inbox;
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
     let shard = Rc::new(Shard {
@@ -155,21 +157,31 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         registry: Rc::default(),
         spare_buffers: RefCell::default(),
         draining: Cell::new(false),
+        is_accepting: Cell::new(false),
     });
     monoio::spawn(Rc::clone(&shard).tick_for_ever());
-    let accepting = Canceller::new();
-    let accept_handle = accepting.handle();
-    let mut accepting = Some(accepting);
-    monoio::spawn(Rc::clone(&shard).accept_connections(listener, accept_handle));
+    let mut accepting = None;
+    if !parts.listens_with_list
+        && let Some(listener) = idle_listener.take()
+    {
+        accepting = Some(shard.accept(listener)?);
+    }
 
     while let Some(message) = inbox.next().await {
         match message {
-            Message::Snapshot(snapshot) => shard.swap(snapshot),
+            Message::Snapshot(snapshot) => {
+                shard.swap(snapshot);
+                if let Some(listener) = idle_listener.take() {
+                    listener::listen(&listener)?;
+                    tracing::info!(shard = parts.number, "listening");
+                    accepting = Some(shard.accept(listener)?);
+                }
+            }
             Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
             Message::Drain => {
-                if let Some(accepting) = accepting.take() {
-                    accepting.cancel();
-                    monoio::spawn(Rc::clone(&shard).drain(own_inbox.clone()));
+                idle_listener = None;
+                if !shard.draining.replace(true) {
+                    monoio::spawn(Rc::clone(&shard).drain(accepting.take(), own_inbox.clone()));
                 }
             }
             Message::Abandon => break,
@@ -179,6 +191,12 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
     // The producer ends when the last shard has let go of its queue.
     shard.submissions.take();
     Ok(())
+}
+
+/// A listener that connections are accepted from, and how to end that.
+struct Accepting {
+    listener: RawFd,
+    canceller: Canceller,
 }
 
 /// The state of a shard that its tasks share; one thread, so no lock and no atomic.
@@ -200,6 +218,7 @@ pub(crate) struct Shard {
     registry: Rc<Registry>,
     spare_buffers: RefCell<SpareBuffers>,
     draining: Cell<bool>,
+    is_accepting: Cell<bool>,
 }
 
 impl Shard {
@@ -225,6 +244,15 @@ impl Shard {
         }
     }
 
+    /// Starts to accept connections.
+    fn accept(self: &Rc<Shard>, listener: std::net::TcpListener) -> std::io::Result<Accepting> {
+        let listener = TcpListener::from_std(listener)?;
+        let accepting = Accepting { listener: listener.as_raw_fd(), canceller: Canceller::new() };
+        self.is_accepting.set(true);
+        monoio::spawn(Rc::clone(self).accept_connections(listener, accepting.canceller.handle()));
+        Ok(accepting)
+    }
+
     async fn accept_connections(self: Rc<Shard>, listener: TcpListener, cancel: CancelHandle) {
         loop {
             match listener.cancelable_accept(cancel.clone()).await {
@@ -244,6 +272,7 @@ impl Shard {
             }
         }
         self.accept_backlog(&listener);
+        self.is_accepting.set(false);
     }
 
     /// Accepts what the kernel has already completed: a closed listener would reset it.
@@ -308,15 +337,19 @@ impl Shard {
     }
 
     /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
-    async fn drain(self: Rc<Shard>, own_inbox: InboxSender) {
-        self.draining.set(true);
+    async fn drain(self: Rc<Shard>, accepting: Option<Accepting>, own_inbox: InboxSender) {
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.each(|connection| {
             if connection.phase() == Phase::Idle {
                 connection.enter(Phase::Idle, deadline);
             }
         });
-        while !self.registry.is_empty() {
+        if let Some(Accepting { listener, canceller }) = accepting {
+            listener::yield_newcomers(listener, self.all_metrics.shards.len());
+            monoio::time::sleep(listener::LEAVE_GRACE).await;
+            canceller.cancel();
+        }
+        while self.is_accepting.get() || !self.registry.is_empty() {
             monoio::time::sleep(DRAIN_POLL).await;
         }
         own_inbox.send(Message::Abandon);

@@ -15,6 +15,7 @@ mod history;
 mod log;
 mod outage;
 mod readers;
+mod rolling;
 mod verdict;
 mod writers;
 
