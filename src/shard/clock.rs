@@ -74,3 +74,21 @@ impl Clock {
         self.date.get()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_ticks_are_not_caught_up_with() {
+        let mut clock = Clock::default();
+        let deadline = clock.after(Duration::from_secs(1));
+        clock.started_at -= Duration::from_secs(60);
+        clock.advance();
+        assert!(clock.ticks() <= TICKS_AT_ONCE_MAX && clock.ticks() < deadline, "{}", clock.ticks());
+        clock.started_at -= TICK;
+        let before = clock.ticks();
+        clock.advance();
+        assert!(clock.ticks() > before, "time goes on from there");
+    }
+}

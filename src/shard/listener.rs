@@ -119,4 +119,32 @@ mod tests {
         let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("bound").port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
     }
+
+    #[test]
+    fn newcomers_go_to_the_neighbour_and_back_to_all_when_another_joins() {
+        let old = bind("127.0.0.1:0".parse().expect("an address"), 2).expect("binds");
+        let address = old[0].local_addr().expect("bound");
+        assert!(!is_served(address), "bound is not listening");
+        old.iter().try_for_each(listen).expect("listens");
+        assert!(is_served(address));
+        let new = bind(address, 1).expect("binds");
+        new.iter().try_for_each(listen).expect("listens");
+        yield_newcomers(old[0].as_raw_fd(), old.len());
+        for listener in old.iter().chain(&new) {
+            listener.set_nonblocking(true).expect("a plain flag");
+            while listener.accept().is_ok() {}
+        }
+        let clients: Vec<_> = (0..50).map(|_| TcpStream::connect(address).expect("connects")).collect();
+        assert!(old.iter().all(|listener| listener.accept().is_err()), "the old ones are passed by");
+        drop(old);
+        assert_eq!((0..clients.len()).filter(|_| new[0].accept().is_ok()).count(), clients.len());
+        // Without the old ones the choice points at nobody, and is taken back by who comes next.
+        let next = bind(address, 2).expect("binds");
+        next.iter().try_for_each(listen).expect("listens");
+        let _clients: Vec<_> = (0..200).map(|_| TcpStream::connect(address).expect("connects")).collect();
+        for listener in new.iter().chain(&next) {
+            listener.set_nonblocking(true).expect("a plain flag");
+            assert!(listener.accept().is_ok(), "each gets some");
+        }
+    }
 }
