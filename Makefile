@@ -2,7 +2,8 @@
 # can (deploy/setup.sh).
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test lint bench bench-full bench-build setup services services-stop settings
+SECONDS ?= 600
+.PHONY: help run build test soak lint bench bench-full bench-build setup services services-stop settings
 
 # The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
 # asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
@@ -26,6 +27,10 @@ test: ## run all tests; the last line says how many passed and failed
 	@deploy/setup.sh build services test
 	@deploy/corpora.sh
 	@exec tests/run.sh
+
+soak: ## everything at once for ten minutes (SECONDS=600): memory must not grow, nobody who behaves sees an error
+	@deploy/setup.sh build services bench
+	cargo test --release --locked --test soak -- $(SECONDS)
 
 lint: ## check format, clippy and documentation, with and without the services; any warning fails
 	@deploy/setup.sh build services lint
