@@ -2,7 +2,8 @@
 # can (deploy/setup.sh).
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run build test lint bench bench-full bench-build setup services services-stop settings
+SECONDS ?= 600
+.PHONY: help run build test soak lint bench bench-full bench-build setup services services-stop settings
 
 # The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
 # asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
@@ -23,8 +24,13 @@ build: ## build the server for production, with everything: target/release/milli
 	cargo build --release --locked
 
 test: ## run all tests; the last line says how many passed and failed
-	@deploy/setup.sh build services
+	@deploy/setup.sh build services test
+	@deploy/corpora.sh
 	@exec tests/run.sh
+
+soak: ## everything at once for ten minutes (SECONDS=600): memory must not grow, nobody who behaves sees an error
+	@deploy/setup.sh build services bench
+	cargo test --release --locked --test soak -- $(SECONDS)
 
 lint: ## check format, clippy and documentation, with and without the services; any warning fails
 	@deploy/setup.sh build services lint
@@ -58,7 +64,8 @@ bench-build:
 		cargo build --release --locked -p million-rps-bench
 
 setup: ## install everything that any of these commands needs
-	@deploy/setup.sh build services lint bench
+	@deploy/setup.sh build services test lint bench
+	@deploy/corpora.sh
 
 settings: ## write the settings into README.md and .env.example again, after a change of src/config/table.rs
 	@mkdir -p target

@@ -4,6 +4,7 @@
 #
 #   deploy/setup.sh build       Rust and a C compiler: all that the embedded server needs
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
+#   deploy/setup.sh test        what the tests use: the attacker slowhttptest; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh lint        rustfmt and clippy
 #   deploy/setup.sh bench       the load generators wrk and oha, and the servers that the benches compare with; of these,
 #                               what cannot be installed is only said: the benches leave it out and tell so
@@ -30,6 +31,12 @@ check_services() {
     # librdkafka's configure insists on a C++ compiler and runs make.
     { has c++ && has make; } || missing="$missing build-essential"
     { has pkg-config && pkg-config --exists openssl; } || missing="$missing pkg-config libssl-dev"
+}
+
+check_test() {
+    has slowhttptest || missing="$missing slowhttptest"
+    has curl || missing="$missing curl ca-certificates"
+    has xz || missing="$missing xz-utils"
 }
 
 check_bench() {
@@ -130,8 +137,8 @@ optional=
 wants_oha=
 for purpose in "$@"; do
     case $purpose in
-        build | services | lint | bench) "check_$purpose" ;;
-        *) die "unknown purpose $purpose; there are: build, services, lint, bench" ;;
+        build | services | test | lint | bench) "check_$purpose" ;;
+        *) die "unknown purpose $purpose; there are: build, services, test, lint, bench" ;;
     esac
 done
 # shellcheck disable=SC2086 # a list of package names
