@@ -173,6 +173,28 @@ pub fn list_ids(address: SocketAddr) -> io::Result<Vec<String>> {
     Ok(todos.into_iter().map(|todo| todo.id).collect())
 }
 
+/// Creates todos with a short title and no description, about 200 bytes of JSON each, and waits until the list has them.
+///
+/// # Errors
+/// A create was refused, or not applied in time.
+pub fn create_short_todos(address: SocketAddr, token: &str, count: usize) -> io::Result<()> {
+    let mut client = Client::connect(address)?;
+    let creates =
+        (0..count).map(|number| request("POST", "/todos", token, &format!("{{\"title\":\"Todo {number:04}\"}}")));
+    client.send(&creates.collect::<Vec<_>>().concat())?;
+    let mut ids = Vec::with_capacity(count);
+    for _ in 0..count {
+        let head = client.receive_head()?;
+        let mut body = Vec::new();
+        client.body(&head).read_to_end(&mut body)?;
+        if head.status != 202 {
+            return Err(io::Error::other(format!("a create was answered with {}", head.status)));
+        }
+        ids.push(serde_json::from_slice::<TodoId>(&body)?.id);
+    }
+    wait_for_status(address, &ids, 200)
+}
+
 /// Deletes todos, and waits until the list does not have them.
 ///
 /// # Errors

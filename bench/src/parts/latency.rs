@@ -78,7 +78,7 @@ pub fn run(bench: &Bench, arguments: &LatencyArguments) -> Result<Report, PartEr
     };
     eprintln!("latency: seeding {} todos", arguments.todos);
     let product = Product::new(&bench.product, &bench.scratch)?;
-    product.seed(arguments.todos, USER)?;
+    product.seed_for_reading(arguments.todos, USER, bench.server_cpu)?;
     let responses = Responses::capture(&product.start(bench.server_cpu)?, &[Load::Ten])?;
     let token = product.token(USER)?;
     let context = Context { bench, arguments, oha, product: &product, token, responses };

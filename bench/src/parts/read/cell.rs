@@ -147,7 +147,8 @@ impl Cell {
         match self.load {
             Load::Unchanged => candidate.answers_conditional_requests(),
             Load::Mixed => candidate.takes_writes(),
-            _ => true,
+            Load::All => candidate.holds_long_lists(),
+            Load::Ten | Load::Hundred => true,
         }
     }
 

@@ -180,7 +180,7 @@ fn measure_all(
     }
     eprintln!("{}: seeding {} todos", report.part, arguments.todos);
     let product = Product::new(&bench.product, &bench.scratch)?;
-    product.seed(arguments.todos, USER)?;
+    product.seed_for_reading(arguments.todos, USER, bench.server_cpu)?;
     let loads: Vec<Load> = cells.iter().flat_map(|cell| [cell.load, cell.load.unconditional()]).collect();
     let responses = Responses::capture(&product.start(bench.server_cpu)?, &loads)?;
     let token = product.token(USER)?;
