@@ -29,7 +29,7 @@ use redis::{Connection, ConnectionInfo, IntoConnectionInfo, RedisError, RedisRes
 pub use super::redis_publisher::RedisPublisher;
 pub use super::redis_subscriber::RedisSubscriber;
 use crate::feed::FeedError;
-use crate::limits::{REDIS_RECONNECT_BACKOFF_MS, REDIS_REPLY_TIMEOUT_MS};
+use crate::limits::{LINK_MIN_BYTES_PER_SEC, REDIS_RECONNECT_BACKOFF_MS, REDIS_REPLY_TIMEOUT_MS};
 
 /// How much longer than the list itself offsets and changes are kept, so that a list is never without them.
 const KEPT_LONGER: Duration = Duration::from_secs(60);
@@ -134,9 +134,7 @@ impl Link {
             {
                 return Err(FeedError::Unavailable(reason.clone()));
             }
-            let opened = redis::Client::open(self.info.clone())
-                .and_then(|client| client.get_connection_with_timeout(Duration::from_millis(REDIS_REPLY_TIMEOUT_MS)));
-            match opened {
+            match open(&self.info) {
                 Ok(connection) => {
                     self.blocked = None;
                     self.connection = Some(connection);
@@ -150,6 +148,23 @@ impl Link {
         }
         Ok(self.connection.as_mut().expect("connected above"))
     }
+}
+
+/// How much longer an answer to a question of so many bytes may take than to a short one: they have to get there first.
+pub(super) fn sending_time(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / LINK_MIN_BYTES_PER_SEC as f64)
+}
+
+/// Opens a connection on which the server takes commands.
+fn open(info: &ConnectionInfo) -> RedisResult<Connection> {
+    let timeout = Duration::from_millis(REDIS_REPLY_TIMEOUT_MS);
+    let mut connection = redis::Client::open(info.clone())?.get_connection_with_timeout(timeout)?;
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))?;
+    // A server that wants a password and was given none takes the connection all the same, and answers longer commands
+    // with a protocol error. To this one it says what it wants.
+    redis::cmd("PING").exec(&mut connection)?;
+    Ok(connection)
 }
 
 /// What an error of Redis means.

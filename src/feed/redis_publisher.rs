@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Script;
 
-use crate::feed::redis::{Link, RedisOptions};
+use crate::feed::redis::{Link, RedisOptions, sending_time};
 use crate::feed::{ChangeSet, FeedError, FeedPublisher};
 use crate::limits::{REDIS_CHANGES_MAX_BYTES, REDIS_CHANGES_MAX_ENTRIES, REDIS_PART_MAX_BYTES, REDIS_PART_MAX_TODOS};
 use crate::store::AppliedOffsets;
@@ -70,7 +70,8 @@ impl FeedPublisher for RedisPublisher {
 impl RedisPublisher {
     fn publish_part(&mut self, set: &ChangeSet, part: &Part<'_>, place: &str) -> Result<String, FeedError> {
         let (script, changes_ttl_ms) = (&self.publish, self.link.changes_ttl_ms);
-        self.link.run(Duration::ZERO, |connection, keys| {
+        let bytes = part.upserts.iter().map(|(_, json)| json.len()).sum();
+        self.link.run(sending_time(bytes), |connection, keys| {
             let mut call = script.key(&keys.todos);
             call.key(&keys.offsets).key(&keys.changes);
             call.arg(place).arg(changes_ttl_ms).arg(REDIS_CHANGES_MAX_ENTRIES).arg(REDIS_CHANGES_MAX_BYTES);

@@ -1,11 +1,11 @@
 //! The reading end of the Redis feed: loading the list, then following its changes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use redis::{Script, cmd};
 
-use crate::feed::redis::{Link, RedisOptions};
+use crate::feed::redis::{Link, RedisOptions, sending_time};
 use crate::feed::redis_entry::{Entry, EntryContent, RawEntry};
 use crate::feed::{ChangeSet, FeedError, FeedEvent, FeedSubscriber};
 use crate::limits::{
@@ -45,6 +45,14 @@ struct Place {
 }
 
 impl Place {
+    fn of(epoch: Option<String>, number: Option<u64>, last: Option<String>) -> Place {
+        match (epoch, number, last) {
+            (Some(epoch), Some(number), Some(last)) => Place { epoch, number, last },
+            // No list; or one without its place, which nobody can follow.
+            (_, number, _) => Place { epoch: String::new(), number: number.unwrap_or_default(), last: String::new() },
+        }
+    }
+
     /// Whether there is a list.
     fn is_warm(&self) -> bool {
         !self.epoch.is_empty()
@@ -70,21 +78,21 @@ impl RedisSubscriber {
 }
 
 impl FeedSubscriber for RedisSubscriber {
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
         self.place = None;
         self.pending.clear();
         let deadline = Instant::now() + Duration::from_millis(REDIS_LOAD_WAIT_MAX_MS);
         while Instant::now() < deadline {
-            let place = self.current_place()?;
-            if place.is_warm() {
-                return self.load_warm(place, each);
+            if self.current_place()?.is_warm() {
+                return self.load_warm(each);
             }
             let token = unique_text();
             if self.take_lock(&token)? {
                 // Another process may have been done just before this one got the lock.
-                let loaded = match self.current_place()? {
-                    place if place.is_warm() => self.load_warm(place, each).map(|()| self.release_lock_soon(&token)),
-                    _ => self.load_cold(&token, store, each),
+                let loaded = if self.current_place()?.is_warm() {
+                    self.load_warm(each).inspect(|_| self.release_lock_soon(&token))
+                } else {
+                    self.load_cold(&token, store, each)
                 };
                 if loaded.is_err() {
                     self.release_lock_soon(&token);
@@ -168,7 +176,13 @@ impl RedisSubscriber {
     }
 
     /// Reads the list from Redis. Changes in the meantime may be in it or not; `next` delivers them all the same.
-    fn load_warm(&mut self, place: Place, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load_warm(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
+        // What the list comes to have beyond this place does not count: the changes that follow may show a todo as it was
+        // in between.
+        let (place, offsets) = self.current_place_and_offsets()?;
+        if !place.is_warm() {
+            return Err(FeedError::Unavailable("the list in Redis expired before it was read".into()));
+        }
         // Redis may return a row twice while it rearranges the hash; what was seen first is brought up to date by the
         // changes that follow.
         let mut seen = HashSet::new();
@@ -203,11 +217,16 @@ impl RedisSubscriber {
             return Err(FeedError::Unavailable("the list in Redis was replaced while it was read".into()));
         }
         self.place = Some(place);
-        Ok(())
+        Ok(offsets)
     }
 
     /// Reads the list from the store and puts it into Redis, for all.
-    fn load_cold(&mut self, token: &str, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load_cold(
+        &mut self,
+        token: &str,
+        store: &mut dyn Store,
+        each: &mut dyn FnMut(Todo),
+    ) -> Result<AppliedOffsets, FeedError> {
         // Before the store is read: every change that it does not show yet is then recorded after this place.
         let mut place = self.mark_place(token)?;
         let mut rows = Rows::default();
@@ -222,7 +241,8 @@ impl RedisSubscriber {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let mut offsets = scanned?;
+        let scanned = scanned?;
+        let mut offsets = scanned.clone();
         self.write_rows(token, &mut rows)?;
         // Every round has less to do than the one before, because it only follows what came during that one.
         let mut pending = Vec::new();
@@ -242,7 +262,7 @@ impl RedisSubscriber {
             if let Some(installed) = self.install(token, place.number, &offsets)? {
                 self.place = Some(installed);
                 self.pending = pending;
-                return Ok(());
+                return Ok(scanned);
             }
         }
     }
@@ -250,7 +270,7 @@ impl RedisSubscriber {
     /// Writes collected rows into the new list; also a sign of life for the lock when there are none.
     fn write_rows(&mut self, token: &str, rows: &mut Rows) -> Result<(), FeedError> {
         let (script, rows) = (&self.fill, std::mem::take(rows));
-        let held: bool = self.link.run(Duration::ZERO, |connection, keys| {
+        let held: bool = self.link.run(sending_time(rows.bytes), |connection, keys| {
             let mut call = script.key(&keys.loading);
             call.key(format!("{}:{token}", keys.todos)).arg(token).arg(REDIS_LOAD_LOCK_MS).arg(rows.puts.len());
             for (id, json) in &rows.puts {
@@ -326,11 +346,20 @@ impl RedisSubscriber {
                     .arg("@last")
                     .query(connection)
             })?;
-        Ok(match (epoch, number, last) {
-            (Some(epoch), Some(number), Some(last)) => Place { epoch, number, last },
-            // No list; or one without its place, which nobody can follow.
-            (_, number, _) => Place { epoch: String::new(), number: number.unwrap_or_default(), last: String::new() },
-        })
+        Ok(Place::of(epoch, number, last))
+    }
+
+    /// Where the feed stands, and how far it has the log there.
+    fn current_place_and_offsets(&mut self) -> Result<(Place, AppliedOffsets), FeedError> {
+        let (epoch, mut fields): (Option<String>, HashMap<String, String>) =
+            self.link.run(Duration::ZERO, |connection, keys| {
+                let mut both = redis::pipe();
+                both.atomic().cmd("HGET").arg(&keys.todos).arg("@epoch").cmd("HGETALL").arg(&keys.offsets);
+                both.query(connection)
+            })?;
+        let (number, last) = (fields.remove("@number").and_then(|number| number.parse().ok()), fields.remove("@last"));
+        let offsets = fields.iter().filter_map(|(name, next)| Some((name.parse().ok()?, next.parse().ok()?))).collect();
+        Ok((Place::of(epoch, number, last), offsets))
     }
 
     /// The changes after an id; waits for one when there is none.

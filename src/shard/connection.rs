@@ -17,7 +17,7 @@ use super::dispatch::Dispatch;
 use super::input::Input;
 use super::output::{Output, WriteBatch};
 use super::registry::{ConnectionState, Phase};
-use super::{LINGER_MAX_BYTES, PARK_AFTER, Shard};
+use super::{HOT_AFTER_RECEIVES, HOT_RECEIVES_MAX, LINGER_MAX_BYTES, PARK_AFTER, Shard};
 
 /// The buffers of a connection that has bytes; an idle one has none.
 #[derive(Default)]
@@ -103,7 +103,29 @@ pub struct Connection {
     dispatch: Dispatch,
     /// Used for one receive after the other; `None` after the sweeper has used it up.
     canceller: Option<Canceller>,
+    heat: Heat,
     received_end: bool,
+}
+
+/// How many receives have followed each other without a pause.
+#[derive(Default)]
+struct Heat {
+    receives: u32,
+    /// The tick of the last one.
+    received_at: u64,
+}
+
+impl Heat {
+    #[inline]
+    fn note_receive(&mut self, now: u64) {
+        self.receives = if now <= self.received_at + 1 { self.receives.saturating_add(1) } else { 0 };
+        self.received_at = now;
+    }
+
+    #[inline]
+    fn is_hot(&self) -> bool {
+        self.receives >= HOT_AFTER_RECEIVES
+    }
 }
 
 impl Connection {
@@ -116,6 +138,7 @@ impl Connection {
             buffers: None,
             dispatch: Dispatch::default(),
             canceller: None,
+            heat: Heat::default(),
             received_end: false,
         }
     }
@@ -275,12 +298,24 @@ impl Connection {
                 // Parsing refuses every request before it gets this long.
                 return Err(Broken);
             }
-            let canceller = self.canceller.take().unwrap_or_default();
-            let handle = canceller.handle();
-            self.state.park_at(self.shard.after(PARK_AFTER), Some(canceller));
-            let (received, buffers) = self.stream.cancelable_read(buffers, handle).await;
-            self.canceller = self.state.unpark();
+            let shard = &self.shard;
+            let (received, buffers) = if self.heat.is_hot() && shard.hot_receives.get() < HOT_RECEIVES_MAX {
+                // A receive that cannot be cancelled keeps its buffers until bytes or the end come. It spares a busy
+                // connection the book-keeping of cancellation, which was 2 % of its CPU time.
+                shard.hot_receives.set(shard.hot_receives.get() + 1);
+                let received = self.stream.read(buffers).await;
+                shard.hot_receives.set(shard.hot_receives.get() - 1);
+                received
+            } else {
+                let canceller = self.canceller.take().unwrap_or_default();
+                let handle = canceller.handle();
+                self.state.park_at(shard.after(PARK_AFTER), Some(canceller));
+                let received = self.stream.cancelable_read(buffers, handle).await;
+                self.canceller = self.state.unpark();
+                received
+            };
             self.buffers = Some(buffers);
+            self.heat.note_receive(self.shard.clock.ticks());
             match received {
                 Ok(0) => {
                     self.received_end = true;

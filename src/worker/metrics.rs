@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the batch size histogram, in commands; a last bucket takes what is above.
-pub const BATCH_SIZE_BOUNDS: [u64; 5] = [1, 10, 100, 1_000, 5_000];
+use crate::observe::counter::Histogram;
+use crate::todo::Timestamp;
 
 /// What a worker is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum WorkerState {
 }
 
 /// The counters of one worker. All totals count since its start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WorkerMetrics {
     /// Commands that were applied, those included that changed nothing.
     pub commands: AtomicU64,
@@ -35,20 +35,43 @@ pub struct WorkerMetrics {
     pub dead_letters: AtomicU64,
     /// Batches that were committed.
     pub batches: AtomicU64,
-    /// Batches by their size: bucket `i` counts sizes up to [`BATCH_SIZE_BOUNDS`]`[i]` and above the bound before it.
-    pub batch_sizes: [AtomicU64; BATCH_SIZE_BOUNDS.len() + 1],
-    /// Time spent in store transactions, those that failed included, in microseconds.
-    pub apply_micros: AtomicU64,
-    /// Time spent publishing, in microseconds.
-    pub publish_micros: AtomicU64,
+    /// Commands of each batch.
+    pub batch_sizes: Histogram,
+    /// Time of each store transaction, those that failed included.
+    pub apply_time: Histogram,
+    /// Time of each attempt to publish.
+    pub publish_time: Histogram,
     /// Attempts that failed and were tried again.
     pub retries: AtomicU64,
     /// Times that another worker had taken a partition over.
     pub fenced: AtomicU64,
-    /// Records that are written but not yet read; `u64::MAX` when unknown.
+    /// Records that are written but not yet applied; `u64::MAX` when unknown.
     pub lag: AtomicU64,
+    /// When the oldest of them was written, or some time before, in microseconds since 1970; 0 when there is none, `u64::MAX`
+    /// when unknown.
+    lags_since_us: AtomicU64,
     last_error: Mutex<Option<String>>,
     state: AtomicU8,
+}
+
+impl Default for WorkerMetrics {
+    fn default() -> WorkerMetrics {
+        WorkerMetrics {
+            commands: AtomicU64::default(),
+            changed_todos: AtomicU64::default(),
+            dead_letters: AtomicU64::default(),
+            batches: AtomicU64::default(),
+            batch_sizes: Histogram::of_sizes(),
+            apply_time: Histogram::of_times(),
+            publish_time: Histogram::of_times(),
+            retries: AtomicU64::default(),
+            fenced: AtomicU64::default(),
+            lag: AtomicU64::default(),
+            lags_since_us: AtomicU64::default(),
+            last_error: Mutex::default(),
+            state: AtomicU8::default(),
+        }
+    }
 }
 
 impl WorkerMetrics {
@@ -73,9 +96,31 @@ impl WorkerMetrics {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
+    /// How far the store is behind the log: the age of the oldest record that is not applied, or a little more; `None` when
+    /// unknown. The clock is that of whoever wrote the record.
+    pub fn lag_time(&self) -> Option<Duration> {
+        match self.lags_since_us.load(Ordering::Relaxed) {
+            0 => Some(Duration::ZERO),
+            u64::MAX => None,
+            since_us => {
+                let now_us = u64::try_from(Timestamp::now().as_micros()).unwrap_or_default();
+                Some(Duration::from_micros(now_us.saturating_sub(since_us)))
+            }
+        }
+    }
+
+    /// Notes how many records are not applied, and since when; `None` when unknown.
+    pub(super) fn set_lag(&self, records: Option<u64>, since: Option<Timestamp>) {
+        self.lag.store(records.unwrap_or(u64::MAX), Ordering::Relaxed);
+        let since_us = match records {
+            Some(0) => 0,
+            _ => since.and_then(|since| u64::try_from(since.as_micros()).ok()).unwrap_or(u64::MAX),
+        };
+        self.lags_since_us.store(since_us, Ordering::Relaxed);
+    }
+
     pub(super) fn count_batch(&self, commands: u64, changed_todos: u64) {
-        let bucket = BATCH_SIZE_BOUNDS.partition_point(|bound| *bound < commands);
-        add(&self.batch_sizes[bucket], 1);
+        self.batch_sizes.observe(commands);
         add(&self.batches, 1);
         add(&self.commands, commands);
         add(&self.changed_todos, changed_todos);
@@ -86,21 +131,23 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 
-pub(super) fn add_time(counter: &AtomicU64, time: Duration) {
-    add(counter, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_counted_in_the_bucket_of_their_size() {
+    fn the_lag_has_an_age_while_there_is_one() {
         let metrics = WorkerMetrics::default();
-        for size in [0, 1, 2, 10, 11, 5_000, 5_001] {
-            metrics.count_batch(size, 0);
-        }
-        let buckets: Vec<u64> = metrics.batch_sizes.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        assert_eq!(buckets, [2, 2, 1, 0, 1, 1]);
+        assert_eq!(metrics.lag_time(), Some(Duration::ZERO));
+        let minute_ago = Timestamp::from_micros(Timestamp::now().as_micros() - 60_000_000);
+        metrics.set_lag(Some(3), Some(minute_ago));
+        assert!(metrics.lag_time() >= Some(Duration::from_secs(60)), "{:?}", metrics.lag_time());
+        metrics.set_lag(Some(0), Some(minute_ago));
+        assert_eq!(metrics.lag_time(), Some(Duration::ZERO));
+        metrics.set_lag(None, None);
+        assert_eq!(metrics.lag_time(), None);
+        let ahead = Timestamp::from_micros(Timestamp::now().as_micros() + 60_000_000);
+        metrics.set_lag(Some(1), Some(ahead));
+        assert_eq!(metrics.lag_time(), Some(Duration::ZERO), "another machine's clock");
     }
 }
