@@ -48,6 +48,27 @@ pub fn pin_command(command: &mut Command, cpu: usize) {
     unsafe { command.pre_exec(move || pin_current_thread(cpu)) };
 }
 
+/// Makes the program that `command` starts run on every CPU that the machine gives it, wherever the calling thread is
+/// pinned.
+pub fn unpin_command(command: &mut Command) {
+    // SAFETY: between fork and exec only system calls are made: no allocation, no lock.
+    unsafe { command.pre_exec(unpin_current_thread) };
+}
+
+/// Lets the calling thread, and whatever it starts afterwards, run on every CPU again.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn unpin_current_thread() -> io::Result<()> {
+    // SAFETY: the set is on the stack for the length of the call. The kernel takes what it allows out of a full set.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        (0..8 * size_of::<libc::cpu_set_t>()).for_each(|cpu| libc::CPU_SET(cpu, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// User and system time of all threads of a process, also of those that have ended. The kernel keeps it in nanoseconds;
 /// `/proc/PID/stat` shows the same in hundredths of a second.
 ///

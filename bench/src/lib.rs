@@ -14,6 +14,8 @@
 
 pub mod candidate;
 pub mod client;
+#[cfg(feature = "services")]
+pub mod commands;
 pub mod constant;
 pub mod cpu;
 pub mod machine;
@@ -22,5 +24,7 @@ pub mod memory;
 pub mod parts;
 pub mod report;
 pub mod server;
+#[cfg(feature = "services")]
+pub mod services;
 pub mod writes;
 pub mod wrk;

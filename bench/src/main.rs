@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(feature = "services")]
+use million_rps_bench::parts::apply;
 use million_rps_bench::parts::{Bench, list_memory, read, write_cost};
 use million_rps_bench::{cpu, report};
 
@@ -23,6 +25,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Commands that a worker applies a second, beside plain inserts into the same PostgreSQL
+    #[cfg(feature = "services")]
+    Apply(apply::ApplyArguments),
     /// CPU time of one write beside short and long lists
     WriteCost(write_cost::WriteCostArguments),
     /// Memory that readers of the whole list cost
@@ -85,6 +90,8 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
     }
     let bench = prepare(&cli.common)?;
     let report = match &cli.part {
+        #[cfg(feature = "services")]
+        Part::Apply(arguments) => apply::run(&bench, arguments)?,
         Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,

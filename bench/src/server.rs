@@ -67,8 +67,22 @@ impl Server {
     /// # Errors
     /// [`ServerError`].
     pub fn start(mut command: Command, server_cpu: usize, folder: &Path) -> Result<Server, ServerError> {
+        cpu::pin_command(&mut command, server_cpu);
+        Server::start_where_it_is_put(command, folder)
+    }
+
+    /// Does the same on all CPUs.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start_on_all_cpus(mut command: Command, folder: &Path) -> Result<Server, ServerError> {
+        cpu::unpin_command(&mut command);
+        Server::start_where_it_is_put(command, folder)
+    }
+
+    fn start_where_it_is_put(mut command: Command, folder: &Path) -> Result<Server, ServerError> {
         command.stdout(Stdio::piped());
-        let mut server = Server::spawn(command, server_cpu, folder, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut server = Server::spawn(command, folder, SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let mut output = server.child.stdout.take().map(BufReader::new).ok_or_else(|| io::Error::other("no pipe"))?;
         let mut line = String::new();
         output.read_line(&mut line)?;
@@ -89,21 +103,16 @@ impl Server {
         address: SocketAddr,
     ) -> Result<Server, ServerError> {
         command.stdout(Stdio::null());
-        let mut server = Server::spawn(command, server_cpu, folder, address)?;
+        cpu::pin_command(&mut command, server_cpu);
+        let mut server = Server::spawn(command, folder, address)?;
         server.wait_until("it accepts no connection", |server| Client::connect(server.address).is_ok())?;
         Ok(server)
     }
 
-    fn spawn(
-        mut command: Command,
-        server_cpu: usize,
-        folder: &Path,
-        address: SocketAddr,
-    ) -> Result<Server, ServerError> {
+    fn spawn(mut command: Command, folder: &Path, address: SocketAddr) -> Result<Server, ServerError> {
         let program = PathBuf::from(command.get_program());
         let log = folder.join("server.log");
         command.stdin(Stdio::null()).stderr(std::fs::File::create(&log)?);
-        cpu::pin_command(&mut command, server_cpu);
         let child = command.spawn().map_err(|reason| ServerError::Start { program: program.clone(), reason })?;
         Ok(Server { child, program, address, log, _output: None })
     }

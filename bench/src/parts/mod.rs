@@ -1,5 +1,7 @@
 //! The parts of the bench: each measures one thing and ends in a [`Report`].
 
+#[cfg(feature = "services")]
+pub mod apply;
 pub mod list_memory;
 pub mod read;
 pub mod write_cost;
