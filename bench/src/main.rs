@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "services")]
 use million_rps_bench::parts::apply;
-use million_rps_bench::parts::{Bench, list_memory, read, write_cost};
+use million_rps_bench::parts::{Bench, list_memory, read, visible, write_cost};
 use million_rps_bench::{cpu, report};
 
 /// Measures million-rps: CPU per request and memory, beside the floor of the machine and beside others.
@@ -34,6 +34,8 @@ enum Part {
     ListMemory(list_memory::ListMemoryArguments),
     /// Reads: throughput and CPU time of a request, ours, the floor's and others'
     Read(read::ReadArguments),
+    /// The time from the 202 of a write until it is visible everywhere
+    Visible(visible::VisibleArguments),
     /// Make the page from the figures of all parts
     Report(ReportArguments),
 }
@@ -95,6 +97,7 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,
+        Part::Visible(arguments) => visible::run(&bench, arguments)?,
         Part::Report(_) => unreachable!("made above"),
     };
     let path = report.save(output)?;

@@ -223,6 +223,16 @@ impl Product {
         Ok(server)
     }
 
+    /// Starts the server, embedded, with a shard for each CPU, and waits until it is ready.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start_on_all_cpus(&self) -> Result<Server, ServerError> {
+        let mut server = Server::start_on_all_cpus(self.command(["run"]), self.folder.path())?;
+        server.wait_for("/ready", |head| head.status == 200)?;
+        Ok(server)
+    }
+
     fn run(&self, arguments: &[&str]) -> Result<String, ServerError> {
         let mut command = self.command(arguments);
         let output = command.stdin(Stdio::null()).output();

@@ -248,10 +248,7 @@ fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
     for (name, help, value) in counters {
         text.single(name, "counter", help, value);
     }
-    let lag = match worker.lag.load(Ordering::Relaxed) {
-        u64::MAX => f64::NAN,
-        lag => lag as f64,
-    };
+    let lag = worker.lag().map_or(f64::NAN, |lag| lag as f64);
     text.single("million_rps_worker_lag_records", "gauge", "Records written to the log and not yet read.", lag);
     const BATCHES: &str = "million_rps_worker_batch_commands";
     text.family(BATCHES, "histogram", "Commands of each store transaction.");

@@ -4,7 +4,7 @@
 //! run     = API and worker        serve = API        worker = worker
 //!
 //! API:    shard-0 … shard-N   producer   refresher
-//! worker: worker
+//! worker: worker (one for each lane)
 //! both:   main (waits for a signal, or for a thread that ended)
 //! ```
 //!
@@ -91,12 +91,12 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     let data_dir_lock = seams.data_dir_lock;
 
     let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::default()));
-    let worker = match (seams.worker, &worker_metrics) {
-        (Some(parts), Some(metrics)) => {
-            Some(parts.start(Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?)
+    let mut lanes = Vec::with_capacity(seams.worker.len());
+    if let Some(metrics) = &worker_metrics {
+        for lane in seams.worker {
+            lanes.push(lane.start(Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?);
         }
-        _ => None,
-    };
+    }
     let api = match (plan, seams.api) {
         (Some(plan), Some(parts)) => {
             let address = plan.address();
@@ -114,10 +114,10 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
         api.drain(config.http.drain_timeout, &events);
     }
     stop.store(true, Ordering::Relaxed);
-    if let Some(worker) = worker
-        && worker.join().is_err()
-    {
-        tracing::error!("the worker thread panicked; what it had not applied is applied at the next start");
+    for lane in lanes {
+        if lane.join().is_err() {
+            tracing::error!("a worker thread panicked; what it had not applied is applied at the next start");
+        }
     }
     drop(data_dir_lock);
     tracing::info!("stopped");

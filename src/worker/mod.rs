@@ -29,7 +29,7 @@ use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL
 use crate::store::{AppliedOffsets, OffsetStep, Store, StoreError};
 use crate::todo::JsonParser;
 use back_off::BackOff;
-use metrics::{add, add_time};
+use metrics::{LaneNumber, add, add_time};
 use work::{PartitionWork, Work, divide};
 
 /// Why a worker gave up. Everything that may pass is tried again and never ends it.
@@ -96,6 +96,7 @@ pub struct Worker {
     store: Box<dyn Store>,
     publisher: Box<dyn FeedPublisher>,
     metrics: Arc<WorkerMetrics>,
+    lane: LaneNumber,
     clock: Box<dyn Fn() -> Instant + Send>,
     /// A random number, for the jitter of its pauses.
     chance: Box<dyn FnMut() -> u64 + Send>,
@@ -109,7 +110,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker over these ends; the store's schema has to be there.
+    /// A worker over these ends; the store's schema has to be there. Several may share their metrics: they are then lanes
+    /// of one worker.
     pub fn new(
         reader: Box<dyn CommandReader>,
         store: Box<dyn Store>,
@@ -120,6 +122,7 @@ impl Worker {
             reader,
             store,
             publisher,
+            lane: metrics.add_lane(),
             metrics,
             clock: Box::new(Instant::now),
             chance: Box::new(|| RandomState::new().hash_one(())),
@@ -148,13 +151,13 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`]: nothing more can be applied until a person has acted.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
-        self.metrics.set_state(WorkerState::Running, None);
+        self.metrics.set_state(self.lane, WorkerState::Running, None);
         let result = self.run_until(stop);
         match &result {
-            Ok(()) => self.metrics.set_state(WorkerState::Stopped, None),
+            Ok(()) => self.metrics.set_state(self.lane, WorkerState::Stopped, None),
             Err(error) => {
                 tracing::error!("the worker has ended: {error}");
-                self.metrics.set_state(WorkerState::Failed, Some(error.to_string()));
+                self.metrics.set_state(self.lane, WorkerState::Failed, Some(error.to_string()));
             }
         }
         result
@@ -181,7 +184,7 @@ impl Worker {
         // Also after a failure: the worker's place in the group depends on it.
         let polled = self.poll(max_wait);
         self.note(advanced.and(polled))?;
-        self.metrics.lag.store(self.reader.lag().unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.metrics.set_lag(self.lane, self.reader.lag());
         Ok(())
     }
 
@@ -192,7 +195,7 @@ impl Worker {
                 let waits = self.partitions.values().any(|partition| matches!(partition, Partition::Waiting(_)));
                 if self.back_off.is_over() && !waits && self.trouble.take().is_some() {
                     tracing::info!("the worker goes on");
-                    self.metrics.set_state(WorkerState::Running, None);
+                    self.metrics.set_state(self.lane, WorkerState::Running, None);
                 }
                 Ok(())
             }
@@ -208,7 +211,7 @@ impl Worker {
     fn show_trouble(&mut self, reason: String) {
         if self.trouble.as_ref() != Some(&reason) {
             tracing::warn!("the worker waits and tries again: {reason}");
-            self.metrics.set_state(WorkerState::Retrying, Some(reason.clone()));
+            self.metrics.set_state(self.lane, WorkerState::Retrying, Some(reason.clone()));
             self.trouble = Some(reason);
         }
     }

@@ -45,11 +45,14 @@ pub struct ApplyArguments {
     /// Rows of a plain batch
     #[arg(long, value_name = "ROWS", default_value_t = 1000)]
     pub batch_rows: usize,
+    /// What is compared
+    #[arg(long, value_name = "WAYS", value_delimiter = ',', default_value = "creates,mix,unnest,staged-copy,copy")]
+    pub ways: Vec<Way>,
 }
 
 /// What is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
     /// A worker that is given creates.
     Creates,
     /// A worker that is given 60 % creates, 30 % updates and 10 % deletes.
@@ -62,13 +65,6 @@ enum Way {
     Copy,
 }
 
-const WAYS: [(Way, &str); 5] = [
-    (Way::Creates, "worker, creates"),
-    (Way::Mix, "worker, 60 % create, 30 % update, 10 % delete"),
-    (Way::Unnest, "plain unnest"),
-    (Way::StagedCopy, "plain COPY into a staging table, then INSERT … SELECT"),
-    (Way::Copy, "plain COPY"),
-];
 
 /// Runs the part.
 ///
@@ -84,12 +80,13 @@ pub fn run(bench: &Bench, arguments: &ApplyArguments) -> Result<Report, PartErro
     );
     std::fs::create_dir_all(&bench.scratch)?;
     let services = Services::open(&bench.scratch.join("services"))?;
-    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); WAYS.len()];
+    let ways = &arguments.ways;
+    let mut rates: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
     // The first round warms the services up and is not counted.
     for run in 0..=bench.runs {
-        for turn in 0..WAYS.len() {
-            let turn = if run % 2 == 0 { turn } else { WAYS.len() - 1 - turn };
-            let (way, label) = WAYS[turn];
+        for turn in 0..ways.len() {
+            let turn = if run % 2 == 0 { turn } else { ways.len() - 1 - turn };
+            let (way, label) = (ways[turn], ways[turn].label());
             let rate = way.measure(bench, &services, arguments)?;
             eprintln!("apply: {label}, run {run} of {}: {rate:.0}/s", bench.runs);
             if run > 0 {
@@ -98,8 +95,8 @@ pub fn run(bench: &Bench, arguments: &ApplyArguments) -> Result<Report, PartErro
         }
     }
     let median = |way| {
-        let place = WAYS.iter().position(|(other, _)| *other == way).unwrap_or_default();
-        Measurement::new("", "", rates[place].clone()).median()
+        let place = ways.iter().position(|other| *other == way);
+        Measurement::new("", "", place.map_or(Vec::new(), |place| rates[place].clone())).median()
     };
     report.bounds = [("creates", Way::Creates, CREATES_RATIO_MAX), ("the mix", Way::Mix, MIX_RATIO_MAX)]
         .map(|(name, way, at_most)| Bound {
@@ -108,15 +105,25 @@ pub fn run(bench: &Bench, arguments: &ApplyArguments) -> Result<Report, PartErro
             at_most,
         })
         .into();
-    let row = |((_, label), rates): (&(Way, &str), Vec<f64>)| ReportRow {
-        label: (*label).into(),
+    let row = |(way, rates): (&Way, Vec<f64>)| ReportRow {
+        label: way.label().into(),
         measurements: vec![Measurement::new("applied", "rows/s", rates)],
     };
-    report.tables.push(Table { title: "Rate".into(), rows: WAYS.iter().zip(rates.clone()).map(row).collect() });
+    report.tables.push(Table { title: "Rate".into(), rows: ways.iter().zip(rates.clone()).map(row).collect() });
     Ok(report)
 }
 
 impl Way {
+    fn label(self) -> &'static str {
+        match self {
+            Way::Creates => "worker, creates",
+            Way::Mix => "worker, 60 % create, 30 % update, 10 % delete",
+            Way::Unnest => "plain unnest",
+            Way::StagedCopy => "plain COPY into a staging table, then INSERT … SELECT",
+            Way::Copy => "plain COPY",
+        }
+    }
+
     /// Commands or rows a second.
     fn measure(self, bench: &Bench, services: &Services, arguments: &ApplyArguments) -> Result<f64, PartError> {
         let deployment = services.deployment("bench-apply")?;

@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod list_memory;
 pub mod read;
+pub mod visible;
 pub mod write_cost;
 
 use std::error::Error;
