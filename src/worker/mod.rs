@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use fold::fold;
+use fold::ids;
 pub use metrics::{BATCH_SIZE_BOUNDS, WorkerMetrics, WorkerState};
 
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
@@ -332,11 +333,9 @@ impl Worker {
         }
         let steps: Vec<OffsetStep> = parts.iter().map(|part| self.step(part)).collect();
         let commands = || parts.iter().flat_map(|part| &part.commands).map(|(_, command)| command);
-        let mut ids: Vec<_> = commands().map(|command| command.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let (ids, new_ids) = ids(commands());
         let started_at = Instant::now();
-        let applied = self.store.apply(&steps, &ids, &mut |existing| fold(commands(), existing));
+        let applied = self.store.apply_new(&steps, &ids, &new_ids, &mut |existing| fold(commands(), existing));
         add_time(&self.metrics.apply_micros, started_at.elapsed());
         match applied {
             Ok(changes) => {

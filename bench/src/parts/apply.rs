@@ -155,13 +155,13 @@ impl Way {
     }
 }
 
-/// Of ten commands six create, three update and one deletes what was made before; the last has been updated before, too.
+/// Of ten commands six create, three update and one deletes what was made before.
 fn mixed_command(number: u64) -> (String, String) {
     let (group, place) = (number / 10, number % 10);
     let made = |group: u64, place: u64| Row::new(group * 6 + place);
-    // Changes hit a todo that was made some thousand commands ago, as a rule in another batch.
-    let earlier = group.checked_sub(group.min(300)).unwrap_or_default();
-    let row = if place < 6 { made(group, place) } else { made(earlier, place - 6) };
+    // Changes hit a todo that was made many batches ago: within one, a fold would leave nothing to be written.
+    let earlier = group / 2;
+    let row = if place < 6 { made(group, place) } else { made(earlier, (place - 6 + 4 * (group % 2)) % 6) };
     let command = match place {
         0..6 => row.create(USER),
         6..9 => row.update(USER),
