@@ -6,8 +6,8 @@ use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 #[cfg(feature = "services")]
-use million_rps_bench::parts::apply;
-use million_rps_bench::parts::{Bench, list_memory, read, visible, write_cost};
+use million_rps_bench::parts::{accept, apply};
+use million_rps_bench::parts::{Bench, list_memory, read, ready, visible, write_cost};
 use million_rps_bench::{cpu, report};
 
 /// Measures million-rps: CPU per request and memory, beside the floor of the machine and beside others.
@@ -34,6 +34,11 @@ enum Part {
     ListMemory(list_memory::ListMemoryArguments),
     /// Reads: throughput and CPU time of a request, ours, the floor's and others'
     Read(read::ReadArguments),
+    /// Acknowledged writes a second, beside a bare producer
+    #[cfg(feature = "services")]
+    Accept(accept::AcceptArguments),
+    /// The time from a start until a long list is served, and the memory that it takes
+    Ready(ready::ReadyArguments),
     /// The time from the 202 of a write until it is visible everywhere
     Visible(visible::VisibleArguments),
     /// Make the page from the figures of all parts
@@ -97,6 +102,9 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,
+        #[cfg(feature = "services")]
+        Part::Accept(arguments) => accept::run(&bench, arguments)?,
+        Part::Ready(arguments) => ready::run(&bench, arguments)?,
         Part::Visible(arguments) => visible::run(&bench, arguments)?,
         Part::Report(_) => unreachable!("made above"),
     };

@@ -1,9 +1,12 @@
 //! The parts of the bench: each measures one thing and ends in a [`Report`].
 
 #[cfg(feature = "services")]
+pub mod accept;
+#[cfg(feature = "services")]
 pub mod apply;
 pub mod list_memory;
 pub mod read;
+pub mod ready;
 pub mod visible;
 pub mod write_cost;
 
