@@ -23,7 +23,8 @@ build: ## build the server for production, with everything: target/release/milli
 	cargo build --release --locked
 
 test: ## run all tests; the last line says how many passed and failed
-	@deploy/setup.sh build services
+	@deploy/setup.sh build services test
+	@deploy/corpora.sh
 	@exec tests/run.sh
 
 lint: ## check format, clippy and documentation, with and without the services; any warning fails
@@ -46,7 +47,8 @@ bench: ## measure reads, the cost of a write and memory, and make a page of it: 
 	for part in read write-cost list-memory report; do target/release/million-rps-bench $$part || exit 1; done
 
 setup: ## install everything that any of these commands needs
-	@deploy/setup.sh build services lint bench
+	@deploy/setup.sh build services test lint bench
+	@deploy/corpora.sh
 
 settings: ## write the settings into README.md and .env.example again, after a change of src/config/table.rs
 	@mkdir -p target

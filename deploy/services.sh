@@ -8,7 +8,10 @@
 #   deploy/services.sh pid DIR postgres|redis|kafka      print a process id, for tests that inject faults
 #   deploy/services.sh restart DIR postgres|redis|kafka  start one again on its old port, after a test has stopped it
 #
-# Nothing here is fit for production: no passwords, one broker, small heaps.
+# Each also has doors that ask who is there: PostgreSQL takes TLS, and a password from the role in SECURED_USER; Kafka has
+# listeners for SASL, for TLS, and one that is advertised at an address where nobody listens, for a proxy in between.
+#
+# Nothing here is fit for production: open doors without passwords, one broker, small heaps.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -35,6 +38,7 @@ missing_packages() {
     postgres_bin >/dev/null || echo postgresql
     command -v redis-server >/dev/null || echo redis-server
     command -v java >/dev/null || echo default-jre-headless
+    command -v openssl >/dev/null || echo openssl
     # Maven only fetches the broker's jars: with the jars in place it is not needed.
     [ -f "$kafka_jars/complete" ] || command -v mvn >/dev/null || echo maven
 }
@@ -152,6 +156,27 @@ drop_root() {
     fi
 }
 
+# ---- certificates ----------------------------------------------------------------------------------------------------
+
+secured_user=secured
+secured_password=a-password-for-tests
+
+# An authority of this folder, and a certificate that it signs for this machine.
+prepare_certificates() {
+    mkdir -p "$dir/tls"
+    {
+        new_key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+        echo 'subjectAltName=DNS:localhost,IP:127.0.0.1' > "$dir/tls/names"
+        # shellcheck disable=SC2086 # a list of options
+        openssl req -x509 $new_key -days 30 -subj '/CN=an authority for tests' -keyout "$dir/tls/authority-key.pem" \
+            -out "$dir/tls/authority.pem" &&
+        openssl req $new_key -subj '/CN=localhost' -keyout "$dir/tls/key.pem" -out "$dir/tls/request.pem" &&
+        openssl x509 -req -in "$dir/tls/request.pem" -CA "$dir/tls/authority.pem" -CAkey "$dir/tls/authority-key.pem" \
+            -CAcreateserial -days 30 -extfile "$dir/tls/names" -out "$dir/tls/certificate.pem" &&
+        cat "$dir/tls/key.pem" "$dir/tls/certificate.pem" > "$dir/tls/key-and-certificate.pem"
+    } >"$dir/tls.log" 2>&1 || { cat "$dir/tls.log" >&2; die "openssl failed; its output is above"; }
+}
+
 # ---- the three services ----------------------------------------------------------------------------------------------
 
 prepare_postgres() {
@@ -164,6 +189,21 @@ prepare_postgres() {
         cat "$dir/initdb.log" >&2
         die "initdb failed; its output is above"
     }
+    # The first line that fits decides.
+    {
+        echo "host all $secured_user 127.0.0.1/32 scram-sha-256"
+        cat "$dir/postgres/pg_hba.conf"
+    } > "$dir/pg_hba.conf"
+    cat "$dir/pg_hba.conf" > "$dir/postgres/pg_hba.conf"
+    cp "$dir/tls/certificate.pem" "$dir/tls/key.pem" "$dir/postgres/"
+    # PostgreSQL takes no key that others may read.
+    chmod 600 "$dir/postgres/key.pem"
+    if [ "$(id -u)" = 0 ]; then chown "$(postgres_user)" "$dir/postgres/key.pem" "$dir/postgres/certificate.pem"; fi
+}
+
+create_secured_role() {
+    "$(postgres_bin)/psql" -h 127.0.0.1 -p "$(value postgres_port)" -U postgres -d postgres -q -v ON_ERROR_STOP=1 \
+        -c "CREATE ROLE $secured_user LOGIN SUPERUSER PASSWORD '$secured_password'" >&2
 }
 
 start_postgres() {
@@ -182,7 +222,8 @@ start_postgres() {
     # shellcheck disable=SC2046 # a command prefix, to be split into words
     (cd "$dir/postgres" && launch postgres $(drop_root) "$bin/postgres" -D "$dir/postgres" -c listen_addresses=127.0.0.1 \
         -p "$(value postgres_port)" -c unix_socket_directories="$socket" -c fsync=on -c synchronous_commit=on \
-        -c max_connections=200 -c shared_buffers=128MB)
+        -c max_connections=200 -c shared_buffers=128MB \
+        -c ssl=on -c ssl_cert_file=certificate.pem -c ssl_key_file=key.pem)
     await postgres "$bin/pg_isready" -q -h 127.0.0.1 -p "$(value postgres_port)" -U postgres
 }
 
@@ -199,9 +240,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$(value kafka_controller_port)
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:$(value kafka_port),CONTROLLER://127.0.0.1:$(value kafka_controller_port)
-advertised.listeners=PLAINTEXT://127.0.0.1:$(value kafka_port)
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=$(kafka_listeners),PROXIED://127.0.0.1:$(value kafka_proxied_port),CONTROLLER://127.0.0.1:$(value kafka_controller_port)
+advertised.listeners=$(kafka_listeners),PROXIED://127.0.0.1:$(value kafka_proxy_port)
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,SASL_TLS:SASL_SSL,CONTROLLER:PLAINTEXT
+$(kafka_security)
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$dir/kafka/data
 num.partitions=16
@@ -226,10 +268,32 @@ rootLogger.level = warn
 rootLogger.appenderRef.console.ref = STDOUT
 LOGGING
     cluster=$(kafka_java kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
-    kafka_java kafka.tools.StorageTool format -t "$cluster" -c "$dir/kafka/server.properties" >>"$dir/kafka.log" 2>&1 || {
+    kafka_java kafka.tools.StorageTool format -t "$cluster" -c "$dir/kafka/server.properties" \
+        --add-scram "SCRAM-SHA-256=[name=$secured_user,password=$secured_password]" \
+        --add-scram "SCRAM-SHA-512=[name=$secured_user,password=$secured_password]" >>"$dir/kafka.log" 2>&1 || {
         tail -n 30 "$dir/kafka.log" >&2
         die "formatting Kafka's storage failed; its output is above"
     }
+}
+
+kafka_listeners() {
+    printf 'PLAINTEXT://127.0.0.1:%s,SASL://127.0.0.1:%s,' "$(value kafka_port)" "$(value kafka_sasl_port)"
+    printf 'TLS://127.0.0.1:%s,SASL_TLS://127.0.0.1:%s' "$(value kafka_tls_port)" "$(value kafka_sasl_tls_port)"
+}
+
+kafka_security() {
+    modules=org.apache.kafka.common.security
+    for listener in sasl sasl_tls; do
+        prefix=listener.name.$listener
+        echo "$prefix.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+        echo "$prefix.plain.sasl.jaas.config=$modules.plain.PlainLoginModule required user_$secured_user=\"$secured_password\";"
+        echo "$prefix.scram-sha-256.sasl.jaas.config=$modules.scram.ScramLoginModule required;"
+        echo "$prefix.scram-sha-512.sasl.jaas.config=$modules.scram.ScramLoginModule required;"
+    done
+    for listener in tls sasl_tls; do
+        echo "listener.name.$listener.ssl.keystore.type=PEM"
+        echo "listener.name.$listener.ssl.keystore.location=$dir/tls/key-and-certificate.pem"
+    done
 }
 
 kafka_java() {
@@ -256,7 +320,7 @@ start() {
     stop
     # What is in these folders belongs to this script; anything else in DIR is left alone.
     mkdir -p "$dir"
-    rm -rf "$dir/postgres" "$dir/socket" "$dir/redis" "$dir/kafka"
+    rm -rf "$dir/postgres" "$dir/socket" "$dir/redis" "$dir/kafka" "$dir/tls"
     rm -f "$dir"/postgres.log "$dir"/redis.log "$dir"/kafka.log "$dir/ports" "$dir/settings"
     chmod 755 "$dir"
     # An interrupted or failed start leaves nothing running.
@@ -268,10 +332,17 @@ start() {
         echo "redis_port=$(free_port)"
         echo "kafka_port=$(free_port)"
         echo "kafka_controller_port=$(free_port)"
+        echo "kafka_sasl_port=$(free_port)"
+        echo "kafka_tls_port=$(free_port)"
+        echo "kafka_sasl_tls_port=$(free_port)"
+        echo "kafka_proxied_port=$(free_port)"
+        echo "kafka_proxy_port=$(free_port)"
     } > "$dir/settings"
+    prepare_certificates
     prepare_postgres
     prepare_kafka
     start_postgres
+    create_secured_role
     start_redis
     start_kafka
     trap - EXIT INT TERM HUP
@@ -288,6 +359,16 @@ print_env() {
     # For tests: where to find the processes, and the Java tools.
     echo "export SERVICES_DIR=$dir"
     echo "export KAFKA_JARS=$kafka_jars"
+    # The doors that ask who is there.
+    echo "export KAFKA_SASL_BROKERS=127.0.0.1:$(value kafka_sasl_port)"
+    echo "export KAFKA_TLS_BROKERS=127.0.0.1:$(value kafka_tls_port)"
+    echo "export KAFKA_SASL_TLS_BROKERS=127.0.0.1:$(value kafka_sasl_tls_port)"
+    echo "export SECURED_USER=$secured_user"
+    echo "export SECURED_PASSWORD=$secured_password"
+    echo "export TLS_DIR=$dir/tls"
+    # A proxy that listens at the first and connects to the second stands between the broker and its clients.
+    echo "export KAFKA_PROXY_ADDRESS=127.0.0.1:$(value kafka_proxy_port)"
+    echo "export KAFKA_PROXY_TARGET=127.0.0.1:$(value kafka_proxied_port)"
 }
 
 stop() {
@@ -318,7 +399,7 @@ if [ -n "${2:-}" ]; then
     mkdir -p "$2"
     dir=$(cd "$2" && pwd)
 elif [ "$command" != install ]; then
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 case $command in

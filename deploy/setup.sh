@@ -4,6 +4,7 @@
 #
 #   deploy/setup.sh build       Rust and a C compiler: all that the embedded server needs
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
+#   deploy/setup.sh test        what the tests use: the attacker slowhttptest; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh lint        rustfmt and clippy
 #   deploy/setup.sh bench       the load generator wrk
 #
@@ -29,6 +30,12 @@ check_services() {
     # librdkafka's configure insists on a C++ compiler and runs make.
     { has c++ && has make; } || missing="$missing build-essential"
     { has pkg-config && pkg-config --exists openssl; } || missing="$missing pkg-config libssl-dev"
+}
+
+check_test() {
+    has slowhttptest || missing="$missing slowhttptest"
+    has curl || missing="$missing curl ca-certificates"
+    has xz || missing="$missing xz-utils"
 }
 
 check_bench() {
@@ -101,14 +108,14 @@ apt_install() {
 # ---- main ------------------------------------------------------------------------------------------------------------
 
 if [ $# = 0 ]; then
-    sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 missing=
 for purpose in "$@"; do
     case $purpose in
-        build | services | lint | bench) "check_$purpose" ;;
-        *) die "unknown purpose $purpose; there are: build, services, lint, bench" ;;
+        build | services | test | lint | bench) "check_$purpose" ;;
+        *) die "unknown purpose $purpose; there are: build, services, test, lint, bench" ;;
     esac
 done
 # shellcheck disable=SC2086 # a list of package names

@@ -8,6 +8,8 @@ pub const TITLE_MAX_CHARS: usize = 500;
 pub const DESCRIPTION_MAX_CHARS: usize = 10_000;
 /// Longest `sub` of a token, in bytes: it is stored with every todo and compared on every write.
 pub const USER_ID_MAX_BYTES: usize = 255;
+/// Longest `Idempotency-Key`, in bytes. A UUID has 36.
+pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 /// Deepest nesting of a request body. A todo needs 1; the rest is room for unknown members.
 pub const JSON_MAX_DEPTH: usize = 32;
 
@@ -35,6 +37,19 @@ pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
 /// Largest `limit` of a page. The whole list has no limit: it is streamed.
 pub const PAGE_LIMIT_MAX: usize = 10_000;
 
+/// Longest that a write waits, for a client that prefers so, until it shows, in seconds; who asks for more gets this. Less
+/// than what clients and proxies usually wait for an answer (60 s).
+pub const PREFER_WAIT_MAX_S: u64 = 30;
+/// Durable writes of one shard that may wait until they show; one more is answered without waiting. Each takes about 150
+/// bytes: 10 MB.
+pub const WAITING_WRITES_MAX: usize = 64 * 1024;
+
+/// Sets of the table of users' write rates, each with a lock of its own: two shards rarely meet in one.
+pub const USER_RATE_SETS: usize = 4096;
+/// Users of one such set. A user needs a place only while writing faster than the rate allows for ever, so 65,536 places
+/// hold far more users than write at the same moment; they take 1 MiB.
+pub const USER_RATE_WAYS: usize = 16;
+
 /// Requests of one connection that may wait for their answer at the same time; when they are as many, the connection
 /// is not read until some have left.
 pub const PIPELINE_DEPTH_MAX: usize = 256;
@@ -55,10 +70,11 @@ pub const TOKEN_CACHE_ENTRIES: usize = 4096;
 pub const TOKEN_CACHED_MAX_BYTES: usize = 2 * 1024;
 
 /// Bytes of one snapshot chunk after a split or a build; it grows to twice that before it is split. A change copies one
-/// chunk, so this bounds its cost (about a microsecond); a piece of a response is one chunk, so this also keeps the
-/// pieces of a long list worth their place in a vectored write. At about 230 bytes a todo it is 35 todos.
-pub const CHUNK_TARGET_BYTES: usize = 8 * 1024;
-/// Entries of one leaf of the snapshot's index by id, after a split or a build: 24 bytes each.
+/// chunk, which in a long list is not in the CPU's caches, so this bounds its cost (about a microsecond); and a slow reader
+/// of an old list keeps one chunk for each change alive. A piece of a response is one chunk, so this also keeps the pieces
+/// of a long list worth their place in a vectored write. At about 230 bytes a todo it is 18 todos.
+pub const CHUNK_TARGET_BYTES: usize = 4 * 1024;
+/// Entries of one leaf of the snapshot's index by id, after a split or a build: 32 bytes each.
 pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
 /// Children of one branch of the snapshot's trees, after a split or a build. A change copies one branch a level and
 /// counts one more reference to each of its children: a small fan-out keeps that flat. Seven levels hold two million chunks.
@@ -88,14 +104,28 @@ pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
 pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
 
+/// Connections that a worker's own listener serves at a time: probes and Prometheus.
+pub const WORKER_HTTP_CONNECTIONS_MAX: usize = 16;
+/// Longest that such a connection may last, in milliseconds.
+pub const WORKER_HTTP_DEADLINE_MS: u64 = 5_000;
+
 /// Change sets that wait in the in-process feed; when they are as many, the worker waits for the refresher. At worst each
 /// holds a whole batch: 16 times [`APPLY_BATCH_MAX_BYTES`] is 128 MiB.
 pub const FEED_CHANGE_SETS_MAX: usize = 16;
 /// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
 pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 
+/// Longest wait of a process that stops for the threads behind its shards, in milliseconds, all of them together. A worker
+/// that can work needs far less for its batch; one that waits for a server that does not answer is left behind, as by a
+/// crash.
+pub const THREADS_STOP_TIMEOUT_MS: u64 = 5_000;
+
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;
+
+/// Slowest link to PostgreSQL and Redis over which the largest batch is still carried, in bytes a second: what waits for an
+/// answer allows for sending the question at this rate. A slower one would have it sent again and again.
+pub const LINK_MIN_BYTES_PER_SEC: usize = 512 * 1024;
 
 /// Longest that opening a TCP connection to PostgreSQL may take, in milliseconds; the whole greeting gets twice that.
 pub const POSTGRES_CONNECT_TIMEOUT_MS: u64 = 5_000;
@@ -116,8 +146,11 @@ pub const POSTGRES_RECONNECT_BACKOFF_MIN_MS: u64 = 100;
 /// Longest such pause, in milliseconds: how late a returned database may be noticed.
 pub const POSTGRES_RECONNECT_BACKOFF_MAX_MS: u64 = 2_000;
 /// Rows of one statement: more make it slower (measured: 1,000 rows 109 k rows/s, 5,000 rows 103 k rows/s), and this
-/// bounds its message at about 60 MB.
+/// bounds its message where todos are short.
 pub const POSTGRES_STATEMENT_ROWS: usize = 1_000;
+/// Bytes of titles and descriptions at which a statement is complete. PostgreSQL takes a worker whose statement is still on
+/// its way over a narrow link for a silent one, and ends its session.
+pub const POSTGRES_STATEMENT_TARGET_BYTES: usize = 1024 * 1024;
 
 /// New rows of a batch from which on they are written by COPY, without looking for them first: below it, the round trip that
 /// COPY takes costs more than it saves.
@@ -163,8 +196,8 @@ pub const REDIS_CHANGES_MAX_BYTES: usize = 128 * 1024 * 1024;
 /// Most todos that one script writes, so that Redis is busy with it for about 2 milliseconds. A stream entry takes two
 /// arguments a todo, and Lua passes at most 8,000.
 pub const REDIS_PART_MAX_TODOS: usize = 1_000;
-/// Most bytes of todos that one script writes.
-pub const REDIS_PART_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Most bytes of todos that one script writes: over the slowest link four seconds' worth.
+pub const REDIS_PART_MAX_BYTES: usize = 2 * 1024 * 1024;
 /// Longest that a lock on loading the list lives without a sign of life of its holder, in milliseconds.
 pub const REDIS_LOAD_LOCK_MS: u64 = 10_000;
 /// How long the lock stays after its holder failed, in milliseconds: a fleet then asks a store in trouble once in that
@@ -185,6 +218,14 @@ const _: () = {
     );
     assert!(POSTGRES_LOCK_TIMEOUT_MS < POSTGRES_STATEMENT_TIMEOUT_MS);
     assert!(POSTGRES_STATEMENT_TIMEOUT_MS < POSTGRES_REPLY_TIMEOUT_MS);
+    let rate = LINK_MIN_BYTES_PER_SEC as u64;
+    let batch_ms = 1_000 * APPLY_BATCH_MAX_BYTES as u64 / rate;
+    assert!(batch_ms < POSTGRES_REPLY_TIMEOUT_MS, "the largest batch is written over the slowest link");
+    let statement_ms = 1_000 * (POSTGRES_STATEMENT_TARGET_BYTES + BODY_MAX_BYTES) as u64 / rate;
+    assert!(statement_ms < POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS, "and none of its statements passes for silence");
+    let part_ms = 1_000 * REDIS_PART_MAX_BYTES as u64 / rate;
+    assert!(REDIS_REPLY_TIMEOUT_MS + part_ms < REDIS_LOAD_LOCK_MS, "the lock outlives the longest wait of its holder");
+    assert!(KAFKA_LEAVE_TIMEOUT_MS < THREADS_STOP_TIMEOUT_MS, "a worker has the time to say goodbye");
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(TOKEN_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");

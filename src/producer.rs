@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
 };
+use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 
@@ -21,6 +22,27 @@ const BATCH_MAX_COMMANDS: usize = 4096;
 
 /// The bounded queue into the producer thread; each shard has a clone.
 pub type SubmissionQueue = Sender<Submission>;
+
+/// What the producer counts.
+#[derive(Debug)]
+pub struct ProducerMetrics {
+    /// Commands taken from the queue.
+    pub commands_taken: Counter,
+    /// Commands of each batch.
+    pub batch_commands: Histogram,
+    /// Time for handing each batch to the log.
+    pub append_time: Histogram,
+}
+
+impl Default for ProducerMetrics {
+    fn default() -> ProducerMetrics {
+        ProducerMetrics {
+            commands_taken: Counter::default(),
+            batch_commands: Histogram::of_sizes(),
+            append_time: Histogram::of_times(),
+        }
+    }
+}
 
 /// The running producer thread.
 pub struct Producer {
@@ -42,24 +64,27 @@ impl Producer {
         submissions: Receiver<Submission>,
         mut appender: Box<dyn CommandAppender>,
         close_deadline: Duration,
+        metrics: Arc<ProducerMetrics>,
     ) -> std::io::Result<Producer> {
         let thread = std::thread::Builder::new().name("producer".into()).spawn(move || {
             let mut batch = Vec::with_capacity(BATCH_MAX_COMMANDS);
             while let Ok(first) = submissions.recv() {
                 batch.push(first);
                 batch.extend(submissions.try_iter().take(BATCH_MAX_COMMANDS - 1));
+                metrics.commands_taken.add(batch.len() as u64);
+                metrics.batch_commands.observe(batch.len() as u64);
+                let started_at = Instant::now();
                 appender.append(&mut batch);
+                metrics.append_time.observe_time(started_at.elapsed());
             }
             appender.close(close_deadline);
         })?;
         Ok(Producer { thread })
     }
 
-    /// Waits for the thread's end.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the producer thread panicked; commands that it held were not acknowledged");
-        }
+    /// The thread, for whoever waits for its end.
+    pub fn into_thread(self) -> JoinHandle<()> {
+        self.thread
     }
 }
 
@@ -163,10 +188,10 @@ mod tests {
         assert!(status.troubles()[0].1.contains("no broker"), "{:?}", status.troubles());
         sink.note_reachable(Ok(()));
         assert_eq!(status.troubles(), []);
-        sink.note_health(&[Acknowledgement { ticket: Ticket(0), result: Err(Refusal::Unavailable) }]);
+        sink.note_health(&[Acknowledgement::refused(Ticket(0), Refusal::Unavailable)]);
         sink.note_reachable(Ok(()));
         assert_eq!(status.troubles().len(), 1);
-        sink.note_health(&[Acknowledgement { ticket: Ticket(1), result: Ok(()) }]);
+        sink.note_health(&[Acknowledgement::durable(Ticket(1), None)]);
         assert_eq!(status.troubles(), []);
     }
 }

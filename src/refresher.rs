@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::command_log::Coverage;
 use crate::feed::{FeedError, FeedEvent, FeedSubscriber};
+use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 use crate::snapshot::{Reconciler, Snapshot, SnapshotBuilder};
@@ -20,6 +22,30 @@ const FEED_WAIT: Duration = Duration::from_millis(100);
 /// First and longest pause after a failure.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
+/// What the refresher counts.
+#[derive(Debug)]
+pub struct RefresherMetrics {
+    /// From receiving changes until the shards were handed the snapshot with them.
+    pub refresh_time: Histogram,
+    /// Changed todos in each such snapshot.
+    pub refresh_todos: Histogram,
+    /// Time for reading the whole list.
+    pub load_time: Histogram,
+    /// Times that changes were missed.
+    pub losses: Counter,
+}
+
+impl Default for RefresherMetrics {
+    fn default() -> RefresherMetrics {
+        RefresherMetrics {
+            refresh_time: Histogram::of_times(),
+            refresh_todos: Histogram::of_sizes(),
+            load_time: Histogram::of_times(),
+            losses: Counter::default(),
+        }
+    }
+}
+
 /// What the refresher works with.
 pub struct RefresherParts {
     /// Where changes come from.
@@ -30,6 +56,8 @@ pub struct RefresherParts {
     pub inboxes: Vec<InboxSender>,
     /// Where the snapshot's age is told.
     pub status: Arc<Status>,
+    /// What it counts.
+    pub metrics: Arc<RefresherMetrics>,
     /// The list is compared with the store at least this often (`CACHE_TTL_SEC`).
     pub verify_interval: Duration,
 }
@@ -50,11 +78,9 @@ impl Refresher {
         Ok(Refresher { thread })
     }
 
-    /// Waits for the thread's end.
-    pub fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the refresher thread panicked");
-        }
+    /// The thread, for whoever waits for its end.
+    pub fn into_thread(self) -> JoinHandle<()> {
+        self.thread
     }
 }
 
@@ -100,6 +126,7 @@ impl RefreshLoop {
     /// pause before the next turn.
     pub fn turn(&mut self, max_wait: Duration) -> Duration {
         self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        let started_at = Instant::now();
         let loaded = match self.verify_at {
             None => self.load_first(),
             Some(verify_at) if Instant::now() >= verify_at => self.reload(),
@@ -107,6 +134,7 @@ impl RefreshLoop {
         };
         match loaded {
             Ok(()) => {
+                self.parts.metrics.load_time.observe_time(started_at.elapsed());
                 self.verify_at = Some(Instant::now() + self.parts.verify_interval);
                 self.pause = RETRY_PAUSES.0;
                 self.confirm();
@@ -128,11 +156,17 @@ impl RefreshLoop {
                 Duration::ZERO
             }
             Ok(FeedEvent::Changes(sets)) => {
+                let received_at = Instant::now();
                 self.apply(sets.iter().map(|set| &set.changes));
+                let steps = sets.iter().flat_map(|set| &set.steps);
+                self.cover(Coverage::Steps(steps.map(|step| (step.partition, step.to)).collect()));
                 self.confirm();
+                self.parts.metrics.refresh_todos.observe(sets.iter().map(|set| set.changes.len() as u64).sum());
+                self.parts.metrics.refresh_time.observe_time(received_at.elapsed());
                 SWAP_INTERVAL
             }
             Ok(FeedEvent::Lost { reason }) => {
+                self.parts.metrics.losses.add(1);
                 tracing::warn!(reason, "changes were missed; comparing the list with the store");
                 self.verify_at = Some(Instant::now());
                 Duration::ZERO
@@ -158,8 +192,9 @@ impl RefreshLoop {
     fn load_first(&mut self) -> Result<(), FeedError> {
         let started_at = Instant::now();
         let mut builder = SnapshotBuilder::new();
-        self.parts.feed.load(self.parts.store.as_mut(), &mut |todo| builder.push(&todo))?;
+        let offsets = self.parts.feed.load(self.parts.store.as_mut(), &mut |todo| builder.push(&todo))?;
         self.swap(builder.finish(1));
+        self.cover(Coverage::Whole(offsets));
         tracing::info!(todos = self.snapshot.len(), milliseconds = started_at.elapsed().as_millis(), "list loaded");
         Ok(())
     }
@@ -168,12 +203,14 @@ impl RefreshLoop {
     fn reload(&mut self) -> Result<(), FeedError> {
         let snapshot = Arc::clone(&self.snapshot);
         let mut reconciler = Reconciler::new(&snapshot);
-        self.parts.feed.load(self.parts.store.as_mut(), &mut |todo: Todo| reconciler.push(todo))?;
+        let offsets = self.parts.feed.load(self.parts.store.as_mut(), &mut |todo: Todo| reconciler.push(todo))?;
         let changes = reconciler.finish();
         if !changes.is_empty() {
             tracing::info!(todos = changes.len(), "the list differed from the store and was put right");
             self.apply([&changes]);
         }
+        // Also without a change: commands that changed nothing may have been missed.
+        self.cover(Coverage::Whole(offsets));
         Ok(())
     }
 
@@ -185,6 +222,14 @@ impl RefreshLoop {
     fn apply<'c>(&mut self, changes: impl IntoIterator<Item = &'c Changes>) {
         let next = self.snapshot.apply(changes);
         self.swap(next);
+    }
+
+    /// Tells the shards what the snapshot has taken in, after they have been handed it.
+    fn cover(&self, coverage: Coverage) {
+        let coverage = Arc::new(coverage);
+        for inbox in &self.parts.inboxes {
+            inbox.send(Message::Covered(Arc::clone(&coverage)));
+        }
     }
 
     fn swap(&mut self, next: Snapshot) {

@@ -8,7 +8,7 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
-use crate::services::{ServiceError, Services};
+use crate::deployment::{AllServices, ServiceError};
 
 /// Everything that was produced is acknowledged within it.
 const ACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
@@ -108,7 +108,7 @@ impl Producer {
     ///
     /// # Errors
     /// librdkafka refuses one.
-    pub fn new(services: &Services, linger_ms: u64, compression: &str) -> Result<Producer, ServiceError> {
+    pub fn new(services: &AllServices, linger_ms: u64, compression: &str) -> Result<Producer, ServiceError> {
         let acknowledged = Arc::new(AtomicU64::new(0));
         let mut config = services.kafka_config();
         config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random");

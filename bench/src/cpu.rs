@@ -30,29 +30,55 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
 /// # Errors
 /// There is no such CPU, or this process may not use it.
 pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
-    if cpu >= 8 * size_of::<libc::cpu_set_t>() {
+    pin_current_thread_to(&[cpu])
+}
+
+/// Pins the calling thread, and whatever it starts afterwards, to some CPUs.
+///
+/// # Errors
+/// There is no such CPU, or this process may use none of them.
+pub fn pin_current_thread_to(cpus: &[usize]) -> io::Result<()> {
+    if cpus.iter().any(|cpu| *cpu >= 8 * size_of::<libc::cpu_set_t>()) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    // SAFETY: the set is on the stack for the length of the call, and `cpu` is within it.
+    // SAFETY: the set is on the stack for the length of the call, and each `cpu` is within it.
     let result = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
+        cpus.iter().for_each(|cpu| libc::CPU_SET(*cpu, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes the program that `command` starts run on one CPU from its first instruction.
-pub fn pin_command(command: &mut Command, cpu: usize) {
+/// Makes the program that `command` starts run on these CPUs from its first instruction.
+pub fn pin_command(command: &mut Command, cpus: &[usize]) {
+    let cpus = cpus.to_vec();
     // SAFETY: between fork and exec only a system call is made: no allocation, no lock.
-    unsafe { command.pre_exec(move || pin_current_thread(cpu)) };
+    unsafe { command.pre_exec(move || pin_current_thread_to(&cpus)) };
 }
 
-/// Makes the program that `command` starts run on every CPU that the machine gives it, wherever the calling thread is
-/// pinned.
-pub fn unpin_command(command: &mut Command) {
-    // SAFETY: between fork and exec only system calls are made: no allocation, no lock.
-    unsafe { command.pre_exec(unpin_current_thread) };
+/// The processes that a process has started, and those that they have.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub fn descendants(process: u32) -> io::Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process may end between the listing and the reading.
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // The name in parentheses may hold anything; behind it are the state and the parent (proc(5)).
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(1)?.parse().ok());
+        parents.extend(parent.map(|parent: u32| (id, parent)));
+    }
+    let mut found = vec![process];
+    let mut at = 0;
+    while at < found.len() {
+        let parent = found[at];
+        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(id, _)| *id));
+        at += 1;
+    }
+    Ok(found.split_off(1))
 }
 
 /// Lets the calling thread, and whatever it starts afterwards, run on every CPU again.
@@ -132,6 +158,24 @@ mod tests {
             .expect("a thread can be started")
             .join()
             .expect("the thread's checks hold");
+    }
+
+    #[test]
+    fn the_processes_of_a_process_are_found() {
+        let mut child = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().expect("sh can be started");
+        let give_up_at = std::time::Instant::now() + Duration::from_secs(30);
+        let mut of_child = Vec::new();
+        while of_child.is_empty() && std::time::Instant::now() < give_up_at {
+            of_child = descendants(child.id()).expect("/proc is there");
+        }
+        assert_eq!(of_child.len(), 1);
+        let of_this = descendants(std::process::id()).expect("/proc is there");
+        assert!(of_this.contains(&child.id()) && of_this.contains(&of_child[0]), "{of_this:?}");
+        for process in [of_child[0], child.id()] {
+            // SAFETY: no pointers; both are processes of this test, and the child has not been waited for.
+            unsafe { libc::kill(process as libc::pid_t, libc::SIGKILL) };
+        }
+        child.wait().expect("it is our child");
     }
 
     #[test]

@@ -4,13 +4,15 @@
 //! main.rs      the command line; builds what is measured, starts one part
 //! parts/       what is measured: one file a part, each ends in a Report
 //! candidate    ours, the floors and the others, ready to be started
-//! server       a program under test, alone on its CPU      client, writes, wrk   the loads, on another CPU
+//! services     real Kafka, for those that need it
+//! deployment   PostgreSQL, Kafka and Redis, and the product on them      commands   what stands in the log
+//! server       a program under test, alone on its CPU      client, writes, wrk, oha   the loads, on another CPU
 //! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON -> page
 //! constant     what the servers that write a constant response share (src/bin/)
 //! ```
 //!
 //! The product is measured as its users run it: the released program, over the loopback, with its own files. Nothing in
-//! here links with it.
+//! here links with it, except the micro benches (benches/).
 
 pub mod candidate;
 pub mod client;
@@ -18,13 +20,15 @@ pub mod client;
 pub mod commands;
 pub mod constant;
 pub mod cpu;
+#[cfg(feature = "services")]
+pub mod deployment;
 pub mod machine;
 pub mod measurement;
 pub mod memory;
+pub mod oha;
 pub mod parts;
 pub mod report;
 pub mod server;
-#[cfg(feature = "services")]
 pub mod services;
 pub mod writes;
 pub mod wrk;

@@ -39,6 +39,29 @@ pub struct Table {
     pub title: String,
     /// Its rows.
     pub rows: Vec<Row>,
+    /// How the table is also drawn.
+    #[serde(default)]
+    pub chart: Option<Chart>,
+}
+
+/// A drawing of one column of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chart {
+    /// Its form.
+    pub form: ChartForm,
+    /// The measurement that is drawn; of several of one name the first.
+    pub measurement: String,
+    /// The name of the drawing's file, without ending.
+    pub file: String,
+}
+
+/// How figures are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChartForm {
+    /// One bar a row.
+    Bars,
+    /// One point a row, at the number that its label begins with, joined by a line.
+    Line,
 }
 
 /// The measurements of one thing.
@@ -50,21 +73,69 @@ pub struct Row {
     pub measurements: Vec<Measurement>,
 }
 
-/// A figure that may not be larger than its bound.
+/// A figure, and what it may be at most or has to be at least.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Bound {
     /// What is claimed.
     pub claim: String,
-    /// The figure.
-    pub measured: f64,
-    /// The most that it may be.
-    pub at_most: f64,
+    /// The figure; `None` when it could not be made.
+    pub measured: Option<f64>,
+    /// What it is compared with.
+    pub limit: Limit,
+}
+
+/// What a figure is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum Limit {
+    /// It may be so much.
+    AtMost(f64),
+    /// It has to be so much.
+    AtLeast(f64),
 }
 
 impl Bound {
-    /// Whether the claim is true. A figure that could not be made (NaN) proves nothing.
+    /// A figure that may be `limit` at most.
+    pub fn at_most(claim: impl Into<String>, measured: f64, limit: f64) -> Bound {
+        Bound { claim: claim.into(), measured: Some(measured).filter(|m| m.is_finite()), limit: Limit::AtMost(limit) }
+    }
+
+    /// A figure that has to be `limit` at least.
+    pub fn at_least(claim: impl Into<String>, measured: f64, limit: f64) -> Bound {
+        Bound { claim: claim.into(), measured: Some(measured).filter(|m| m.is_finite()), limit: Limit::AtLeast(limit) }
+    }
+
+    /// Whether the claim is true. A figure that could not be made proves nothing.
     pub fn holds(&self) -> bool {
-        self.measured <= self.at_most
+        self.measured.is_some_and(|measured| match self.limit {
+            Limit::AtMost(limit) => measured <= limit,
+            Limit::AtLeast(limit) => measured >= limit,
+        })
+    }
+
+    fn row(&self) -> String {
+        let verdict = if self.holds() { "pass" } else { "**FAIL**" };
+        // Ratios need the third digit, rates none.
+        let shown = |value: f64| if value < 1000.0 { format!("{value:.3}") } else { number(value) };
+        let measured = self.measured.map_or("none".into(), shown);
+        let limit = match self.limit {
+            Limit::AtMost(limit) => format!("≤ {}", shown(limit)),
+            Limit::AtLeast(limit) => format!("≥ {}", shown(limit)),
+        };
+        format!("| {} | {measured} | {limit} | {verdict} |", self.claim)
+    }
+}
+
+impl Table {
+    /// A table that is not drawn.
+    pub fn new(title: impl Into<String>, rows: Vec<Row>) -> Table {
+        Table { title: title.into(), rows, chart: None }
+    }
+
+    /// Also draws one measurement of each row.
+    #[must_use]
+    pub fn drawn(mut self, form: ChartForm, measurement: &str, file: &str) -> Table {
+        self.chart = Some(Chart { form, measurement: measurement.into(), file: file.into() });
+        self
     }
 }
 
@@ -78,6 +149,11 @@ impl Report {
         let path = folder.join(format!("{}.json", self.part));
         std::fs::write(&path, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(path)
+    }
+
+    /// The bounds that do not hold.
+    pub fn failed(&self) -> impl Iterator<Item = &Bound> {
+        self.bounds.iter().filter(|bound| !bound.holds())
     }
 
     /// All reports in `folder`, by part.
@@ -115,11 +191,10 @@ impl Report {
             table.write_markdown(&mut text);
         }
         if !self.bounds.is_empty() {
-            text.push_str("\n| bound | measured | at most | |\n|---|---:|---:|---|\n");
+            text.push_str("\n| bound | measured | limit | |\n|---|---:|---:|---|\n");
         }
         for bound in &self.bounds {
-            let verdict = if bound.holds() { "holds" } else { "**does not hold**" };
-            let _ = writeln!(text, "| {} | {:.3} | {:.3} | {verdict} |", bound.claim, bound.measured, bound.at_most);
+            let _ = writeln!(text, "{}", bound.row());
         }
         if !self.remarks.is_empty() {
             text.push('\n');
@@ -216,16 +291,18 @@ mod tests {
             machine: Machine::detect(2),
             command: "sample --runs 3".into(),
             settings: vec![("runs".into(), "3".into())],
-            tables: vec![Table {
-                title: "Figures".into(),
-                rows: vec![
+            tables: vec![Table::new(
+                "Figures",
+                vec![
                     Row { label: "a".into(), measurements: vec![Measurement::new("CPU", "µs", vec![3.0, 1.0, 2.0])] },
                     Row { label: "b".into(), measurements: vec![Measurement::new("rate", "1/s", vec![1_234_567.8])] },
                 ],
-            }],
+            )],
             bounds: vec![
-                Bound { claim: "small".into(), measured: 1.0, at_most: 1.2 },
-                Bound { claim: "unknown".into(), measured: f64::NAN, at_most: 1.2 },
+                Bound::at_most("small", 1.0, 1.2),
+                Bound::at_least("fast", 1_234_567.0, 1e6),
+                Bound::at_least("slow", 999_999.0, 1e6),
+                Bound::at_most("unknown", f64::NAN, 1.2),
             ],
             remarks: vec!["one thing is missing".into()],
         }
@@ -234,8 +311,7 @@ mod tests {
     #[test]
     fn a_page_is_made_from_the_saved_reports_alone() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut report = sample();
-        report.bounds.pop();
+        let report = sample();
         report.save(folder.path()).expect("it can be written");
         assert_eq!(Report::load_all(folder.path()).expect("it can be read"), [report]);
         let page = folder.path().join("page.md");
@@ -247,8 +323,12 @@ mod tests {
     #[test]
     fn a_bound_without_a_figure_does_not_hold() {
         let text = sample().to_markdown();
-        assert!(text.contains("| small | 1.000 | 1.200 | holds |"), "{text}");
-        assert!(text.contains("| unknown | NaN | 1.200 | **does not hold** |"), "{text}");
+        assert!(text.contains("| small | 1.000 | ≤ 1.200 | pass |"), "{text}");
+        assert!(text.contains("| fast | 1,234,567 | ≥ 1,000,000 | pass |"), "{text}");
+        assert!(text.contains("| slow | 999,999 | ≥ 1,000,000 | **FAIL** |"), "{text}");
+        assert!(text.contains("| unknown | none | ≤ 1.200 | **FAIL** |"), "{text}");
+        let failed: Vec<String> = sample().failed().map(|bound| bound.claim.clone()).collect();
+        assert_eq!(failed, ["slow", "unknown"]);
     }
 
     #[test]

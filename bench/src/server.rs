@@ -17,6 +17,38 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 /// Between two looks at a server that starts or stops.
 const POLL: Duration = Duration::from_millis(20);
 
+/// What the product is allowed, where the file limit allows it: more than a load of 10,000 and who writes and asks beside
+/// it. The others have as many.
+const MAX_CONNECTIONS: u64 = 16_384;
+
+/// How many files a process may open at most, as set for this process and what it starts (the hard limit).
+///
+/// # Errors
+/// The kernel refuses to tell.
+pub fn file_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a value on the stack that lives through the call.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+        0 => Ok(limit.rlim_max),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Raises the soft limit of open files to the hard one, for this process and what it starts.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn raise_file_limit() -> io::Result<()> {
+    let most = file_limit()?;
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: the pointer is to a value on the stack that lives through the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -59,30 +91,19 @@ pub struct Server {
     log: PathBuf,
     /// Read by nobody after the start, but open: a server may end when its output is closed.
     _output: Option<BufReader<ChildStdout>>,
+    /// What it needs to work, stopped after it. Their CPU time is not the server's.
+    companions: Vec<Server>,
 }
 
 impl Server {
-    /// Starts a program that prints a line with `http://ADDRESS` when it listens. Its standard error goes into `folder`.
+    /// Starts a program that prints a line with `http://ADDRESS` when it listens, on these CPUs, or, when there are none
+    /// given, on those of the calling thread. Its standard error goes into `folder`.
     ///
     /// # Errors
     /// [`ServerError`].
-    pub fn start(mut command: Command, server_cpu: usize, folder: &Path) -> Result<Server, ServerError> {
-        cpu::pin_command(&mut command, server_cpu);
-        Server::start_where_it_is_put(command, folder)
-    }
-
-    /// Does the same on all CPUs.
-    ///
-    /// # Errors
-    /// [`ServerError`].
-    pub fn start_on_all_cpus(mut command: Command, folder: &Path) -> Result<Server, ServerError> {
-        cpu::unpin_command(&mut command);
-        Server::start_where_it_is_put(command, folder)
-    }
-
-    fn start_where_it_is_put(mut command: Command, folder: &Path) -> Result<Server, ServerError> {
+    pub fn start(mut command: Command, cpus: &[usize], folder: &Path) -> Result<Server, ServerError> {
         command.stdout(Stdio::piped());
-        let mut server = Server::spawn(command, folder, SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut server = Server::spawn(command, cpus, folder, SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let mut output = server.child.stdout.take().map(BufReader::new).ok_or_else(|| io::Error::other("no pipe"))?;
         let mut line = String::new();
         output.read_line(&mut line)?;
@@ -98,23 +119,26 @@ impl Server {
     /// [`ServerError`].
     pub fn start_at(
         mut command: Command,
-        server_cpu: usize,
+        cpus: &[usize],
         folder: &Path,
         address: SocketAddr,
     ) -> Result<Server, ServerError> {
         command.stdout(Stdio::null());
-        cpu::pin_command(&mut command, server_cpu);
-        let mut server = Server::spawn(command, folder, address)?;
+        let mut server = Server::spawn(command, cpus, folder, address)?;
         server.wait_until("it accepts no connection", |server| Client::connect(server.address).is_ok())?;
         Ok(server)
     }
 
-    fn spawn(mut command: Command, folder: &Path, address: SocketAddr) -> Result<Server, ServerError> {
+    fn spawn(mut command: Command, cpus: &[usize], folder: &Path, address: SocketAddr) -> Result<Server, ServerError> {
         let program = PathBuf::from(command.get_program());
-        let log = folder.join("server.log");
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let log = folder.join(format!("{name}.log"));
         command.stdin(Stdio::null()).stderr(std::fs::File::create(&log)?);
+        if !cpus.is_empty() {
+            cpu::pin_command(&mut command, cpus);
+        }
         let child = command.spawn().map_err(|reason| ServerError::Start { program: program.clone(), reason })?;
-        Ok(Server { child, program, address, log, _output: None })
+        Ok(Server { child, program, address, log, _output: None, companions: Vec::new() })
     }
 
     /// Waits until the response to `GET target` satisfies `is_ready`.
@@ -156,6 +180,26 @@ impl Server {
     /// Its process id.
     pub fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// User and system time of all threads of the server and of the processes that it has started.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn cpu_time(&self) -> io::Result<Duration> {
+        let mut time = cpu::process_cpu_time(self.process())?;
+        for descendant in cpu::descendants(self.process())? {
+            // One may end between the listing and the asking.
+            time += cpu::process_cpu_time(descendant).unwrap_or_default();
+        }
+        Ok(time)
+    }
+
+    /// Keeps another program running for as long as the server.
+    #[must_use]
+    pub fn with_companion(mut self, companion: Server) -> Server {
+        self.companions.push(companion);
+        self
     }
 }
 
@@ -218,17 +262,19 @@ impl Product {
     /// # Errors
     /// [`ServerError`].
     pub fn start(&self, server_cpu: usize) -> Result<Server, ServerError> {
-        let mut server = Server::start(self.command(["run"]), server_cpu, self.folder.path())?;
-        server.wait_for("/ready", |head| head.status == 200)?;
-        Ok(server)
+        self.start_on(&[server_cpu])
     }
 
-    /// Starts the server, embedded, with a shard for each CPU, and waits until it is ready.
+    /// As [`start`](Self::start), with a shard for each of these CPUs.
     ///
     /// # Errors
     /// [`ServerError`].
-    pub fn start_on_all_cpus(&self) -> Result<Server, ServerError> {
-        let mut server = Server::start_on_all_cpus(self.command(["run"]), self.folder.path())?;
+    pub fn start_on(&self, cpus: &[usize]) -> Result<Server, ServerError> {
+        let mut command = self.command(["run"]);
+        if file_limit()? > 2 * MAX_CONNECTIONS {
+            command.env("MAX_CONNECTIONS", MAX_CONNECTIONS.to_string());
+        }
+        let mut server = Server::start(command, cpus, self.folder.path())?;
         server.wait_for("/ready", |head| head.status == 200)?;
         Ok(server)
     }
@@ -264,10 +310,11 @@ mod tests {
         let cpu = cpu::allowed_cpus().expect("Linux tells")[0];
         let mut command = Command::new("sh");
         command.args(["-c", "echo hello; echo out of luck >&2"]);
-        let error = Server::start(command, cpu, folder.path()).err().expect("no server");
+        let error = Server::start(command, &[cpu], folder.path()).err().expect("no server");
         let text = error.to_string();
         assert!(text.contains("hello") && text.contains("sh did not become ready"), "{text}");
-        let error = Server::start(Command::new("/nonexistent/server"), cpu, folder.path()).err().expect("no program");
+        let error =
+            Server::start(Command::new("/nonexistent/server"), &[cpu], folder.path()).err().expect("no program");
         assert!(error.to_string().contains("/nonexistent/server cannot be started"), "{error}");
     }
 }

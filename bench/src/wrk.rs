@@ -1,12 +1,22 @@
-//! The read load: wrk, with one thread.
+//! The read load: wrk.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What wrk is told; the file's first lines say what it does.
-const SCRIPT: &str = include_str!("../wrk/load.lua");
+/// What wrk is told; the first lines of the files say what they do.
+const READS: &str = include_str!("../wrk/load.lua");
+const MIXED: &str = include_str!("../wrk/mixed.lua");
+
+/// Writes between the reads.
+#[derive(Debug, Clone, Copy)]
+pub struct WritesBetween<'l> {
+    /// So many of a hundred requests create a todo.
+    pub percent: u32,
+    /// The bearer token.
+    pub token: &'l str,
+}
 
 /// What wrk sends.
 #[derive(Debug, Clone)]
@@ -17,10 +27,14 @@ pub struct ReadLoad<'l> {
     pub target: &'l str,
     /// The entity tag of a conditional request.
     pub if_none_match: Option<&'l str>,
+    /// Writes between the reads; then neither depth nor entity tag is looked at.
+    pub writes: Option<WritesBetween<'l>>,
     /// Requests that a connection sends together.
     pub depth: usize,
     /// Connections.
     pub connections: usize,
+    /// Threads of wrk; as many connections at least.
+    pub threads: usize,
     /// How long.
     pub duration: Duration,
 }
@@ -38,23 +52,30 @@ pub struct ReadResult {
     pub errors: u64,
     /// The time below which 99 % of the responses came, in milliseconds; without meaning at a depth above 1.
     pub p99_ms: f64,
-    /// The part of the time in which wrk was on its CPU: near 1 it could not have sent more.
+    /// The part of the time in which wrk was on its CPU, of each of its threads: near 1 it could not have sent more.
     pub load_cpu_share: f64,
 }
 
 impl ReadLoad<'_> {
-    /// Runs wrk on the CPU of the calling thread.
+    /// Runs wrk on the CPUs of the calling thread.
     ///
     /// # Errors
     /// wrk is missing, fails, or says something else than expected.
     pub fn run(&self) -> io::Result<ReadResult> {
         let mut script = tempfile::Builder::new().suffix(".lua").tempfile()?;
-        script.write_all(SCRIPT.as_bytes())?;
+        script.write_all(if self.writes.is_some() { MIXED } else { READS }.as_bytes())?;
         let mut command = Command::new("wrk");
         // wrk wants at least a second.
-        command.args(["-t1", &format!("-c{}", self.connections), &format!("-d{}s", self.duration.as_secs().max(1))]);
+        command.args([
+            &format!("-t{}", self.threads),
+            &format!("-c{}", self.connections),
+            &format!("-d{}s", self.duration.as_secs().max(1)),
+        ]);
         command.arg("-s").arg(script.path()).arg(format!("http://{}{}", self.address, self.target));
-        command.arg("--").arg(self.depth.to_string()).args(self.if_none_match);
+        match self.writes {
+            Some(WritesBetween { percent, token }) => command.arg("--").arg(percent.to_string()).arg(token),
+            None => command.arg("--").arg(self.depth.to_string()).args(self.if_none_match),
+        };
         let begin = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {
             let hint =
@@ -67,7 +88,7 @@ impl ReadLoad<'_> {
         let wall = begin.elapsed();
         let mut result = read_result(&output)
             .ok_or_else(|| io::Error::other(format!("`{command:?}` gave no result. It wrote:\n{output}")))?;
-        result.load_cpu_share = cpu_time.as_secs_f64() / wall.as_secs_f64();
+        result.load_cpu_share = cpu_time.as_secs_f64() / wall.as_secs_f64() / self.threads as f64;
         Ok(result)
     }
 }

@@ -20,7 +20,7 @@ fn with_server(program: &str, body_bytes: usize, check: impl Fn(SocketAddr, &[u8
     let mut command = Command::new(program);
     command.arg("--response").arg(&path);
     let cpu = cpu::allowed_cpus().expect("Linux tells")[0];
-    let server = Server::start(command, cpu, folder.path()).expect("it starts");
+    let server = Server::start(command, &[cpu], folder.path()).expect("it starts");
     check(server.address(), &response);
 }
 
@@ -120,7 +120,7 @@ fn each_rival_returns_the_same_status_fields_and_body() {
             let mut command = Command::new(program);
             command.arg("--response").arg(&path);
             let cpu = cpu::allowed_cpus().expect("Linux tells")[0];
-            let server = Server::start(command, cpu, folder.path()).expect("it starts");
+            let server = Server::start(command, &[cpu], folder.path()).expect("it starts");
             let mut client = Client::connect(server.address()).expect("it listens");
             for _ in 0..2 {
                 let (head, received) = client.exchange(&get("/todos?limit=10")).expect("a response");

@@ -16,6 +16,7 @@ pub use super::kafka_appender::KafkaAppender;
 pub use super::kafka_dead_letters::{list_dead_letters, replay_dead_letters};
 pub use super::kafka_reader::KafkaReader;
 use crate::command_log::LogError;
+use crate::command_log::kafka_trouble::explained;
 use crate::limits::{KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES};
 
 /// How often it is looked whether a new topic is shown.
@@ -181,7 +182,8 @@ pub(super) fn ensure_named_topic(
     topic_settings: &[(&str, &str)],
 ) -> Result<usize, LogError> {
     let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
-    if let Some(partitions) = partition_count(admin.inner(), topic)? {
+    let known = partition_count(admin.inner(), topic).map_err(|error| explained(admin.inner(), error))?;
+    if let Some(partitions) = known {
         return Ok(partitions);
     }
     let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
@@ -265,9 +267,4 @@ pub(super) fn log_error(error: KafkaError) -> LogError {
         ) => LogError::Fatal(format!("Kafka: {error}")),
         _ => LogError::Unavailable(error.to_string()),
     }
-}
-
-/// Errors that librdkafka reports besides those of a call: it goes on trying by itself, so they are warnings.
-pub(super) fn log_client_error(error: &KafkaError, reason: &str) {
-    tracing::warn!(target: "librdkafka", %error, reason);
 }

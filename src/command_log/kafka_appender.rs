@@ -18,9 +18,10 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::types::RDKafkaEvent;
 
-use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_client_error, log_error, partition_count};
+use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error, partition_count};
+use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error};
 use crate::command_log::{
-    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
+    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, LogPosition, Refusal, Submission, Ticket,
 };
 use crate::todo::TODO_ID_TEXT_BYTES;
 
@@ -95,8 +96,8 @@ impl CommandAppender for KafkaAppender {
                 Some(link) => link.send(&self.options.topic, &submission),
                 None => Err(Refusal::Unavailable),
             };
-            if result.is_err() {
-                self.refused.push(Acknowledgement { ticket: submission.ticket, result });
+            if let Err(refusal) = result {
+                self.refused.push(Acknowledgement::refused(submission.ticket, refusal));
             }
         }
         if !self.refused.is_empty() {
@@ -128,7 +129,7 @@ impl Link {
             .set("message.timeout.ms", options.acknowledge_timeout_ms.to_string())
             // A frozen broker keeps its connection: without this, requests would wait a minute for it.
             .set("socket.timeout.ms", options.acknowledge_timeout_ms.clamp(1_000, 60_000).to_string())
-            .create_with_context(AppenderContext)
+            .create_with_context(AppenderContext::default())
             .map_err(log_error)?;
         let producer = Arc::new(producer);
         let shared = Arc::new(Shared { waiting: AtomicUsize::new(0), ending: AtomicBool::new(false) });
@@ -197,7 +198,7 @@ fn spawn_watch(
             let asked = match (topic_is_there, producer.upgrade()) {
                 (_, None) => return,
                 (false, _) => ensure_topic(&options).map(|_| ()),
-                (true, Some(producer)) => partition_count(producer.client(), &options.topic).map(|_| ()),
+                (true, Some(producer)) => ask_brokers(&producer, &options.topic),
             };
             // What comes after the end is about a link that nobody uses.
             if !shared.ending.load(Ordering::SeqCst) {
@@ -206,7 +207,8 @@ fn spawn_watch(
             if let Err(error) = &asked
                 && !topic_is_there
             {
-                tracing::warn!(%error, topic = options.topic, "waiting for Kafka's topic");
+                // The sink has warned, once.
+                tracing::debug!(%error, topic = options.topic, "waiting for Kafka's topic");
             }
             topic_is_there |= asked.is_ok();
             std::thread::sleep(if asked.is_ok() { WATCH_PAUSE } else { TOPIC_RETRY_PAUSE });
@@ -214,6 +216,18 @@ fn spawn_watch(
     };
     if let Err(error) = std::thread::Builder::new().name("kafka-watch".into()).spawn(watch) {
         tracing::error!(%error, "no thread to create Kafka's topic and to watch the brokers; the topic has to exist already");
+    }
+}
+
+/// Whether a broker answers a question about the topic.
+fn ask_brokers(producer: &BaseProducer<AppenderContext>, topic: &str) -> Result<(), LogError> {
+    let trouble = &producer.client().context().trouble;
+    match partition_count(producer.client(), topic) {
+        Ok(_) => {
+            trouble.clear();
+            Ok(())
+        }
+        Err(error) => Err(trouble.explain(error)),
     }
 }
 
@@ -269,12 +283,16 @@ unsafe fn take_reports(event: *mut RDKafkaEvent, acknowledgements: &mut Vec<Ackn
             return;
         }
         // SAFETY: not null, and owned by the live event.
-        let (ticket, error) = unsafe { ((*message)._private as usize as u64, (*message).err) };
-        let result = match error {
-            librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
-            error => Err(refusal(error.into())),
-        };
-        acknowledgements.push(Acknowledgement { ticket: Ticket(ticket), result });
+        let (ticket, error, partition, offset) =
+            unsafe { ((*message)._private as usize as u64, (*message).err, (*message).partition, (*message).offset) };
+        // Negative: librdkafka does not know it, as the broker said that it had the message already.
+        let position = (partition >= 0 && offset >= 0).then_some(LogPosition { partition, offset });
+        acknowledgements.push(match error {
+            librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                Acknowledgement::durable(Ticket(ticket), position)
+            }
+            error => Acknowledgement::refused(Ticket(ticket), refusal(error.into())),
+        });
     }
 }
 
@@ -307,11 +325,15 @@ fn refusal(code: RDKafkaErrorCode) -> Refusal {
     }
 }
 
-struct AppenderContext;
+#[derive(Default)]
+struct AppenderContext {
+    trouble: BrokerTrouble,
+}
 
 impl ClientContext for AppenderContext {
     fn error(&self, error: KafkaError, reason: &str) {
         log_client_error(&error, reason);
+        self.trouble.note(&error, reason);
     }
 }
 

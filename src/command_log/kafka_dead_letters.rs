@@ -15,10 +15,9 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
-use crate::command_log::kafka::{
-    KafkaOptions, block_on, ensure_named_topic, log_client_error, log_error, partition_count,
-};
+use crate::command_log::kafka::{KafkaOptions, block_on, ensure_named_topic, log_error, partition_count};
 use crate::command_log::kafka_reader::{partition_list, watermarks};
+use crate::command_log::kafka_trouble::log_client_error;
 use crate::command_log::{DeadLetter, LogError, Offset, PartitionId, Record};
 use crate::limits::{KAFKA_DEAD_LETTER_MAX_BYTES, KAFKA_DEAD_LETTER_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
 use crate::todo::Timestamp;

@@ -5,31 +5,27 @@
 //! then turns out to be the wrong one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as librdkafka;
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
-use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_client_error, log_error};
+use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
+use crate::command_log::kafka_membership::{Membership, Rebalance, leave, member};
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
-use crate::limits::{
-    KAFKA_COMMIT_INTERVAL_MS, KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS,
-    KAFKA_LEAVE_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS,
-};
+use crate::limits::{KAFKA_COMMIT_INTERVAL_MS, KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
 use crate::todo::Timestamp;
 
 /// The reading end: one member of the workers' group.
 pub struct KafkaReader {
     options: KafkaOptions,
     /// Joins the group at the first poll that finds the topic.
-    consumer: Option<BaseConsumer<ReaderContext>>,
+    consumer: Option<BaseConsumer<Membership>>,
     dead_letters: DeadLetterWriter,
     /// The partitions that belong to this reader; `Some`: started, and the offset that comes next.
     assigned: BTreeMap<PartitionId, Option<Offset>>,
@@ -54,7 +50,7 @@ impl KafkaReader {
     /// [`LogError::Fatal`] when librdkafka does not take the options.
     pub fn new(options: KafkaOptions) -> Result<KafkaReader, LogError> {
         // Made only to find out whether the options are usable: without a subscription it does nothing.
-        create_consumer(&options)?;
+        member(&options)?;
         Ok(KafkaReader {
             consumer: None,
             dead_letters: DeadLetterWriter::new(&options),
@@ -73,32 +69,12 @@ impl KafkaReader {
     fn join_group(&mut self) -> Result<(), LogError> {
         if self.consumer.is_none() {
             ensure_topic(&self.options)?;
-            let consumer = create_consumer(&self.options)?;
+            let consumer = member(&self.options)?;
             consumer.subscribe(&[&self.options.topic]).map_err(log_error)?;
             self.consumer = Some(consumer);
         }
         Ok(())
     }
-}
-
-fn create_consumer(options: &KafkaOptions) -> Result<BaseConsumer<ReaderContext>, LogError> {
-    let mut config = options.client_config();
-    config
-        .set("group.id", &options.group)
-        .set("partition.assignment.strategy", "cooperative-sticky")
-        .set("session.timeout.ms", options.session_timeout_ms.to_string())
-        // A member learns from its heartbeat that the group is being divided anew.
-        .set("heartbeat.interval.ms", (options.session_timeout_ms / 6).max(1).to_string())
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        // Never skip what the store has not applied.
-        .set("auto.offset.reset", "error")
-        .set("socket.timeout.ms", KAFKA_SOCKET_TIMEOUT_MS.to_string())
-        .set("queued.max.messages.kbytes", KAFKA_FETCH_AHEAD_MAX_KB.to_string());
-    if let Some(name) = &options.group_instance {
-        config.set("group.instance.id", name);
-    }
-    config.create_with_context(ReaderContext::default()).map_err(log_error)
 }
 
 impl CommandReader for KafkaReader {
@@ -221,25 +197,6 @@ impl Drop for KafkaReader {
         if let Some(consumer) = self.consumer.take() {
             leave(consumer);
         }
-    }
-}
-
-/// Says goodbye to the group, so that its other members get the partitions at once; a broker that does not answer is not
-/// waited for. The client library would wait for it without end, so a thread of its own does that, and ends with the
-/// process where nobody answers at all.
-fn leave(consumer: BaseConsumer<ReaderContext>) {
-    let (left, has_left) = std::sync::mpsc::channel();
-    let leaving = std::thread::Builder::new().name("kafka-leave".into()).spawn(move || {
-        drop(consumer);
-        // Nobody waits any longer when it took too long.
-        let _ = left.send(());
-    });
-    match leaving {
-        Ok(_) if has_left.recv_timeout(Duration::from_millis(KAFKA_LEAVE_TIMEOUT_MS)).is_err() => {
-            tracing::warn!("the broker did not answer the goodbye; the partitions move when this session has run out");
-        }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "no thread to leave Kafka's group in order"),
     }
 }
 
@@ -445,78 +402,4 @@ pub(super) fn partition_list(
         list.add_partition_offset(topic, partition, offset).map_err(log_error)?;
     }
     Ok(list)
-}
-
-/// What the group decided.
-enum Rebalance {
-    Assigned(Vec<PartitionId>),
-    Revoked(Vec<PartitionId>),
-}
-
-/// Lives inside librdkafka's client, which calls it from within `poll`.
-#[derive(Default)]
-struct ReaderContext {
-    rebalances: Mutex<Vec<Rebalance>>,
-    /// Partitions that librdkafka fetches from.
-    started: Mutex<Vec<PartitionId>>,
-}
-
-impl ReaderContext {
-    fn take_rebalances(&self) -> Vec<Rebalance> {
-        std::mem::take(&mut *self.rebalances.lock().expect("no panic while it is held"))
-    }
-
-    fn remember_started(&self, partition: PartitionId) {
-        self.started.lock().expect("no panic while it is held").push(partition);
-    }
-
-    fn forget_started(&self, partition: PartitionId) {
-        self.started.lock().expect("no panic while it is held").retain(|&started| started != partition);
-    }
-
-    /// Answers librdkafka, which waits for it. To an assignment: yes, and fetch nothing yet. To a revocation: stop
-    /// fetching those that had been started.
-    fn answer(
-        &self,
-        consumer: &BaseConsumer<ReaderContext>,
-        error: RDKafkaRespErr,
-        list: &TopicPartitionList,
-    ) -> KafkaResult<()> {
-        let partitions: Vec<PartitionId> = list.elements().iter().map(|element| element.partition()).collect();
-        if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            self.rebalances.lock().expect("no panic while it is held").push(Rebalance::Assigned(partitions));
-            return consumer.incremental_assign(&TopicPartitionList::new());
-        }
-        let mut stopped = TopicPartitionList::new();
-        self.started.lock().expect("no panic while it is held").retain(|partition| {
-            let revoked = partitions.contains(partition);
-            if revoked && let Some(element) = list.elements().first() {
-                stopped.add_partition(element.topic(), *partition);
-            }
-            !revoked
-        });
-        self.rebalances.lock().expect("no panic while it is held").push(Rebalance::Revoked(partitions));
-        consumer.incremental_unassign(&stopped)
-    }
-}
-
-impl ClientContext for ReaderContext {
-    fn error(&self, error: KafkaError, reason: &str) {
-        log_client_error(&error, reason);
-    }
-}
-
-impl ConsumerContext for ReaderContext {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        if let Err(error) = self.answer(consumer, error, list) {
-            tracing::warn!(%error, "the group's decision could not be carried out");
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            // The store's offsets decide; these only show progress.
-            tracing::debug!(%error, "the group's offsets were not committed to Kafka");
-        }
-    }
 }

@@ -12,7 +12,14 @@ mod kafka_appender;
 #[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
+mod kafka_membership;
+#[cfg(feature = "services")]
 mod kafka_reader;
+#[cfg(feature = "services")]
+mod kafka_trouble;
+mod position;
+
+pub use position::{Coverage, LogPosition};
 
 use std::time::Duration;
 
@@ -57,6 +64,21 @@ pub struct Acknowledgement {
     pub ticket: Ticket,
     /// `Ok`: it is durable, by the log's strongest meaning of the word.
     pub result: Result<(), Refusal>,
+    /// Where it stands, when it is durable. `None` also when the log does not say: a broker that got it twice, because its
+    /// first answer was lost, does not.
+    pub position: Option<LogPosition>,
+}
+
+impl Acknowledgement {
+    /// The command is durable, at this place.
+    pub fn durable(ticket: Ticket, position: Option<LogPosition>) -> Acknowledgement {
+        Acknowledgement { ticket, result: Ok(()), position }
+    }
+
+    /// The command did not get into the log, or is not known to have.
+    pub fn refused(ticket: Ticket, refusal: Refusal) -> Acknowledgement {
+        Acknowledgement { ticket, result: Err(refusal), position: None }
+    }
 }
 
 /// Takes acknowledgements back to the shards. Called from whichever thread learns of them; never blocks.

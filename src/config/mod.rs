@@ -44,6 +44,8 @@ pub struct Config {
     pub auth: Auth,
     /// The way of a command to the log.
     pub write: Write,
+    /// Where a process that is only a worker answers questions about itself; `None`: nowhere.
+    pub worker_listen: Option<SocketAddr>,
     /// How long a missed change can hide: the list is verified against the store at least this often, and Redis keys
     /// expire after it.
     pub cache_ttl: Duration,
@@ -111,6 +113,8 @@ pub struct Write {
     pub queue_commands: usize,
     /// Bytes of commands that may wait for the log, over all shards.
     pub queue_bytes: usize,
+    /// Writes of one user a second, over all shards; `None`: no limit.
+    pub rate_per_user: Option<u32>,
 }
 
 /// What stands behind the three seams.
@@ -257,7 +261,11 @@ impl Config {
                 ack_timeout: values.milliseconds("ACK_TIMEOUT_MS"),
                 queue_commands: values.integer("WRITE_QUEUE_COMMANDS"),
                 queue_bytes: values.integer("WRITE_QUEUE_BYTES"),
+                rate_per_user: values.optional_integer("WRITE_RATE_PER_USER"),
             },
+            worker_listen: values
+                .optional_integer("WORKER_HTTP_PORT")
+                .map(|port| SocketAddr::new(values.address("HTTP_HOST"), port)),
             cache_ttl: values.seconds("CACHE_TTL_SEC"),
             deployment: Deployment::from_values(&values),
             logging: Logging {

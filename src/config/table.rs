@@ -38,6 +38,15 @@ pub const SETTINGS: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "WORKER_HTTP_PORT",
+        group: Group::Server,
+        kind: Kind::Integer { min: 0, max: 65_535 },
+        default: DefaultValue::Unset { meaning: "no listener" },
+        unit: "",
+        help: "TCP port of `million-rps worker` for /health, /ready and /metrics, on HTTP_HOST; an API has them on its own port.",
+        example: "9100",
+    },
+    Setting {
         name: "SHARDS",
         group: Group::Server,
         // CPU_SETSIZE of Linux: sched_setaffinity(2) pins to CPUs below it.
@@ -65,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: DEADLINE_MS,
         default: DefaultValue::Fixed("10000"),
         unit: "ms",
-        help: "From SIGTERM to the end of the process: requests that were read are answered within it.",
+        help: "From SIGTERM on, requests that were read are answered within it; the process then ends, after 5 s at most.",
         example: "",
     },
     Setting {
@@ -144,6 +153,16 @@ pub const SETTINGS: &[Setting] = &[
         unit: "bytes",
         help: "Bytes of commands that may wait for the command log.",
         example: "",
+    },
+    Setting {
+        name: "WRITE_RATE_PER_USER",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1, max: 1_000_000 },
+        default: DefaultValue::Unset { meaning: "no limit" },
+        unit: "writes/s",
+        help: "Writes of one user that each API process takes in the long run; one second's worth at once. More are answered \
+               with 429.",
+        example: "100",
     },
     Setting {
         name: "JWT_SECRET",
@@ -226,7 +245,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Url(&["redis", "rediss"]),
         default: DefaultValue::Fixed("redis://localhost:6379/0"),
         unit: "",
-        help: "Redis, the feed between workers and API processes.",
+        help: "Redis, the feed between workers and API processes; with rediss:// over TLS, trusting the system's certificates or \
+               those in the file that SSL_CERT_FILE names.",
         example: "",
     },
     Setting {

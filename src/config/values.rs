@@ -83,8 +83,12 @@ impl Values {
     }
 
     pub fn integer<T: TryFrom<u64>>(&self, name: &'static str) -> T {
-        let number = self.checked_integer(name).unwrap_or_else(|| panic!("{name} is no integer of the table"));
-        T::try_from(number).unwrap_or_else(|_| panic!("the table's range of {name} is wider than its type"))
+        self.optional_integer(name).unwrap_or_else(|| panic!("{name} is no integer of the table"))
+    }
+
+    pub fn optional_integer<T: TryFrom<u64>>(&self, name: &'static str) -> Option<T> {
+        let number = self.checked_integer(name)?;
+        Some(T::try_from(number).unwrap_or_else(|_| panic!("the table's range of {name} is wider than its type")))
     }
 
     pub fn milliseconds(&self, name: &'static str) -> Duration {

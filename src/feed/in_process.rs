@@ -103,10 +103,9 @@ fn standing(seen: &AppliedOffsets, steps: &[OffsetStep]) -> Standing {
 impl FeedSubscriber for InProcessSubscriber {
     /// Scans the store. What is published meanwhile waits in the channel; [`FeedSubscriber::next`] skips those sets that
     /// the scan has already seen.
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
         self.seen = None;
-        self.seen = Some(store.scan(each)?);
-        Ok(())
+        Ok(self.seen.insert(store.scan(each)?).clone())
     }
 
     fn next(&mut self, max_wait: Duration) -> Result<FeedEvent, FeedError> {

@@ -16,7 +16,7 @@ mod redis_subscriber;
 
 use std::time::Duration;
 
-use crate::store::{Changes, OffsetStep, Store, StoreError};
+use crate::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use crate::todo::Todo;
 
 /// The changes of one applied batch.
@@ -57,7 +57,7 @@ pub trait FeedPublisher: Send {
     ///
     /// # Errors
     /// [`FeedError::Unavailable`]: try again.
-    fn resume(&mut self, offsets: &crate::store::AppliedOffsets) -> Result<(), FeedError>;
+    fn resume(&mut self, offsets: &AppliedOffsets) -> Result<(), FeedError>;
 }
 
 /// What a subscriber gets.
@@ -80,9 +80,12 @@ pub trait FeedSubscriber: Send {
     /// does so, the others wait for it). After it, [`FeedSubscriber::next`] goes on from exactly there: a change is
     /// seen in the load or after it, at least once.
     ///
+    /// Returns how far the log is certainly in the list, or less, never more; the steps of the changes that follow go on
+    /// from there.
+    ///
     /// # Errors
     /// [`FeedError`]; `each` may have been called before.
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError>;
+    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError>;
 
     /// Waits up to `max_wait` for changes and takes all that have come.
     ///

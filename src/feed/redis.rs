@@ -24,12 +24,14 @@
 use std::time::{Duration, Instant};
 
 use redis::io::tcp::TcpSettings;
-use redis::{Connection, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind};
+use redis::{
+    Cmd, Connection, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind,
+};
 
 pub use super::redis_publisher::RedisPublisher;
 pub use super::redis_subscriber::RedisSubscriber;
 use crate::feed::FeedError;
-use crate::limits::{REDIS_RECONNECT_BACKOFF_MS, REDIS_REPLY_TIMEOUT_MS};
+use crate::limits::{LINK_MIN_BYTES_PER_SEC, REDIS_RECONNECT_BACKOFF_MS, REDIS_REPLY_TIMEOUT_MS};
 
 /// How much longer than the list itself offsets and changes are kept, so that a list is never without them.
 const KEPT_LONGER: Duration = Duration::from_secs(60);
@@ -127,6 +129,25 @@ impl Link {
         }
     }
 
+    /// Sends a command, so that the server works on it while the caller does something else. The next call has to be
+    /// [`Link::answer`].
+    pub fn ask(&mut self, command: impl Fn(&Keys) -> Cmd) -> Result<(), FeedError> {
+        self.run(Duration::ZERO, |connection, keys| connection.send_packed_command(&command(keys).get_packed_command()))
+    }
+
+    /// The answer to what was asked last.
+    pub fn answer<T: FromRedisValue>(&mut self) -> Result<T, FeedError> {
+        let Some(connection) = &mut self.connection else {
+            return Err(FeedError::Unavailable("the connection to Redis was lost before its answer".into()));
+        };
+        let answer = connection.recv_response().and_then(|value| Ok(redis::from_redis_value(value)?));
+        answer.map_err(|error: RedisError| {
+            // Whatever may still come over this connection would be taken for another answer.
+            self.connection = None;
+            feed_error(&error)
+        })
+    }
+
     fn connect(&mut self) -> Result<&mut Connection, FeedError> {
         if self.connection.is_none() {
             if let Some((until, reason)) = &self.blocked
@@ -134,9 +155,7 @@ impl Link {
             {
                 return Err(FeedError::Unavailable(reason.clone()));
             }
-            let opened = redis::Client::open(self.info.clone())
-                .and_then(|client| client.get_connection_with_timeout(Duration::from_millis(REDIS_REPLY_TIMEOUT_MS)));
-            match opened {
+            match open(&self.info) {
                 Ok(connection) => {
                     self.blocked = None;
                     self.connection = Some(connection);
@@ -150,6 +169,23 @@ impl Link {
         }
         Ok(self.connection.as_mut().expect("connected above"))
     }
+}
+
+/// How much longer an answer to a question of so many bytes may take than to a short one: they have to get there first.
+pub(super) fn sending_time(bytes: usize) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / LINK_MIN_BYTES_PER_SEC as f64)
+}
+
+/// Opens a connection on which the server takes commands.
+fn open(info: &ConnectionInfo) -> RedisResult<Connection> {
+    let timeout = Duration::from_millis(REDIS_REPLY_TIMEOUT_MS);
+    let mut connection = redis::Client::open(info.clone())?.get_connection_with_timeout(timeout)?;
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))?;
+    // A server that wants a password and was given none takes the connection all the same, and answers longer commands
+    // with a protocol error. To this one it says what it wants.
+    redis::cmd("PING").exec(&mut connection)?;
+    Ok(connection)
 }
 
 /// What an error of Redis means.

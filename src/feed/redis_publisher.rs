@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, Script, ServerErrorKind};
 
-use crate::feed::redis::{Keys, Link, RedisOptions};
+use crate::feed::redis::{Keys, Link, RedisOptions, sending_time};
 use crate::feed::{ChangeSet, FeedError, FeedPublisher};
 use crate::limits::{REDIS_CHANGES_MAX_BYTES, REDIS_CHANGES_MAX_ENTRIES, REDIS_PART_MAX_BYTES, REDIS_PART_MAX_TODOS};
 use crate::store::AppliedOffsets;
@@ -35,8 +35,9 @@ impl FeedPublisher for RedisPublisher {
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
         let parts = parts(set);
         let (script, changes_ttl_ms) = (&self.publish, self.link.changes_ttl_ms);
+        let bytes = parts.iter().flat_map(|part| &part.upserts).map(|(_, json)| json.len()).sum();
         // One round trip, however many parts: each finds by itself what is known or missing.
-        let results: Vec<String> = self.link.run(Duration::ZERO, |connection, keys| {
+        let results: Vec<String> = self.link.run(sending_time(bytes), |connection, keys| {
             let mut calls = redis::pipe();
             for (number, part) in parts.iter().enumerate() {
                 let place = if number + 1 < parts.len() { "part" } else { "final" };

@@ -1,11 +1,11 @@
 //! The reading end of the Redis feed: loading the list, then following its changes.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use redis::{Script, cmd};
 
-use crate::feed::redis::{Link, RedisOptions};
+use crate::feed::redis::{Link, RedisOptions, sending_time};
 use crate::feed::redis_entry::{Entry, EntryContent, RawEntry};
 use crate::feed::{ChangeSet, FeedError, FeedEvent, FeedSubscriber};
 use crate::limits::{
@@ -45,6 +45,14 @@ struct Place {
 }
 
 impl Place {
+    fn of(epoch: Option<String>, number: Option<u64>, last: Option<String>) -> Place {
+        match (epoch, number, last) {
+            (Some(epoch), Some(number), Some(last)) => Place { epoch, number, last },
+            // No list; or one without its place, which nobody can follow.
+            (_, number, _) => Place { epoch: String::new(), number: number.unwrap_or_default(), last: String::new() },
+        }
+    }
+
     /// Whether there is a list.
     fn is_warm(&self) -> bool {
         !self.epoch.is_empty()
@@ -70,21 +78,21 @@ impl RedisSubscriber {
 }
 
 impl FeedSubscriber for RedisSubscriber {
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
         self.place = None;
         self.pending.clear();
         let deadline = Instant::now() + Duration::from_millis(REDIS_LOAD_WAIT_MAX_MS);
         while Instant::now() < deadline {
-            let place = self.current_place()?;
-            if place.is_warm() {
-                return self.load_warm(place, each);
+            if self.current_place()?.is_warm() {
+                return self.load_warm(each);
             }
             let token = unique_text();
             if self.take_lock(&token)? {
                 // Another process may have been done just before this one got the lock.
-                let loaded = match self.current_place()? {
-                    place if place.is_warm() => self.load_warm(place, each).map(|()| self.release_lock_soon(&token)),
-                    _ => self.load_cold(&token, store, each),
+                let loaded = if self.current_place()?.is_warm() {
+                    self.load_warm(each).inspect(|_| self.release_lock_soon(&token))
+                } else {
+                    self.load_cold(&token, store, each)
                 };
                 if loaded.is_err() {
                     self.release_lock_soon(&token);
@@ -168,15 +176,24 @@ impl RedisSubscriber {
     }
 
     /// Reads the list from Redis. Changes in the meantime may be in it or not; `next` delivers them all the same.
-    fn load_warm(&mut self, place: Place, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load_warm(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
+        // What the list comes to have beyond this place does not count: the changes that follow may show a todo as it was
+        // in between.
+        let (place, offsets) = self.current_place_and_offsets()?;
+        if !place.is_warm() {
+            return Err(FeedError::Unavailable("the list in Redis expired before it was read".into()));
+        }
         // Redis may return a row twice while it rearranges the hash; what was seen first is brought up to date by the
         // changes that follow.
         let mut seen = HashSet::new();
-        let mut cursor: u64 = 0;
+        self.ask_rows(0)?;
         loop {
-            let (next, rows): (u64, Vec<Vec<u8>>) = self.link.run(Duration::ZERO, |connection, keys| {
-                cmd("HSCAN").arg(&keys.todos).arg(cursor).arg("COUNT").arg(SCAN_COUNT).query(connection)
-            })?;
+            let (next, rows): (u64, Vec<Vec<u8>>) = self.link.answer()?;
+            // Redis collects the next rows while these are read.
+            if next != 0 {
+                self.ask_rows(next)?;
+            }
+            let mut damage = None;
             let mut rows = rows.into_iter();
             while let (Some(id), Some(mut json)) = (rows.next(), rows.next()) {
                 if id == b"@epoch" {
@@ -186,16 +203,20 @@ impl RedisSubscriber {
                     Ok(todo) if seen.insert(todo.id) => each(todo),
                     Ok(_) => {}
                     Err(error) => {
-                        self.drop_list()?;
-                        return Err(FeedError::Unavailable(format!(
-                            "the todo {} in Redis is damaged ({error}); the list was dropped and is loaded anew",
-                            String::from_utf8_lossy(&id)
-                        )));
+                        damage = Some(format!("the todo {} is damaged: {error}", String::from_utf8_lossy(&id)))
                     }
                 }
             }
-            cursor = next;
-            if cursor == 0 {
+            if let Some(damage) = damage {
+                if next != 0 {
+                    let _: (u64, Vec<Vec<u8>>) = self.link.answer()?;
+                }
+                self.drop_list()?;
+                return Err(FeedError::Unavailable(format!(
+                    "the list in Redis was dropped and is loaded anew: {damage}"
+                )));
+            }
+            if next == 0 {
                 break;
             }
         }
@@ -203,11 +224,24 @@ impl RedisSubscriber {
             return Err(FeedError::Unavailable("the list in Redis was replaced while it was read".into()));
         }
         self.place = Some(place);
-        Ok(())
+        Ok(offsets)
+    }
+
+    fn ask_rows(&mut self, cursor: u64) -> Result<(), FeedError> {
+        self.link.ask(|keys| {
+            let mut scan = cmd("HSCAN");
+            scan.arg(&keys.todos).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
+            scan
+        })
     }
 
     /// Reads the list from the store and puts it into Redis, for all.
-    fn load_cold(&mut self, token: &str, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load_cold(
+        &mut self,
+        token: &str,
+        store: &mut dyn Store,
+        each: &mut dyn FnMut(Todo),
+    ) -> Result<AppliedOffsets, FeedError> {
         // Before the store is read: every change that it does not show yet is then recorded after this place.
         let mut place = self.mark_place(token)?;
         let mut rows = Rows::default();
@@ -222,7 +256,8 @@ impl RedisSubscriber {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        let mut offsets = scanned?;
+        let scanned = scanned?;
+        let mut offsets = scanned.clone();
         self.write_rows(token, &mut rows)?;
         // Every round has less to do than the one before, because it only follows what came during that one.
         let mut pending = Vec::new();
@@ -242,7 +277,7 @@ impl RedisSubscriber {
             if let Some(installed) = self.install(token, place.number, &offsets)? {
                 self.place = Some(installed);
                 self.pending = pending;
-                return Ok(());
+                return Ok(scanned);
             }
         }
     }
@@ -250,7 +285,7 @@ impl RedisSubscriber {
     /// Writes collected rows into the new list; also a sign of life for the lock when there are none.
     fn write_rows(&mut self, token: &str, rows: &mut Rows) -> Result<(), FeedError> {
         let (script, rows) = (&self.fill, std::mem::take(rows));
-        let held: bool = self.link.run(Duration::ZERO, |connection, keys| {
+        let held: bool = self.link.run(sending_time(rows.bytes), |connection, keys| {
             let mut call = script.key(&keys.loading);
             call.key(format!("{}:{token}", keys.todos)).arg(token).arg(REDIS_LOAD_LOCK_MS).arg(rows.puts.len());
             for (id, json) in &rows.puts {
@@ -326,11 +361,20 @@ impl RedisSubscriber {
                     .arg("@last")
                     .query(connection)
             })?;
-        Ok(match (epoch, number, last) {
-            (Some(epoch), Some(number), Some(last)) => Place { epoch, number, last },
-            // No list; or one without its place, which nobody can follow.
-            (_, number, _) => Place { epoch: String::new(), number: number.unwrap_or_default(), last: String::new() },
-        })
+        Ok(Place::of(epoch, number, last))
+    }
+
+    /// Where the feed stands, and how far it has the log there.
+    fn current_place_and_offsets(&mut self) -> Result<(Place, AppliedOffsets), FeedError> {
+        let (epoch, mut fields): (Option<String>, HashMap<String, String>) =
+            self.link.run(Duration::ZERO, |connection, keys| {
+                let mut both = redis::pipe();
+                both.atomic().cmd("HGET").arg(&keys.todos).arg("@epoch").cmd("HGETALL").arg(&keys.offsets);
+                both.query(connection)
+            })?;
+        let (number, last) = (fields.remove("@number").and_then(|number| number.parse().ok()), fields.remove("@last"));
+        let offsets = fields.iter().filter_map(|(name, next)| Some((name.parse().ok()?, next.parse().ok()?))).collect();
+        Ok((Place::of(epoch, number, last), offsets))
     }
 
     /// The changes after an id; waits for one when there is none.

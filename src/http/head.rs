@@ -130,6 +130,12 @@ impl<'a> Head<'a> {
         self.lines("if-none-match", self.if_none_match)
     }
 
+    /// Whether there is an `If-Match` or an `If-None-Match`.
+    #[inline]
+    pub fn has_condition(&self) -> bool {
+        self.if_match.is_present() || self.if_none_match.is_present()
+    }
+
     /// The lines of `Prefer`.
     pub fn prefer(&self) -> FieldLines<'a> {
         self.lines("prefer", self.prefer)

@@ -10,6 +10,8 @@
 //!           ├─ content      may this body be read as JSON?
 //!           ├─ route        which resource is meant
 //!           ├─ query        which page of the list
+//!           ├─ prefer       does the client wait until its write shows?
+//!           ├─ idempotency_key  is it sent again?
 //!           └─ conditional  does the client have it already?
 //! bytes ─ response          status line and header fields
 //!         problem           every error: status, text, JSON
@@ -30,7 +32,9 @@ pub mod conditional;
 pub mod content;
 pub mod framing;
 pub mod head;
+pub mod idempotency_key;
 pub mod method;
+pub mod prefer;
 pub mod problem;
 pub mod query;
 mod request_line;

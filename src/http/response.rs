@@ -166,6 +166,11 @@ impl<'a> ResponseHead<'a> {
         self
     }
 
+    /// `Preference-Applied: wait` (RFC 7240 section 3)
+    pub fn preference_applied_wait(self) -> Self {
+        self.field(b"Preference-Applied: ", b"wait")
+    }
+
     /// `Allow`, from [`crate::http::Route::allow`].
     pub fn allow(self, methods: &'static str) -> Self {
         self.field(b"Allow: ", methods.as_bytes())

@@ -1,58 +1,19 @@
-//! Counters, and their text for Prometheus.
+//! What the parts count, and its text for Prometheus.
 //!
-//! Each shard counts in a block of its own that no other thread writes: an increment is a plain load and store, and the
-//! scrape adds the blocks up.
+//! Each shard counts in a block of its own that no other thread writes, and the scrape adds the blocks up.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counter::{Counter, Histogram};
+use super::exposition::Text;
 use super::status::{Component, Status};
-use crate::worker::{BATCH_SIZE_BOUNDS, WorkerMetrics, WorkerState};
+use crate::producer::ProducerMetrics;
+use crate::refresher::RefresherMetrics;
+use crate::worker::{WorkerMetrics, WorkerState};
 
-/// A counter with one writer.
-#[derive(Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `amount`. Only the owning thread calls this: two writers would lose counts.
-    #[inline]
-    pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
-    }
-
-    /// Takes `amount` off, for what goes up and down. Only the owning thread calls this.
-    #[inline]
-    pub fn subtract(&self, amount: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(amount), Ordering::Relaxed);
-    }
-
-    /// The present value; any thread.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Upper bounds of the buckets of the acknowledgement latency, in microseconds.
-const ACKNOWLEDGEMENT_BUCKETS_US: [u64; 12] =
-    [500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
-
-/// A latency histogram with one writer.
-#[derive(Default)]
-pub struct Histogram {
-    buckets: [Counter; ACKNOWLEDGEMENT_BUCKETS_US.len() + 1],
-    sum_us: Counter,
-}
-
-impl Histogram {
-    /// Counts one observation, in microseconds.
-    pub fn observe_us(&self, latency_us: u64) {
-        let bucket = ACKNOWLEDGEMENT_BUCKETS_US.partition_point(|bound| *bound < latency_us);
-        self.buckets[bucket].add(1);
-        self.sum_us.add(latency_us);
-    }
-}
+/// What histograms of times count in, and what they are shown in: microseconds of a second.
+const MICROS: f64 = 1e6;
 
 /// The counters of one shard. Aligned to two cache lines, because the prefetcher of x86 fetches lines in pairs.
 #[derive(Default)]
@@ -78,6 +39,8 @@ pub struct ShardMetrics {
     pub bytes_sent: Counter,
     /// Panics while answering; each cost one connection.
     pub panics: Counter,
+    /// Writes refused because their user was too fast.
+    pub writes_limited: Counter,
     /// Commands handed to the producer.
     pub commands_submitted: Counter,
     /// Commands that the log has acknowledged.
@@ -88,18 +51,28 @@ pub struct ShardMetrics {
     pub commands_in_flight: Counter,
     /// Bytes of those commands.
     pub command_bytes_in_flight: Counter,
+    /// Durable writes whose clients wait until they show.
+    pub writes_waiting: Counter,
     /// From handing a command to the producer until its acknowledgement reached the shard.
     pub acknowledgement_latency: Histogram,
     /// Tokens found in the cache of verified tokens.
     pub token_cache_hits: Counter,
     /// Version of the snapshot that the shard answers from.
     pub snapshot_version: Counter,
+    /// When the shard took it, in milliseconds of [`Status::now_ms`].
+    pub snapshot_taken_at_ms: Counter,
+    /// How long the oldest of the commands in flight has waited, in microseconds, as of the last tick.
+    pub oldest_command_us: Counter,
 }
 
 /// All that `/metrics` shows.
 pub struct Metrics {
     /// Block of each shard, in shard order.
     pub shards: Vec<Arc<ShardMetrics>>,
+    /// What the producer counts.
+    pub producer: Arc<ProducerMetrics>,
+    /// What the refresher counts.
+    pub refresher: Arc<RefresherMetrics>,
     /// The process's status.
     pub status: Arc<Status>,
     /// The worker's counters, where one runs in this process.
@@ -122,18 +95,19 @@ impl Metrics {
 
     /// The text of one scrape.
     pub fn render(&self) -> String {
-        let mut text = Text(String::with_capacity(8 * 1024));
+        let mut text = Text::default();
+        render_build(&mut text);
         self.render_process(&mut text);
         self.render_shards(&mut text);
+        self.render_write_path(&mut text);
+        self.render_refresher(&mut text);
         if let Some(worker) = &self.worker {
             render_worker(worker, &mut text);
         }
-        text.0
+        text.finish()
     }
 
     fn render_process(&self, text: &mut Text) {
-        text.family("million_rps_build_info", "gauge", "Always 1; the label says which version runs.");
-        text.sample("million_rps_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1.0);
         let (version, todos, bytes) = self.status.snapshot_figures();
         text.single("million_rps_snapshot_version", "gauge", "Version of the newest snapshot.", version as f64);
         text.single("million_rps_snapshot_todos", "gauge", "Todos in the newest snapshot.", todos as f64);
@@ -145,6 +119,7 @@ impl Metrics {
             "Since the snapshot was last known to be current.",
             age,
         );
+        self.render_shard_ages(text);
         text.family("million_rps_component_up", "gauge", "1 when the component works, 0 when it is in trouble.");
         let troubles = self.status.troubles();
         for component in Component::ALL {
@@ -166,7 +141,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 16] = [
+        let families: [(&str, &str, &str, Pick); 18] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -182,6 +157,9 @@ impl Metrics {
             ("million_rps_received_bytes_total", "counter", "Bytes received.", |m| &m.bytes_received),
             ("million_rps_sent_bytes_total", "counter", "Bytes sent.", |m| &m.bytes_sent),
             ("million_rps_panics_total", "counter", "Panics while answering.", |m| &m.panics),
+            ("million_rps_writes_limited_total", "counter", "Writes refused for WRITE_RATE_PER_USER.", |m| {
+                &m.writes_limited
+            }),
             ("million_rps_commands_submitted_total", "counter", "Commands handed to the producer.", |m| {
                 &m.commands_submitted
             }),
@@ -194,6 +172,9 @@ impl Metrics {
             ("million_rps_commands_in_flight", "gauge", "Commands waiting for the log.", |m| &m.commands_in_flight),
             ("million_rps_command_bytes_in_flight", "gauge", "Bytes of commands waiting for the log.", |m| {
                 &m.command_bytes_in_flight
+            }),
+            ("million_rps_writes_waiting", "gauge", "Durable writes whose clients wait until they show.", |m| {
+                &m.writes_waiting
             }),
             ("million_rps_token_cache_hits_total", "counter", "Tokens found in the cache of verified tokens.", |m| {
                 &m.token_cache_hits
@@ -211,37 +192,102 @@ impl Metrics {
                 text.sample(name, &format!("shard=\"{shard}\""), pick(metrics).get() as f64);
             }
         }
-        self.render_acknowledgement_latency(text);
     }
 
-    fn render_acknowledgement_latency(&self, text: &mut Text) {
-        const NAME: &str = "million_rps_acknowledgement_latency_seconds";
-        text.family(NAME, "histogram", "From handing a command to the producer until its acknowledgement.");
-        let mut total = 0;
-        for bucket in 0..=ACKNOWLEDGEMENT_BUCKETS_US.len() {
-            total += self.shards.iter().map(|shard| shard.acknowledgement_latency.buckets[bucket].get()).sum::<u64>();
-            let bound = ACKNOWLEDGEMENT_BUCKETS_US
-                .get(bucket)
-                .map_or_else(|| "+Inf".to_owned(), |bound_us| (*bound_us as f64 / 1e6).to_string());
-            text.sample(&format!("{NAME}_bucket"), &format!("le=\"{bound}\""), total as f64);
+    /// A shard that has the newest snapshot is as current as that; one that is behind has been, at the latest, since it
+    /// took what it has.
+    fn render_shard_ages(&self, text: &mut Text) {
+        const NAME: &str = "million_rps_shard_snapshot_age_seconds";
+        text.family(NAME, "gauge", "Since the snapshot that the shard answers from was last known to be current.");
+        let (newest, _, _) = self.status.snapshot_figures();
+        for (shard, metrics) in self.shards.iter().enumerate() {
+            let age_s = match metrics.snapshot_version.get() {
+                0 => f64::NAN,
+                version if version == newest => self.status.snapshot_age().map_or(f64::NAN, |age| age.as_secs_f64()),
+                _ => self.status.now_ms().saturating_sub(metrics.snapshot_taken_at_ms.get()) as f64 / 1e3,
+            };
+            text.sample(NAME, &format!("shard=\"{shard}\""), age_s);
         }
-        let sum_us: u64 = self.shards.iter().map(|shard| shard.acknowledgement_latency.sum_us.get()).sum();
-        text.sample(&format!("{NAME}_sum"), "", sum_us as f64 / 1e6);
-        text.sample(&format!("{NAME}_count"), "", total as f64);
     }
+
+    /// From the shards to the acknowledgement of the log.
+    fn render_write_path(&self, text: &mut Text) {
+        const OLDEST: &str = "million_rps_oldest_command_seconds";
+        text.family(OLDEST, "gauge", "How long the oldest command in flight has waited for the log; 0 without one.");
+        for (shard, metrics) in self.shards.iter().enumerate() {
+            text.sample(OLDEST, &format!("shard=\"{shard}\""), metrics.oldest_command_us.get() as f64 / MICROS);
+        }
+        // Taken is read first: what is submitted in between must not make the difference negative.
+        let taken = self.producer.commands_taken.get();
+        let submitted: u64 = self.shards.iter().map(|shard| shard.commands_submitted.get()).sum();
+        let queued = submitted.saturating_sub(taken) as f64;
+        text.single("million_rps_producer_queue_commands", "gauge", "Commands between shards and producer.", queued);
+        text.histogram(
+            "million_rps_producer_batch_commands",
+            "Commands of each batch that the producer hands to the log.",
+            1.0,
+            [&self.producer.batch_commands],
+        );
+        text.histogram(
+            "million_rps_producer_append_seconds",
+            "Time for handing a batch to the log: embedded until it is on disk, else until the client library has it.",
+            MICROS,
+            [&self.producer.append_time],
+        );
+        text.histogram(
+            "million_rps_acknowledgement_latency_seconds",
+            "From handing a command to the producer until its acknowledgement.",
+            MICROS,
+            self.shards.iter().map(|shard| &shard.acknowledgement_latency),
+        );
+    }
+
+    fn render_refresher(&self, text: &mut Text) {
+        let metrics = &self.refresher;
+        text.histogram(
+            "million_rps_refresh_seconds",
+            "From receiving changes until the shards have been handed the snapshot with them.",
+            MICROS,
+            [&metrics.refresh_time],
+        );
+        text.histogram(
+            "million_rps_refresh_todos",
+            "Changed todos in each snapshot that was made from changes.",
+            1.0,
+            [&metrics.refresh_todos],
+        );
+        text.histogram(
+            "million_rps_load_seconds",
+            "Time for reading the whole list: at the start, every CACHE_TTL_SEC, and when changes were missed.",
+            MICROS,
+            [&metrics.load_time],
+        );
+        let losses = metrics.losses.get() as f64;
+        text.single("million_rps_changes_lost_total", "counter", "Times that changes were missed.", losses);
+    }
+}
+
+fn render_build(text: &mut Text) {
+    text.family("million_rps_build_info", "gauge", "Always 1; the label says which version runs.");
+    text.sample("million_rps_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1.0);
+}
+
+/// The text of one scrape of a process that is a worker and nothing else.
+pub fn render_worker_process(worker: &WorkerMetrics) -> String {
+    let mut text = Text::default();
+    render_build(&mut text);
+    render_worker(worker, &mut text);
+    text.finish()
 }
 
 fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-    let seconds = |micros: &AtomicU64| get(micros) / 1e6;
     let up = f64::from(u8::from(worker.state() == WorkerState::Running));
     text.single("million_rps_worker_up", "gauge", "1 while the worker applies whatever comes.", up);
     let counters = [
         ("million_rps_worker_commands_total", "Commands applied.", get(&worker.commands)),
         ("million_rps_worker_changed_todos_total", "Todos written or deleted.", get(&worker.changed_todos)),
         ("million_rps_worker_dead_letters_total", "Records put aside for good.", get(&worker.dead_letters)),
-        ("million_rps_worker_apply_seconds_total", "Time spent in store transactions.", seconds(&worker.apply_micros)),
-        ("million_rps_worker_publish_seconds_total", "Time spent publishing.", seconds(&worker.publish_micros)),
         ("million_rps_worker_retries_total", "Attempts that failed and were tried again.", get(&worker.retries)),
         ("million_rps_worker_fenced_total", "Partitions taken over by another worker.", get(&worker.fenced)),
     ];
@@ -249,42 +295,27 @@ fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
         text.single(name, "counter", help, value);
     }
     let lag = worker.lag().map_or(f64::NAN, |lag| lag as f64);
-    text.single("million_rps_worker_lag_records", "gauge", "Records written to the log and not yet read.", lag);
-    const BATCHES: &str = "million_rps_worker_batch_commands";
-    text.family(BATCHES, "histogram", "Commands of each store transaction.");
-    let mut total = 0.0;
-    for (bucket, count) in worker.batch_sizes.iter().enumerate() {
-        total += get(count);
-        let bound = BATCH_SIZE_BOUNDS.get(bucket).map_or_else(|| "+Inf".to_owned(), u64::to_string);
-        text.sample(&format!("{BATCHES}_bucket"), &format!("le=\"{bound}\""), total);
-    }
-    text.sample(&format!("{BATCHES}_sum"), "", get(&worker.commands));
-    text.sample(&format!("{BATCHES}_count"), "", get(&worker.batches));
-}
-
-/// Prometheus text in the making.
-pub struct Text(String);
-
-impl Text {
-    /// Starts a family: its type and what it means.
-    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    /// Adds a sample; `labels` is empty or `name="value",…`.
-    pub fn sample(&mut self, name: &str, labels: &str, value: f64) {
-        let _ = if labels.is_empty() {
-            writeln!(self.0, "{name} {value}")
-        } else {
-            writeln!(self.0, "{name}{{{labels}}} {value}")
-        };
-    }
-
-    /// A family with one sample and no label.
-    pub fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
-        self.family(name, kind, help);
-        self.sample(name, "", value);
-    }
+    text.single("million_rps_worker_lag_records", "gauge", "Records written to the log and not yet applied.", lag);
+    let lag_s = worker.lag_time().map_or(f64::NAN, |lag| lag.as_secs_f64());
+    text.single("million_rps_worker_lag_seconds", "gauge", "Age of the oldest record not yet applied, at most.", lag_s);
+    text.histogram(
+        "million_rps_worker_batch_commands",
+        "Commands of each store transaction.",
+        1.0,
+        [&worker.batch_sizes],
+    );
+    text.histogram(
+        "million_rps_worker_apply_seconds",
+        "Time of each store transaction, failed ones included.",
+        MICROS,
+        [&worker.apply_time],
+    );
+    text.histogram(
+        "million_rps_worker_publish_seconds",
+        "Time for publishing the changes of a batch, failed attempts included.",
+        MICROS,
+        [&worker.publish_time],
+    );
 }
 
 #[cfg(test)]
@@ -295,9 +326,16 @@ mod tests {
     fn shards_are_added_up_and_buckets_are_cumulative() {
         let shards: Vec<Arc<ShardMetrics>> = (0..2).map(|_| Arc::new(ShardMetrics::default())).collect();
         shards[0].responses[2].add(3);
-        shards[0].acknowledgement_latency.observe_us(700);
-        shards[1].acknowledgement_latency.observe_us(9_000_000);
-        let text = Metrics { shards, status: Arc::new(Status::default()), worker: None }.render();
+        shards[0].acknowledgement_latency.observe(700);
+        shards[1].acknowledgement_latency.observe(9_000_000);
+        let text = Metrics {
+            shards,
+            producer: Arc::default(),
+            refresher: Arc::default(),
+            status: Arc::new(Status::default()),
+            worker: None,
+        }
+        .render();
         for line in [
             "million_rps_responses_total{shard=\"0\",class=\"2xx\"} 3",
             "million_rps_acknowledgement_latency_seconds_bucket{le=\"0.001\"} 1",

@@ -65,10 +65,14 @@ impl Status {
         self.snapshot_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Milliseconds since this was made.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
     /// The snapshot is known to be current as of now.
     pub fn snapshot_confirmed(&self) {
-        let now_ms = u64::try_from(self.started_at.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.confirmed_at_ms.store(now_ms + 1, Ordering::Relaxed);
+        self.confirmed_at_ms.store(self.now_ms() + 1, Ordering::Relaxed);
     }
 
     /// How long ago the snapshot was last known to be current; `None` before the first one.

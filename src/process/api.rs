@@ -10,6 +10,7 @@ use core_affinity::CoreId;
 
 use super::ProcessError;
 use super::events::{Event, Events};
+use super::farewell::Farewell;
 use super::seams::ApiSeams;
 use crate::config::{Config, IoDriver};
 use crate::observe::metrics::{Metrics, ShardMetrics};
@@ -18,6 +19,7 @@ use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::inbox::{Inbox, InboxSender, Message};
 use crate::shard::ring::{Driver, DriverChoice, choose_driver};
+use crate::shard::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};
 use crate::worker::WorkerMetrics;
 
@@ -91,11 +93,13 @@ impl Api {
         let settings = shard_settings(config, count);
         let metrics = Arc::new(Metrics {
             shards: (0..count).map(|_| Arc::new(ShardMetrics::default())).collect(),
+            producer: Arc::default(),
+            refresher: Arc::default(),
             status: Arc::clone(status),
             worker: worker_metrics,
         });
         let (submissions, queue) = Producer::queue(config.write.queue_commands);
-        let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE)?;
+        let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE, Arc::clone(&metrics.producer))?;
         let inboxes = plan.inbox_senders();
         let refresher = Refresher::start(
             RefresherParts {
@@ -103,10 +107,12 @@ impl Api {
                 store: seams.store,
                 inboxes,
                 status: Arc::clone(status),
+                metrics: Arc::clone(&metrics.refresher),
                 verify_interval: config.cache_ttl,
             },
             Arc::clone(stop),
         )?;
+        let user_rates = config.write.rate_per_user.map(UserRates::new).transpose()?.map(Arc::new);
         let mut shards = Vec::with_capacity(count);
         for (number, ((cpu, listener), inbox)) in
             plan.cpus.into_iter().zip(plan.listeners).zip(plan.inboxes).enumerate()
@@ -122,6 +128,7 @@ impl Api {
                 submissions: submissions.clone(),
                 token_secret: seams.token_secret.clone(),
                 auth: config.auth.clone(),
+                user_rates: user_rates.clone(),
                 metrics: Arc::clone(&metrics),
             };
             shards.push((sender, crate::shard::start(parts, events.reporter("shard"))?));
@@ -133,8 +140,9 @@ impl Api {
         Ok(Api { shards, producer, refresher, stop: Arc::clone(stop) })
     }
 
-    /// Lets the shards finish, within `deadline`; a second signal ends the wait. Returns when all threads have ended.
-    pub fn drain(self, deadline: Duration, events: &Events) {
+    /// Lets the shards finish, within `deadline`; a second signal ends the wait. Then waits for the other threads, as long
+    /// as the farewell that it returns allows.
+    pub fn drain(self, deadline: Duration, events: &Events) -> Farewell<'_> {
         for (inbox, _) in &self.shards {
             inbox.send(Message::Drain);
         }
@@ -154,9 +162,11 @@ impl Api {
                 Err(_) => tracing::error!("a shard thread panicked"),
             }
         }
-        self.producer.join();
+        let mut farewell = Farewell::begin(events);
+        farewell.join("producer", self.producer.into_thread());
         self.stop.store(true, Ordering::Relaxed);
-        self.refresher.join();
+        farewell.join("refresher", self.refresher.into_thread());
+        farewell
     }
 }
 

@@ -12,8 +12,17 @@ pub fn print(config: &Config, address: SocketAddr) {
     if let Deployment::Embedded { data_dir } = &config.deployment {
         text += &first_steps(address.port(), &data_dir.display().to_string(), &program());
     }
+    print_text(&text);
+}
+
+/// Prints where a worker answers questions about itself.
+pub fn print_worker(address: SocketAddr) {
+    print_text(&format!("million-rps worker listens on http://{address}\n"));
+}
+
+fn print_text(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    // Nobody may be reading, or the disk behind a redirection may be full: the server serves all the same.
+    // Nobody may be reading, or the disk behind a redirection may be full: the process does its work all the same.
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 

@@ -5,18 +5,22 @@
 //!
 //! API:    shard-0 … shard-N   producer   refresher
 //! worker: worker (one for each lane)
+//!         worker-http, with WORKER_HTTP_PORT
 //! both:   main (waits for a signal, or for a thread that ended)
 //! ```
 //!
 //! Stopping goes with the flow: shards first (they answer what they have read and wait for the log), then the producer
-//! (its queue has ended with the shards), then refresher and worker.
+//! (its queue has ended with the shards), then refresher and worker. Nobody is waited for without end: shards get
+//! `DRAIN_TIMEOUT_MS`, the threads behind them [`crate::limits::THREADS_STOP_TIMEOUT_MS`].
 
 mod api;
 mod events;
+mod farewell;
 mod greeting;
 mod seams;
 #[cfg(feature = "services")]
 pub mod services;
+mod worker_http;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,6 +28,7 @@ use std::time::Duration;
 
 use self::api::{Api, ApiPlan};
 use self::events::{Event, Events};
+use self::farewell::{Farewell, leave_threads_behind};
 use crate::command_log::LogError;
 use crate::config::Config;
 use crate::data_dir::DataDirError;
@@ -54,6 +59,14 @@ pub enum ProcessError {
     /// `IO_DRIVER=io_uring`, and there is none.
     #[error(transparent)]
     Ring(#[from] crate::shard::ring::RingUnavailable),
+    /// The worker's own listener could not be bound.
+    #[error("the worker cannot listen on {address}: {reason}; choose another WORKER_HTTP_PORT")]
+    BindWorker {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why, as the system says it.
+        reason: std::io::Error,
+    },
     /// The data folder.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -91,6 +104,9 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     let data_dir_lock = seams.data_dir_lock;
 
     let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::default()));
+    if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
+        greeting::print_worker(worker_http::start(address, Arc::clone(metrics))?);
+    }
     let mut lanes = Vec::with_capacity(seams.worker.len());
     if let Some(metrics) = &worker_metrics {
         for lane in seams.worker {
@@ -109,18 +125,25 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
 
     let outcome = wait(&events);
     status.start_draining();
-    if let Some(api) = api {
-        tracing::info!("draining: answering what was read, waiting for the command log");
-        api.drain(config.http.drain_timeout, &events);
-    }
+    let mut farewell = match api {
+        Some(api) => {
+            tracing::info!("draining: answering what was read, waiting for the command log");
+            api.drain(config.http.drain_timeout, &events)
+        }
+        None => Farewell::begin(&events),
+    };
     stop.store(true, Ordering::Relaxed);
     for lane in lanes {
-        if lane.join().is_err() {
-            tracing::error!("a worker thread panicked; what it had not applied is applied at the next start");
+        farewell.join("worker", lane);
+    }
+    tracing::info!("stopped");
+    if !farewell.is_complete() {
+        if let Err(error) = &outcome {
+            tracing::error!("{error}");
         }
+        leave_threads_behind(i32::from(outcome.is_err()));
     }
     drop(data_dir_lock);
-    tracing::info!("stopped");
     outcome
 }
 

@@ -4,23 +4,27 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 
-use super::Shard;
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
-use super::prepared::{PreparedBody, PreparedList, WHOLE_BODY_MAX_BYTES};
+use super::prepared::{Meaning, PreparedList, WHOLE_BODY_MAX_BYTES};
 use super::registry::ConnectionState;
+use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
 use crate::http::conditional::{Condition, evaluate};
 use crate::http::content::check_json;
+use crate::http::idempotency_key::idempotency_key;
+use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::route;
 use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
+use crate::limits::PREFER_WAIT_MAX_S;
 use crate::snapshot::{Page, Run};
 use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, Timestamp, TodoId, TodoPatch};
 
@@ -33,11 +37,15 @@ const SUBMISSION_OVERHEAD_BYTES: usize = 256;
 pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     let route = check_route(head)?;
     if matches!(head.method, Method::Post | Method::Put | Method::Delete) {
-        shard.authenticate(head)?;
+        let user = shard.authenticate(head)?;
+        shard.check_rate(&user)?;
         check_todo_id(route)?;
     }
     if matches!(head.method, Method::Post | Method::Put) {
         check_json(head)?;
+    }
+    if head.method == Method::Post {
+        head.idempotency_key().map(idempotency_key).transpose()?;
     }
     Ok(())
 }
@@ -69,13 +77,12 @@ pub struct Request<'r> {
 }
 
 impl Request<'_> {
-    /// Answers a request without a body. A plain list request is remembered by its bytes.
+    /// Answers a request without a body. A request for a first page is remembered by its bytes.
     #[inline]
     pub fn answer_and_remember(&mut self, request: &[u8]) {
         let head = self.head;
         let is_plain = head.method == Method::Get
             && self.connection == Connection::KeepAlive
-            && head.if_none_match().next().is_none()
             && head.if_match().next().is_none()
             && !head.expect_continue
             && route(head.path) == Route::Todos;
@@ -83,10 +90,16 @@ impl Request<'_> {
             && let Ok(ListQuery { limit, cursor: None }) = list_query(head.query)
             && let Some(snapshot) = self.shard.snapshot()
         {
-            self.shard.memo.borrow_mut().remember(request, limit);
-            self.shard.count(Status::Ok);
-            let output = &mut *self.output;
-            self.shard.with_list(&snapshot, limit, |list| push_list(list, &snapshot, output));
+            let (shard, output) = (self.shard, &mut *self.output);
+            shard.with_list(&snapshot, limit, |list| {
+                let tag = list.page.entity_tag;
+                let unchanged = (evaluate(head, Some(tag)) == Condition::NotModified).then_some(tag);
+                // Another condition than one that holds now says nothing about the next list.
+                if unchanged.is_some() || !head.has_condition() {
+                    shard.memo.borrow_mut().remember(request, Meaning { limit, unchanged });
+                }
+                push_list(shard, list, &snapshot, unchanged.is_some(), |_| 1, output)
+            });
         } else {
             self.answer(&mut []);
         }
@@ -198,26 +211,31 @@ impl Request<'_> {
         };
         let (shard, connection) = (self.shard, self.connection);
         shard.count(Status::NotModified);
-        self.output.push_text(|text| {
-            ResponseHead::start(text, Status::NotModified, &shard.clock.date())
-                .etag(entity_tag)
-                .cache_control(CacheControl::NoCache)
-                .vary_accept_encoding()
-                .connection(connection)
-                .end();
-        });
+        self.output.push_text(|text| write_unchanged(shard, entity_tag, connection, text));
         Ok(())
     }
 
-    fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
+    /// The user who writes, unless that is too much. Each write counts, whatever becomes of it.
+    fn admit_writer(&self) -> Result<Rc<str>, Problem> {
         let user = self.shard.authenticate(self.head)?;
+        self.shard.take_from_rate(&user)?;
+        Ok(user)
+    }
+
+    fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
+        let user = self.admit_writer()?;
         check_json(self.head)?;
+        let id = match self.head.idempotency_key() {
+            // Sent again, it is the same todo; a create of one that is there changes nothing.
+            Some(key) => TodoId::of_key(&user, &idempotency_key(key)?),
+            None => TodoId::new(),
+        };
         let mut parser = self.shard.parser.borrow_mut();
         let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
         self.submit(
             WriteKind::Create,
             &Command {
-                id: TodoId::new(),
+                id,
                 user_id: Cow::Borrowed(&user),
                 requested_at: Timestamp::now(),
                 action: Action::Create { title: title.into(), description: description.into(), completed: false },
@@ -226,7 +244,7 @@ impl Request<'_> {
     }
 
     fn update(&mut self, id: TodoId, body: &mut [u8]) -> Result<(), Problem> {
-        let user = self.shard.authenticate(self.head)?;
+        let user = self.admit_writer()?;
         check_json(self.head)?;
         let mut parser = self.shard.parser.borrow_mut();
         let TodoPatch { title, description, completed } = TodoPatch::from_json(body, &mut parser)?;
@@ -247,7 +265,7 @@ impl Request<'_> {
     }
 
     fn delete(&mut self, id: TodoId) -> Result<(), Problem> {
-        let user = self.shard.authenticate(self.head)?;
+        let user = self.admit_writer()?;
         self.check_owner(id, &user)?;
         let command =
             Command { id, user_id: Cow::Borrowed(&user), requested_at: Timestamp::now(), action: Action::Delete };
@@ -258,10 +276,13 @@ impl Request<'_> {
     /// has the last word, and a stranger's command changes nothing there either.
     fn check_owner(&self, id: TodoId, user: &str) -> Result<(), Problem> {
         let snapshot = self.shard.snapshot();
-        let entry = snapshot.as_ref().and_then(|snapshot| snapshot.get(id));
-        if entry.as_ref().is_some_and(|entry| !entry.owned_by(user)) {
+        if snapshot.as_ref().and_then(|snapshot| snapshot.is_owned_by(id, user)) == Some(false) {
             return Err(Problem::forbidden());
         }
+        if !self.head.has_condition() {
+            return Ok(());
+        }
+        let entry = snapshot.as_ref().and_then(|snapshot| snapshot.get(id));
         match evaluate(self.head, entry.map(|entry| entry.entity_tag())) {
             Condition::Holds => Ok(()),
             Condition::NotModified | Condition::Failed => Err(Problem::precondition_failed()),
@@ -278,7 +299,8 @@ impl Request<'_> {
         if !in_flight.admits(bytes) {
             return Err(refused(Refusal::Full));
         }
-        let pending = Rc::new(PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state)));
+        let pending = PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state));
+        let pending = Rc::new(pending.waiting_until(self.wait_until()));
         let ticket = in_flight.insert(Rc::clone(&pending), bytes);
         let submission = Submission { ticket, id: command.id, payload };
         let is_queued = shard.submissions.borrow().as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
@@ -291,6 +313,14 @@ impl Request<'_> {
         shard.metrics.command_bytes_in_flight.add(bytes as u64);
         self.output.push_pending(pending);
         Ok(())
+    }
+
+    /// Until when the answer to a write waits for the snapshot, if the client prefers that (RFC 7240 section 4.3).
+    fn wait_until(&self) -> Option<Instant> {
+        let wait_s = wait_s(self.head.prefer()).filter(|wait_s| *wait_s > 0)?.min(PREFER_WAIT_MAX_S);
+        let wait = Duration::from_secs(wait_s);
+        let wait = if self.shard.is_draining() { wait.min(DRAIN_IDLE_GRACE) } else { wait };
+        Some(Instant::now() + wait)
     }
 
     fn answer_options(&mut self, route: Route) {
@@ -336,13 +366,32 @@ impl Shard {
         })
     }
 
+    /// Refuses a user who writes too fast, and counts nothing: the body is still to come.
+    fn check_rate(&self, user: &str) -> Result<(), Problem> {
+        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.check(user)).map_err(|wait| self.too_fast(wait))
+    }
+
+    /// Counts a write, or refuses it.
+    fn take_from_rate(&self, user: &str) -> Result<(), Problem> {
+        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.take(user)).map_err(|wait| self.too_fast(wait))
+    }
+
+    fn too_fast(&self, wait: Duration) -> Problem {
+        self.metrics.writes_limited.add(1);
+        let retry_after_s = u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1);
+        Problem::too_many_requests(
+            "this user writes faster than WRITE_RATE_PER_USER allows; nothing was written",
+            retry_after_s,
+        )
+    }
+
     /// Calls `use_list` with the prepared first page for `limit`.
     #[inline]
     pub(super) fn with_list<R>(
         &self,
         snapshot: &Rc<LocalSnapshot>,
         limit: Option<usize>,
-        use_list: impl FnOnce(&PreparedList) -> R,
+        use_list: impl FnOnce(&mut PreparedList) -> R,
     ) -> R {
         let mut lists = self.lists.borrow_mut();
         let prepare = || prepare_list(self, snapshot, limit);
@@ -351,29 +400,51 @@ impl Shard {
 
     #[inline]
     pub(super) fn count(&self, status: Status) {
-        self.metrics.responses[usize::from(status.code() / 100)].add(1);
+        self.count_many(status, 1);
+    }
+
+    #[inline]
+    fn count_many(&self, status: Status, responses: usize) {
+        self.metrics.responses[usize::from(status.code() / 100)].add(responses as u64);
     }
 }
 
 fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize>) -> PreparedList {
     let page = snapshot.page(None, limit);
-    let mut bytes = Vec::with_capacity(512);
-    write_list_head(shard, &page, limit, Connection::KeepAlive, &mut bytes);
-    let body = if page.content_length <= WHOLE_BODY_MAX_BYTES {
-        copy_run(snapshot, page.body, &mut bytes);
-        PreparedBody::Copied
-    } else {
-        PreparedBody::Shared
-    };
-    PreparedList { bytes: bytes.into(), body, page }
+    let mut head = Vec::with_capacity(512);
+    write_list_head(shard, &page, limit, Connection::KeepAlive, &mut head);
+    PreparedList::new(snapshot, page, head)
 }
 
+/// Appends a prepared list, or the answer that it is unchanged, as often as `count` says, given how many the output takes;
+/// returns how often.
 #[inline]
-pub fn push_list(list: &PreparedList, snapshot: &Rc<LocalSnapshot>, output: &mut Output) {
-    output.push_prepared(Rc::clone(&list.bytes));
-    if list.body == PreparedBody::Shared {
-        output.push_todos(Rc::clone(snapshot), list.page.body);
-    }
+pub fn push_list(
+    shard: &Shard,
+    list: &mut PreparedList,
+    snapshot: &Rc<LocalSnapshot>,
+    is_unchanged: bool,
+    count: impl FnOnce(usize) -> usize,
+    output: &mut Output,
+) -> usize {
+    let (status, answered) = if is_unchanged {
+        let write =
+            |page: &Page, text: &mut Vec<u8>| write_unchanged(shard, page.entity_tag, Connection::KeepAlive, text);
+        (Status::NotModified, list.push_unchanged(write, count, output))
+    } else {
+        (Status::Ok, list.push(snapshot, count, output))
+    };
+    shard.count_many(status, answered);
+    answered
+}
+
+fn write_unchanged(shard: &Shard, entity_tag: u64, connection: Connection, text: &mut Vec<u8>) {
+    ResponseHead::start(text, Status::NotModified, &shard.clock.date())
+        .etag(entity_tag)
+        .cache_control(CacheControl::NoCache)
+        .vary_accept_encoding()
+        .connection(connection)
+        .end();
 }
 
 fn write_list_head(shard: &Shard, page: &Page, limit: Option<usize>, connection: Connection, text: &mut Vec<u8>) {
@@ -391,9 +462,7 @@ fn write_list_head(shard: &Shard, page: &Page, limit: Option<usize>, connection:
 }
 
 fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {
-    while let Some(piece) = run.next_piece(snapshot) {
-        text.extend_from_slice(piece);
-    }
+    run.take_pieces(snapshot, usize::MAX, |piece| text.extend_from_slice(piece));
 }
 
 pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is_head: bool, output: &mut Output) {
@@ -405,7 +474,7 @@ pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is
 /// Writes the answer to a write whose outcome is known.
 pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) {
     let refusal = match pending.outcome() {
-        Some(Outcome::Accepted) => None,
+        Some(Outcome::Accepted | Outcome::Visible) => None,
         Some(Outcome::Refused(refusal)) => Some(refusal),
         None => Some(Refusal::Unavailable),
     };
@@ -431,6 +500,8 @@ fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Ve
         .content_length((ID.len() + TODO_ID_TEXT_BYTES + message.len()) as u64)
         .cache_control(CacheControl::NoStore);
     let head = if pending.kind == WriteKind::Create { head.location(pending.id) } else { head };
+    let is_visible = pending.outcome() == Some(Outcome::Visible);
+    let head = if is_visible { head.preference_applied_wait() } else { head };
     head.connection(pending.connection).end();
     text.extend_from_slice(ID);
     text.extend_from_slice(pending.id.write_text(&mut [0; TODO_ID_TEXT_BYTES]).as_bytes());

@@ -12,7 +12,7 @@ use super::output::Output;
 use super::registry::ConnectionState;
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
-use crate::http::{Connection, Framing, Head, Method, Parsed, Problem, Status, parse_head};
+use crate::http::{Connection, Framing, Head, Method, Parsed, Problem, parse_head};
 use crate::limits::PIPELINE_DEPTH_MAX;
 
 /// What a connection remembers between two calls.
@@ -116,19 +116,28 @@ impl Dispatch {
         true
     }
 
-    /// Recognizes the last plain list request by its bytes.
+    /// Recognizes the last request for a first page by its bytes, and all that repeat it behind it.
     #[inline]
     fn answer_from_memo(&mut self, shard: &Rc<Shard>, input: &mut Input, output: &mut Output) -> bool {
-        let Some((request_bytes, limit)) = shard.memo.borrow().recall(input.unread()) else { return false };
+        let memo = shard.memo.borrow();
+        let Some(meaning) = memo.recall(input.unread()) else { return false };
         if shard.is_draining() {
             return false;
         }
         let Some(snapshot) = shard.snapshot() else { return false };
-        shard.metrics.memo_hits.add(1);
-        shard.count(Status::Ok);
-        shard.with_list(&snapshot, limit, |list| push_list(list, &snapshot, output));
+        let answered = shard.with_list(&snapshot, meaning.limit, |list| {
+            if meaning.unchanged.is_some_and(|tag| tag != list.page.entity_tag) {
+                return 0;
+            }
+            let repetitions = |max| memo.repetitions(input.unread(), max);
+            push_list(shard, list, &snapshot, meaning.unchanged.is_some(), repetitions, output)
+        });
+        if answered == 0 {
+            return false;
+        }
+        shard.metrics.memo_hits.add(answered as u64);
         self.finish_request(Connection::KeepAlive);
-        input.consume(request_bytes);
+        input.consume(answered * memo.request_bytes());
         true
     }
 

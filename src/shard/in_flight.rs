@@ -14,6 +14,8 @@ use crate::todo::TodoId;
 pub enum Outcome {
     /// 202: the log has it.
     Accepted,
+    /// 202, after the wait that the client prefers: this shard's snapshot has taken it in.
+    Visible,
     /// 503: the log refused it, or did not answer in time.
     Refused(Refusal),
 }
@@ -38,6 +40,8 @@ pub struct PendingWrite {
     /// What its answer says about the connection.
     pub connection: crate::http::Connection,
     outcome: Cell<Option<Outcome>>,
+    /// Until when its answer waits for the snapshot, behind the acknowledgement; `None`: it does not.
+    wait_until: Cell<Option<Instant>>,
     state: Rc<ConnectionState>,
 }
 
@@ -49,7 +53,22 @@ impl PendingWrite {
         connection: crate::http::Connection,
         state: Rc<ConnectionState>,
     ) -> PendingWrite {
-        PendingWrite { id, kind, connection, outcome: Cell::new(None), state }
+        PendingWrite { id, kind, connection, outcome: Cell::new(None), wait_until: Cell::new(None), state }
+    }
+
+    /// The same, whose answer waits for the snapshot until this moment.
+    pub fn waiting_until(self, until: Option<Instant>) -> PendingWrite {
+        PendingWrite { wait_until: Cell::new(until), ..self }
+    }
+
+    /// Until when the answer waits for the snapshot.
+    pub fn wait_until(&self) -> Option<Instant> {
+        self.wait_until.get()
+    }
+
+    /// Ends the wait at this moment, if it would last longer.
+    pub fn shorten_wait(&self, until: Instant) {
+        self.wait_until.set(self.wait_until.get().map(|longer| longer.min(until)));
     }
 
     /// The outcome, once known.
@@ -58,7 +77,7 @@ impl PendingWrite {
     }
 
     /// Decides the answer; the first decision counts, as the client may have been told.
-    fn decide(&self, outcome: Outcome) {
+    pub(super) fn decide(&self, outcome: Outcome) {
         if self.outcome.get().is_none() {
             self.outcome.set(Some(outcome));
             self.state.wake();
@@ -97,6 +116,8 @@ pub struct Returned {
     pub latency: Duration,
     /// Its size.
     pub bytes: usize,
+    /// The write, when it is durable and its client waits for the snapshot: its answer is not decided.
+    pub waiting: Option<Rc<PendingWrite>>,
 }
 
 impl InFlight {
@@ -139,7 +160,7 @@ impl InFlight {
         ticket::new(self.shard, u64::from(entry.generation) << SLOT_BITS | u64::from(slot))
     }
 
-    /// Takes out the write of this ticket and decides its answer.
+    /// Takes out the write of this ticket and decides its answer, unless that is to wait for the snapshot.
     pub fn acknowledge(&mut self, ticket: Ticket, result: Result<(), Refusal>) -> Option<Returned> {
         let sequence = ticket::sequence(ticket);
         let (slot, generation) = ((sequence & ((1 << SLOT_BITS) - 1)) as u32, (sequence >> SLOT_BITS) as u32);
@@ -149,8 +170,22 @@ impl InFlight {
         found.generation = (generation + 1) & ((1 << (54 - SLOT_BITS)) - 1);
         self.free.push(slot);
         self.bytes -= entry.bytes;
+        let latency = entry.submitted_at.elapsed();
+        let is_waiting = result.is_ok() && entry.pending.wait_until().is_some() && entry.pending.outcome().is_none();
+        if is_waiting {
+            return Some(Returned { latency, bytes: entry.bytes, waiting: Some(entry.pending) });
+        }
         entry.pending.decide(result.map_or_else(Outcome::Refused, |()| Outcome::Accepted));
-        Some(Returned { latency: entry.submitted_at.elapsed(), bytes: entry.bytes })
+        Some(Returned { latency, bytes: entry.bytes, waiting: None })
+    }
+
+    /// How long the oldest write has been in flight; `None` without one.
+    pub fn oldest_age(&self) -> Option<Duration> {
+        if self.is_empty() {
+            return None;
+        }
+        let entries = self.slots.iter().filter_map(|slot| slot.entry.as_ref());
+        entries.map(|entry| entry.submitted_at).min().map(|submitted_at| submitted_at.elapsed())
     }
 
     /// Tells the clients of writes older than `timeout` that the log does not answer; returns how many.

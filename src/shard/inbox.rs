@@ -9,13 +9,15 @@ use std::task::Poll;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use futures_util::task::AtomicWaker;
 
-use crate::command_log::Acknowledgement;
+use crate::command_log::{Acknowledgement, Coverage};
 use crate::snapshot::Snapshot;
 
 /// What a shard can be told.
 pub enum Message {
     /// Answer from this snapshot from now on.
     Snapshot(Arc<Snapshot>),
+    /// The last snapshot has taken in this part of the log.
+    Covered(Arc<Coverage>),
     /// These commands are in the log, or are not.
     Acknowledgements(Vec<Acknowledgement>),
     /// Stop accepting, answer what was read, and leave.

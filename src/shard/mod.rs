@@ -1,5 +1,5 @@
 //! A shard: one thread, pinned to one CPU, with its own ring, its own listener and its own connections. It shares nothing
-//! that another thread writes per request.
+//! that another thread writes per request, but for the rates of users, which only writes meet and only where they are limited.
 //!
 //! ```text
 //! listener -> connection: input -> dispatch (http: parse, route) -> output -> socket
@@ -23,6 +23,9 @@ pub mod placement;
 mod prepared;
 pub mod registry;
 pub mod ring;
+mod spare_buffers;
+pub mod user_rates;
+mod visibility;
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, FromRawFd};
@@ -30,7 +33,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use futures_util::FutureExt;
@@ -43,10 +46,13 @@ use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
 use self::prepared::{Memo, PreparedLists};
-use self::registry::{ConnectionState, Phase, Registry, TICK};
+use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::ring::Driver;
+use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
+use self::user_rates::UserRates;
+use self::visibility::Visibility;
 use crate::auth::Verifier;
-use crate::command_log::Acknowledgement;
+use crate::command_log::{Acknowledgement, Coverage};
 use crate::config::{Auth, Secret};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
@@ -56,14 +62,18 @@ use crate::todo::JsonParser;
 /// How long a receive that nothing comes for keeps its buffer; after that the connection waits without one.
 pub const PARK_AFTER: Duration = Duration::from_millis(1000);
 /// How long an idle connection gets to send one more request while the process drains. It is answered with
-/// `Connection: close`; closing at once would lose a request that is on its way.
+/// `Connection: close`; closing at once would lose a request that is on its way. Also how long a write goes on waiting until
+/// it shows: a process that leaves may have no worker any more to make it so.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 /// How long, and for how many bytes, a connection is read after its last answer.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// See [`LINGER_TIMEOUT`]: enough for the rest of a body that was refused and a few pipelined requests.
 pub const LINGER_MAX_BYTES: usize = 1024 * 1024;
-/// Sets of buffers that a shard keeps for connections to come.
-const SPARE_BUFFERS_MAX: usize = 1024;
+/// Receives that follow each other within a tick or two before a connection counts as busy.
+const HOT_AFTER_RECEIVES: u32 = 32;
+/// Receives of busy connections that keep their buffers, should the connections fall idle: 4 MiB of buffers as they begin,
+/// 16 MiB if all have grown.
+const HOT_RECEIVES_MAX: usize = 1024;
 /// How often a draining shard looks whether its last connection has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -108,6 +118,8 @@ pub struct ShardParts {
     pub token_secret: Secret,
     /// What else a token has to have.
     pub auth: Auth,
+    /// How fast users may write, where that is limited.
+    pub user_rates: Option<Arc<UserRates>>,
     /// All metrics of the process; its own block is `metrics.shards[number]`.
     pub metrics: Arc<Metrics>,
 }
@@ -141,6 +153,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
             parts.settings.commands_max,
             parts.settings.command_bytes_max,
         )),
+        visibility: RefCell::default(),
         settings: parts.settings,
         snapshot: RefCell::new(None),
         lists: RefCell::default(),
@@ -149,11 +162,13 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         parser: RefCell::default(),
         body: RefCell::default(),
         submissions: RefCell::new(Some(parts.submissions)),
+        user_rates: parts.user_rates,
         metrics: own_metrics,
         all_metrics: parts.metrics,
         clock: Clock::default(),
         registry: Rc::default(),
         spare_buffers: RefCell::default(),
+        hot_receives: Cell::new(0),
         draining: Cell::new(false),
     });
     monoio::spawn(Rc::clone(&shard).tick_for_ever());
@@ -165,6 +180,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
     while let Some(message) = inbox.next().await {
         match message {
             Message::Snapshot(snapshot) => shard.swap(snapshot),
+            Message::Covered(coverage) => shard.show(&coverage),
             Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
             Message::Drain => {
                 if let Some(accepting) = accepting.take() {
@@ -192,27 +208,43 @@ pub(crate) struct Shard {
     /// The body of the request at hand.
     body: RefCell<Vec<u8>>,
     in_flight: RefCell<InFlight>,
+    visibility: RefCell<Visibility>,
     /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
     submissions: RefCell<Option<SubmissionQueue>>,
+    user_rates: Option<Arc<UserRates>>,
     metrics: Arc<ShardMetrics>,
     all_metrics: Arc<Metrics>,
     clock: Clock,
     registry: Rc<Registry>,
-    // Boxed, because they move between the pool and connections: a pointer is cheaper to move than what it points to.
-    #[allow(clippy::vec_box)]
-    spare_buffers: RefCell<Vec<Box<Buffers>>>,
+    spare_buffers: RefCell<SpareBuffers>,
+    /// Receives under way that keep their buffers until something comes.
+    hot_receives: Cell<usize>,
     draining: Cell<bool>,
 }
 
 impl Shard {
-    /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer.
+    /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer, frees buffers.
     async fn tick_for_ever(self: Rc<Shard>) {
+        let (mut trim_at, mut collect_at) = (0, NEVER);
         loop {
             monoio::time::sleep(TICK).await;
             self.clock.advance();
+            if self.clock.ticks() >= trim_at {
+                trim_at = self.after(SPARE_LIFETIME);
+                if self.spare_buffers.borrow_mut().trim() > 0 {
+                    collect_at = self.after(SPARE_LIFETIME);
+                }
+            }
+            if self.clock.ticks() >= collect_at {
+                collect_at = NEVER;
+                spare_buffers::give_memory_back();
+            }
             self.registry.sweep(self.clock.ticks());
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
+            let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);
+            self.metrics.oldest_command_us.set(oldest_us);
+            self.change_visibility(|visibility| visibility.expire(Instant::now()));
         }
     }
 
@@ -260,43 +292,61 @@ impl Shard {
             return;
         }
         let shard = Rc::clone(self);
+        let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
+        let registration = shard.registry.enter(Rc::clone(&state));
+        let mut connection = Connection::new(Rc::clone(&shard), stream, state);
+        // Every open connection has such a task, so nothing is moved within it: a future keeps room for what has moved.
         monoio::spawn(async move {
-            let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
             shard.metrics.connections_open.add(1);
-            let connection = Connection::new(Rc::clone(&shard), stream, Rc::clone(&state));
-            let registration = shard.registry.enter(state);
-            if AssertUnwindSafe(connection.serve(registration)).catch_unwind().await.is_err() {
+            let serving = std::pin::pin!(connection.serve());
+            if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
                 shard.metrics.panics.add(1);
                 tracing::error!("a connection panicked and was closed");
             }
             shard.metrics.connections_open.subtract(1);
+            // Out of the registry before the socket is closed: its descriptor may be another connection's a moment later.
+            drop(registration);
         });
     }
 
     fn swap(&self, snapshot: Arc<Snapshot>) {
-        self.metrics.snapshot_version.add(snapshot.version().wrapping_sub(self.metrics.snapshot_version.get()));
+        self.metrics.snapshot_taken_at_ms.set(self.all_metrics.status.now_ms());
+        self.metrics.snapshot_version.set(snapshot.version());
         self.lists.borrow_mut().retain_version(snapshot.version());
         *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
     }
 
+    /// Tells those who wait for it that the snapshot, which was swapped in just before, shows their writes.
+    fn show(&self, coverage: &Coverage) {
+        self.change_visibility(|visibility| visibility.advance(coverage));
+    }
+
+    fn change_visibility(&self, change: impl FnOnce(&mut Visibility)) {
+        let mut visibility = self.visibility.borrow_mut();
+        change(&mut visibility);
+        self.metrics.writes_waiting.set(visibility.len() as u64);
+    }
+
     fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
         let mut in_flight = self.in_flight.borrow_mut();
-        for Acknowledgement { ticket, result } in acknowledgements {
+        for Acknowledgement { ticket, result, position } in acknowledgements {
             let Some(returned) = in_flight.acknowledge(*ticket, *result) else { continue };
             let outcome =
                 if result.is_ok() { &self.metrics.commands_acknowledged } else { &self.metrics.commands_refused };
             outcome.add(1);
             self.metrics.commands_in_flight.subtract(1);
             self.metrics.command_bytes_in_flight.subtract(returned.bytes as u64);
-            self.metrics
-                .acknowledgement_latency
-                .observe_us(u64::try_from(returned.latency.as_micros()).unwrap_or(u64::MAX));
+            self.metrics.acknowledgement_latency.observe_time(returned.latency);
+            if let Some(write) = returned.waiting {
+                self.change_visibility(|visibility| visibility.hold(*position, write, Instant::now()));
+            }
         }
     }
 
     /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
     async fn drain(self: Rc<Shard>, own_inbox: InboxSender) {
         self.draining.set(true);
+        self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.each(|connection| {
             if connection.phase() == Phase::Idle {
@@ -324,15 +374,10 @@ impl Shard {
     }
 
     fn buffers(&self) -> Box<Buffers> {
-        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
+        self.spare_buffers.borrow_mut().take()
     }
 
-    fn give_back(&self, mut buffers: Box<Buffers>) {
-        buffers.input.clear();
-        buffers.output.clear();
-        let mut spare_buffers = self.spare_buffers.borrow_mut();
-        if spare_buffers.len() < SPARE_BUFFERS_MAX && !buffers.input.is_oversized() {
-            spare_buffers.push(buffers);
-        }
+    fn give_back(&self, buffers: Box<Buffers>) {
+        self.spare_buffers.borrow_mut().give_back(buffers);
     }
 }

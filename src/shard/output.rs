@@ -11,6 +11,7 @@ use monoio::buf::{IoBuf, IoVecBuf};
 
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
+use super::prepared::PreparedAnswer;
 use crate::limits::{PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_PIECES_MAX};
 use crate::snapshot::Run;
 
@@ -18,8 +19,8 @@ use crate::snapshot::Run;
 pub enum Segment {
     /// A range of the text buffer.
     Text(Range<usize>),
-    /// A complete answer that is used again and again.
-    Prepared(Rc<[u8]>),
+    /// Complete answers that are used again and again: a buffer, and how much of it.
+    Prepared(Rc<[u8]>, usize),
     /// Todos, straight from the snapshot that they are in.
     Todos(Rc<LocalSnapshot>, Run),
     /// The place of an answer that is not known yet.
@@ -27,11 +28,19 @@ pub enum Segment {
 }
 
 /// The queue of answers.
-#[derive(Default)]
 pub struct Output {
     text: Vec<u8>,
     segments: VecDeque<Segment>,
+    /// Segments from which on no further request is answered: [`PIPELINE_DEPTH_MAX`], or 0 behind a write that waits for
+    /// the snapshot, so that a read behind it shows that write.
+    segments_max: usize,
     unsent_bytes: u64,
+}
+
+impl Default for Output {
+    fn default() -> Output {
+        Output { text: Vec::new(), segments: VecDeque::new(), segments_max: PIPELINE_DEPTH_MAX, unsent_bytes: 0 }
+    }
 }
 
 /// A place in the output to go back to.
@@ -46,7 +55,7 @@ impl Output {
     /// Whether another request may be answered before some answers have left.
     #[inline]
     pub fn accepts_more(&self) -> bool {
-        self.segments.len() < PIPELINE_DEPTH_MAX
+        self.segments.len() < self.segments_max
             && self.unsent_bytes < UNSENT_MAX_BYTES as u64
             && self.text.len() < UNSENT_MAX_BYTES
     }
@@ -57,11 +66,21 @@ impl Output {
         self.segments.is_empty()
     }
 
-    /// Appends a prepared answer.
+    /// How many more answers of this size may be appended before some have left; at least one.
     #[inline]
-    pub fn push_prepared(&mut self, answer: Rc<[u8]>) {
-        self.unsent_bytes += answer.len() as u64;
-        self.segments.push_back(Segment::Prepared(answer));
+    pub fn room_for(&self, answer_bytes: usize) -> usize {
+        let unsent = usize::try_from(self.unsent_bytes).unwrap_or(usize::MAX);
+        let by_bytes = UNSENT_MAX_BYTES.saturating_sub(unsent).div_ceil(answer_bytes);
+        by_bytes.min(PIPELINE_DEPTH_MAX.saturating_sub(self.segments.len())).max(1)
+    }
+
+    /// Appends a prepared answer, `count` times.
+    #[inline]
+    pub fn push_prepared(&mut self, answer: &mut PreparedAnswer, count: usize) {
+        answer.push_pieces(count, |bytes, length| {
+            self.unsent_bytes += length as u64;
+            self.segments.push_back(Segment::Prepared(bytes, length));
+        });
     }
 
     /// Appends todos of a snapshot.
@@ -74,6 +93,9 @@ impl Output {
 
     /// Holds a place for the answer to a write.
     pub fn push_pending(&mut self, pending: Rc<PendingWrite>) {
+        if pending.wait_until().is_some() {
+            self.segments_max = 0;
+        }
         self.segments.push_back(Segment::Pending(pending));
     }
 
@@ -107,6 +129,7 @@ impl Output {
             range.end = range.end.min(mark.text);
         }
         self.text.truncate(mark.text);
+        self.segments_max = PIPELINE_DEPTH_MAX;
         self.unsent_bytes = mark.unsent_bytes;
     }
 
@@ -133,6 +156,10 @@ impl Output {
                 let start = self.text.len();
                 render(pending, &mut self.text);
                 self.unsent_bytes += (self.text.len() - start) as u64;
+                if pending.wait_until().is_some() {
+                    // Nothing stands behind it.
+                    self.segments_max = PIPELINE_DEPTH_MAX;
+                }
                 *segment = Segment::Text(start..self.text.len());
             }
         }
@@ -140,13 +167,13 @@ impl Output {
     }
 
     /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces.
-    pub fn take_batch(&mut self, mut batch: WriteBatch) -> WriteBatch {
+    pub fn fill(&mut self, batch: &mut WriteBatch) {
         batch.begin(std::mem::take(&mut self.text));
         while batch.has_room() {
             match self.segments.pop_front() {
                 None => break,
                 Some(Segment::Text(range)) => batch.push_text(range),
-                Some(Segment::Prepared(answer)) => batch.push_prepared(answer),
+                Some(Segment::Prepared(bytes, length)) => batch.push_prepared(bytes, length),
                 Some(Segment::Todos(snapshot, mut run)) => {
                     batch.push_todos(&snapshot, &mut run);
                     if run.remaining_bytes() > 0 {
@@ -160,7 +187,6 @@ impl Output {
                 }
             }
         }
-        batch
     }
 
     /// Takes the text buffer back from a batch that has been sent.
@@ -179,6 +205,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.text.clear();
         self.segments.clear();
+        self.segments_max = PIPELINE_DEPTH_MAX;
         self.unsent_bytes = 0;
     }
 }
@@ -229,9 +256,9 @@ impl WriteBatch {
         self.pieces.push(libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
     }
 
-    fn push_prepared(&mut self, answer: Rc<[u8]>) {
-        self.push_piece(&answer);
-        self.held.push(Held::Prepared(answer));
+    fn push_prepared(&mut self, bytes: Rc<[u8]>, length: usize) {
+        self.push_piece(&bytes[..length]);
+        self.held.push(Held::Prepared(bytes));
     }
 
     fn push_todos(&mut self, snapshot: &Rc<LocalSnapshot>, run: &mut Run) {
@@ -239,12 +266,8 @@ impl WriteBatch {
         if !is_held {
             self.held.push(Held::Snapshot(Rc::clone(snapshot)));
         }
-        while self.has_room() {
-            match run.next_piece(snapshot) {
-                Some(piece) => self.push_piece(piece),
-                None => break,
-            }
-        }
+        let room = WRITE_PIECES_MAX - self.pieces.len();
+        run.take_pieces(snapshot, room, |piece| self.push_piece(piece));
     }
 
     /// Whether everything has been sent.

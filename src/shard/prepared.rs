@@ -5,33 +5,149 @@
 
 use std::rc::Rc;
 
-use crate::snapshot::Page;
+use super::local_snapshot::LocalSnapshot;
+use super::output::Output;
+use crate::snapshot::{Page, Snapshot};
 
 /// Limits that are kept ready at the same time; the one used longest ago makes room.
 const LISTS_MAX: usize = 16;
-/// Largest body that is copied behind its head into one piece: one plain send then beats a vectored write. Larger ones
-/// are sent from the snapshot.
+/// Largest body that is always copied behind its head into one piece: one plain send then beats a vectored write.
 pub const WHOLE_BODY_MAX_BYTES: u64 = 16 * 1024;
+/// Largest body that is copied once the same list is asked for again; before, and above, it is sent from the snapshot.
+const HOT_BODY_MAX_BYTES: u64 = 128 * 1024;
+/// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
+/// in the second-level cache. With [`LISTS_MAX`] it bounds what a shard keeps ready to 4 MiB.
+const COPIES_MAX_BYTES: usize = 256 * 1024;
 /// Longest request that is remembered, in bytes.
 const MEMO_MAX_BYTES: usize = 1024;
 
+/// A complete answer, as often in a row as pipelines have asked for it. It is never changed, because it may be in flight.
+pub struct PreparedAnswer {
+    copies: Rc<[u8]>,
+    answer_bytes: usize,
+}
+
+impl PreparedAnswer {
+    /// An answer of these bytes, not empty.
+    pub fn new(bytes: Vec<u8>) -> PreparedAnswer {
+        PreparedAnswer { answer_bytes: bytes.len(), copies: bytes.into() }
+    }
+
+    /// Bytes of one answer.
+    #[inline]
+    pub fn answer_bytes(&self) -> usize {
+        self.answer_bytes
+    }
+
+    /// Gives `push` the pieces that together are `count` of this answer: a buffer, and how much of it.
+    #[inline]
+    pub fn push_pieces(&mut self, count: usize, mut push: impl FnMut(Rc<[u8]>, usize)) {
+        if count > 1 {
+            self.make_copies(count);
+        }
+        let mut rest = count * self.answer_bytes;
+        while rest > 0 {
+            let piece = rest.min(self.copies.len());
+            push(Rc::clone(&self.copies), piece);
+            rest -= piece;
+        }
+    }
+
+    /// To copy is no more work than what it saves: the kernel copies as much out of them.
+    fn make_copies(&mut self, count: usize) {
+        let wanted = count.next_power_of_two().min(COPIES_MAX_BYTES / self.answer_bytes);
+        if wanted * self.answer_bytes > self.copies.len() && count * self.answer_bytes > self.copies.len() {
+            self.copies = self.copies[..self.answer_bytes].repeat(wanted).into();
+        }
+    }
+}
+
 /// A first page, ready to be sent on a connection that stays open.
 pub struct PreparedList {
-    /// The head, and behind it the body where it is small.
-    pub bytes: Rc<[u8]>,
-    /// Where the body is.
-    pub body: PreparedBody,
+    /// The head, and behind it the body if it is copied.
+    answer: PreparedAnswer,
+    body: PreparedBody,
     /// The page, of the snapshot that the list was made from.
     pub page: Page,
+    /// The answer 304 to a request that names its entity tag.
+    unchanged: Option<PreparedAnswer>,
+    is_used: bool,
 }
 
 /// Where the body of a prepared list is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PreparedBody {
-    /// In `bytes`, behind the head.
+enum PreparedBody {
+    /// Behind the head.
     Copied,
     /// In the snapshot.
     Shared,
+}
+
+impl PreparedList {
+    /// The list of this page, whose head is `head`.
+    pub fn new(snapshot: &Snapshot, page: Page, head: Vec<u8>) -> PreparedList {
+        let mut list = PreparedList {
+            answer: PreparedAnswer::new(head),
+            body: PreparedBody::Shared,
+            page,
+            unchanged: None,
+            is_used: false,
+        };
+        if page.content_length <= WHOLE_BODY_MAX_BYTES {
+            list.copy_body(snapshot);
+        }
+        list
+    }
+
+    fn copy_body(&mut self, snapshot: &Snapshot) {
+        let mut bytes = Vec::with_capacity(self.answer.answer_bytes() + self.page.content_length as usize);
+        bytes.extend_from_slice(&self.answer.copies);
+        let mut body = self.page.body;
+        body.take_pieces(snapshot, usize::MAX, |piece| bytes.extend_from_slice(piece));
+        self.answer = PreparedAnswer::new(bytes);
+        self.body = PreparedBody::Copied;
+    }
+
+    /// Appends the list `count` times at most, as far as the output takes it, and once at least; returns how often.
+    /// `snapshot` is the one that the list was made from.
+    #[inline]
+    pub fn push(
+        &mut self,
+        snapshot: &Rc<LocalSnapshot>,
+        count: impl FnOnce(usize) -> usize,
+        output: &mut Output,
+    ) -> usize {
+        if self.body == PreparedBody::Shared {
+            let is_hot = std::mem::replace(&mut self.is_used, true) && self.page.content_length <= HOT_BODY_MAX_BYTES;
+            if !is_hot {
+                output.push_prepared(&mut self.answer, 1);
+                output.push_todos(Rc::clone(snapshot), self.page.body);
+                return 1;
+            }
+            self.copy_body(snapshot);
+        }
+        let count = count(output.room_for(self.answer.answer_bytes()));
+        output.push_prepared(&mut self.answer, count);
+        count
+    }
+
+    /// Appends the answer 304, as [`PreparedList::push`] does; `write_unchanged` writes it the first time.
+    #[inline]
+    pub fn push_unchanged(
+        &mut self,
+        write_unchanged: impl FnOnce(&Page, &mut Vec<u8>),
+        count: impl FnOnce(usize) -> usize,
+        output: &mut Output,
+    ) -> usize {
+        let answer = self.unchanged.get_or_insert_with(|| {
+            let mut bytes = Vec::with_capacity(256);
+            write_unchanged(&self.page, &mut bytes);
+            PreparedAnswer::new(bytes)
+        });
+        let count = count(output.room_for(answer.answer_bytes()));
+        output.push_prepared(answer, count);
+        count
+    }
 }
 
 struct Entry {
@@ -58,7 +174,7 @@ impl PreparedLists {
         snapshot_version: u64,
         unix_seconds: i64,
         make: impl FnOnce() -> PreparedList,
-    ) -> &PreparedList {
+    ) -> &mut PreparedList {
         self.uses += 1;
         let found = self.entries.iter().position(|entry| entry.limit == limit);
         let at = match found {
@@ -83,7 +199,7 @@ impl PreparedLists {
             }
         };
         self.entries[at].used_at = self.uses;
-        &self.entries[at].list
+        &mut self.entries[at].list
     }
 
     /// Lets go of answers of other snapshots, so that an unused limit does not keep an old list alive.
@@ -92,29 +208,50 @@ impl PreparedLists {
     }
 }
 
-/// The exact bytes of the last plain list request. Parsing is a function of the bytes alone: the same bytes, up to and
-/// with the empty line, mean the same request, so comparing them replaces parsing them.
+/// The exact bytes of the last request for a first page. Parsing is a function of the bytes alone: the same bytes, up to
+/// and with the empty line, mean the same request, so comparing them replaces parsing them.
 #[derive(Default)]
 pub struct Memo {
     request: Vec<u8>,
-    limit: Option<usize>,
+    meaning: Meaning,
+}
+
+/// What a remembered request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Meaning {
+    /// The first so many todos; `None` for all.
+    pub limit: Option<usize>,
+    /// The entity tag that its condition names: it is answered with 304 as long as the list has this one.
+    pub unchanged: Option<u64>,
 }
 
 impl Memo {
-    /// If `unread` starts with the remembered request: its length and its limit.
+    /// What `unread` asks for, if it starts with the remembered request.
     #[inline]
-    pub fn recall(&self, unread: &[u8]) -> Option<(usize, Option<usize>)> {
-        let length = self.request.len();
-        (length > 0 && unread.len() >= length && unread[..length] == self.request[..]).then_some((length, self.limit))
+    pub fn recall(&self, unread: &[u8]) -> Option<Meaning> {
+        (!self.request.is_empty() && unread.starts_with(&self.request)).then_some(self.meaning)
     }
 
-    /// Remembers the bytes of a request that asked for the first `limit` todos, with no condition and nothing else that
-    /// an answer could depend on.
-    pub fn remember(&mut self, request: &[u8], limit: Option<usize>) {
+    /// Bytes of the remembered request.
+    #[inline]
+    pub fn request_bytes(&self) -> usize {
+        self.request.len()
+    }
+
+    /// How often `unread`, which starts with the remembered request, repeats it: `max` at most.
+    #[inline]
+    pub fn repetitions(&self, unread: &[u8], max: usize) -> usize {
+        let requests = unread.chunks_exact(self.request.len()).take(max);
+        requests.take_while(|request| *request == self.request).count().max(1)
+    }
+
+    /// Remembers the bytes of a request that asked for the first `limit` todos, with nothing else that an answer could
+    /// depend on than what `meaning` says.
+    pub fn remember(&mut self, request: &[u8], meaning: Meaning) {
         if request.len() <= MEMO_MAX_BYTES {
             self.request.clear();
             self.request.extend_from_slice(request);
-            self.limit = limit;
+            self.meaning = meaning;
         }
     }
 }
@@ -122,47 +259,74 @@ impl Memo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Snapshot;
 
-    fn whole(text: &str) -> PreparedList {
-        let page = Snapshot::empty().page(None, None);
-        PreparedList { bytes: Rc::from(text.as_bytes()), body: PreparedBody::Copied, page }
+    fn list(text: &str) -> PreparedList {
+        let snapshot = Snapshot::empty();
+        PreparedList::new(&snapshot, snapshot.page(None, None), text.as_bytes().to_vec())
     }
 
     fn text(list: &PreparedList) -> &[u8] {
-        &list.bytes
+        list.answer.copies.strip_suffix(b"[]").expect("the empty list is copied behind the head")
     }
 
     #[test]
     fn a_list_is_made_anew_for_each_version_and_second() {
         let mut lists = PreparedLists::default();
-        assert_eq!(text(lists.get(Some(10), 1, 1, || whole("a"))), b"a");
-        assert_eq!(text(lists.get(Some(10), 1, 1, || whole("b"))), b"a", "still good");
-        assert_eq!(text(lists.get(Some(10), 2, 1, || whole("c"))), b"c");
-        assert_eq!(text(lists.get(Some(10), 2, 2, || whole("d"))), b"d");
-        assert_eq!(text(lists.get(None, 2, 2, || whole("all"))), b"all");
+        assert_eq!(text(lists.get(Some(10), 1, 1, || list("a"))), b"a");
+        assert_eq!(text(lists.get(Some(10), 1, 1, || list("b"))), b"a", "still good");
+        assert_eq!(text(lists.get(Some(10), 2, 1, || list("c"))), b"c");
+        assert_eq!(text(lists.get(Some(10), 2, 2, || list("d"))), b"d");
+        assert_eq!(text(lists.get(None, 2, 2, || list("all"))), b"all");
     }
 
     #[test]
     fn many_limits_do_not_grow_it() {
         let mut lists = PreparedLists::default();
         for limit in 0..1000 {
-            lists.get(Some(7), 1, 1, || whole("hot"));
-            lists.get(Some(1000 + limit), 1, 1, || whole("cold"));
+            lists.get(Some(7), 1, 1, || list("hot"));
+            lists.get(Some(1000 + limit), 1, 1, || list("cold"));
         }
         assert!(lists.entries.len() <= LISTS_MAX);
-        assert_eq!(text(lists.get(Some(7), 1, 1, || whole("made again"))), b"hot", "what is used stays");
+        assert_eq!(text(lists.get(Some(7), 1, 1, || list("made again"))), b"hot", "what is used stays");
         lists.retain_version(2);
         assert!(lists.entries.is_empty());
     }
 
     #[test]
+    fn pieces_are_so_many_copies() {
+        for (answer_bytes, counts) in [(3, [1, 2, 5, 64, 1000]), (100_000, [1, 2, 3, 4, 9]), (300_000, [1, 2, 1, 3, 1])]
+        {
+            let bytes: Vec<u8> = (0..answer_bytes).map(|at| (at % 251) as u8).collect();
+            let mut answer = PreparedAnswer::new(bytes.clone());
+            for count in counts {
+                let mut sent = Vec::new();
+                answer.push_pieces(count, |piece, length| sent.extend_from_slice(&piece[..length]));
+                assert!(sent == bytes.repeat(count), "{count} of {answer_bytes} bytes");
+                assert!(answer.copies.len() <= COPIES_MAX_BYTES.max(answer_bytes));
+            }
+        }
+    }
+
+    #[test]
     fn the_memo_needs_the_whole_request() {
+        let meaning = Meaning { limit: Some(3), unchanged: None };
         let mut memo = Memo::default();
         assert_eq!(memo.recall(b"GET"), None);
-        memo.remember(b"GET / HTTP/1.1\r\n\r\n", Some(3));
-        assert_eq!(memo.recall(b"GET / HTTP/1.1\r\n\r\nGET"), Some((18, Some(3))));
+        memo.remember(b"GET / HTTP/1.1\r\n\r\n", meaning);
+        assert_eq!(memo.recall(b"GET / HTTP/1.1\r\n\r\nGET"), Some(meaning));
+        assert_eq!(memo.request_bytes(), 18);
         assert_eq!(memo.recall(b"GET / HTTP/1.1\r\n\r"), None);
         assert_eq!(memo.recall(b"GET / HTTP/1.0\r\n\r\n"), None);
+    }
+
+    #[test]
+    fn the_memo_counts_repetitions() {
+        let mut memo = Memo::default();
+        memo.remember(b"ab", Meaning::default());
+        assert_eq!(memo.repetitions(b"abab", 9), 2);
+        assert_eq!(memo.repetitions(b"ababa", 9), 2, "the last has not arrived completely");
+        assert_eq!(memo.repetitions(b"abacab", 9), 1);
+        assert_eq!(memo.repetitions(b"ababab", 2), 2);
+        assert_eq!(memo.repetitions(b"ababab", 0), 1, "one at least");
     }
 }

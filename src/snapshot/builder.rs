@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::Snapshot;
 use super::chunk::{Chunk, Item, Place, Slot, write_item_json};
 use super::draft::{Draft, sort_latest_first};
-use super::index::Index;
+use super::index::{Index, IndexEntry};
 use super::tree::Tree;
 use crate::limits::{BUILD_RUN_BYTES, CHUNK_TARGET_BYTES};
 use crate::todo::Todo;
@@ -23,8 +23,8 @@ pub struct SnapshotBuilder {
     late_run_bytes: usize,
     /// The JSON of the todo being pushed.
     json: Vec<u8>,
-    /// The place of every todo, as pushed.
-    places: Vec<Place>,
+    /// The index entry of every todo, as pushed.
+    entries: Vec<IndexEntry>,
 }
 
 impl SnapshotBuilder {
@@ -41,14 +41,15 @@ impl SnapshotBuilder {
             late_runs: Vec::new(),
             late_run_bytes,
             json: Vec::new(),
-            places: Vec::new(),
+            entries: Vec::new(),
         }
     }
 
     /// Adds a todo. Of several with one id, the last pushed stays.
     pub fn push(&mut self, todo: &Todo) {
-        let place = Place::from(todo.key());
-        self.places.push(place);
+        let entry = IndexEntry::from(todo);
+        self.entries.push(entry);
+        let place = entry.place;
         if self.in_order.last_place().is_none_or(|last| last < place) {
             self.json.clear();
             let hash = write_item_json(todo, &mut self.json);
@@ -68,16 +69,16 @@ impl SnapshotBuilder {
         runs.append(&mut self.late_runs);
         let todos = Tree::from_leaves(merge(runs));
 
-        sort_latest_first(&mut self.places, |place| place.id);
+        sort_latest_first(&mut self.entries, |entry| entry.place.id);
         let mut left = Draft::default();
-        self.places.dedup_by(|earlier, latest| {
-            let is_same_todo = earlier.id == latest.id;
-            if is_same_todo && earlier != latest {
-                left.remove(*earlier);
+        self.entries.dedup_by(|earlier, latest| {
+            let is_same_todo = earlier.place.id == latest.place.id;
+            if is_same_todo && earlier.place != latest.place {
+                left.remove(earlier.place);
             }
             is_same_todo
         });
-        Snapshot { version, todos: todos.apply(&left.edits()), index: Index::from_items(&self.places) }
+        Snapshot { version, todos: todos.apply(&left.edits()), index: Index::from_items(&self.entries) }
     }
 
     fn close_late_run(&mut self) {

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::tree::{Leaf, Summary};
+use super::tree::{Edit, Leaf, Summary};
 use crate::limits::{BRANCH_TARGET_CHILDREN, CHUNK_TARGET_BYTES};
 use crate::todo::{Timestamp, Todo, TodoId, TodoKey};
 
@@ -180,13 +180,75 @@ impl Leaf for Chunk {
     }
 
     fn from_items(items: &[Item<'_>]) -> Chunk {
-        let mut slots: Vec<Slot> = Vec::with_capacity(items.len());
-        let mut json = Vec::with_capacity(items.iter().map(|item| item.json.len()).sum());
-        for item in items {
-            slots.push(Slot::after(slots.last(), item));
-            json.extend_from_slice(item.json);
+        let bytes = items.iter().map(|item| item.json.len()).sum();
+        let mut chunk = ChunkDraft { slots: Vec::with_capacity(items.len()), json: Vec::with_capacity(bytes) };
+        items.iter().for_each(|item| chunk.push(item));
+        chunk.finish()
+    }
+
+    fn summary(&self) -> Summary {
+        self.sum_of_first(self.len())
+    }
+
+    /// Copies what stands between the edits in one piece each: most batches change one todo of a chunk.
+    fn edited<'a>(&'a self, edits: &[Edit<'a, Chunk>]) -> Option<Chunk> {
+        let (mut len, mut bytes) = (self.len(), self.json.len());
+        for edit in edits {
+            if let Ok(at) = self.find(edit.key) {
+                len -= 1;
+                bytes -= self.item(at).json.len();
+            }
+            if let Some(item) = edit.item {
+                len += 1;
+                bytes += item.json.len();
+            }
         }
-        Chunk { slots: slots.into(), json: json.into() }
+        // Exactly as long as needed: a boxed slice of it is then no second copy.
+        let mut edited = ChunkDraft { slots: Vec::with_capacity(len), json: Vec::with_capacity(bytes) };
+        let mut from = 0;
+        for edit in edits {
+            let (to, next) = match self.find(edit.key) {
+                Ok(at) => (at, at + 1),
+                Err(at) => (at, at),
+            };
+            edited.copy(self, from, to);
+            if let Some(item) = &edit.item {
+                edited.push(item);
+            }
+            from = next;
+        }
+        edited.copy(self, from, self.len());
+        (!edited.slots.is_empty()).then(|| edited.finish())
+    }
+}
+
+/// A chunk in the making.
+struct ChunkDraft {
+    slots: Vec<Slot>,
+    json: Vec<u8>,
+}
+
+impl ChunkDraft {
+    fn push(&mut self, item: &Item<'_>) {
+        self.slots.push(Slot::after(self.slots.last(), item));
+        self.json.extend_from_slice(item.json);
+    }
+
+    /// Appends the todos `from..to` of another chunk.
+    fn copy(&mut self, chunk: &Chunk, from: usize, to: usize) {
+        let (skipped, through) = (chunk.sum_of_first(from), chunk.sum_of_first(to));
+        let hash_before = self.slots.last().map_or(0, |slot| slot.hash_through);
+        let end_before = self.json.len() as u32;
+        self.slots.extend(chunk.slots[from..to].iter().map(|slot| Slot {
+            place: slot.place,
+            hash_through: slot.hash_through.wrapping_sub(skipped.hash).wrapping_add(hash_before),
+            end: slot.end - skipped.bytes as u32 + end_before,
+        }));
+        self.json.extend_from_slice(&chunk.json[skipped.bytes as usize..through.bytes as usize]);
+    }
+
+    fn finish(self) -> Chunk {
+        Chunk { slots: self.slots.into(), json: self.json.into() }
     }
 }
 

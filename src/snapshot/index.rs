@@ -1,29 +1,52 @@
-//! The index by id: where in the list a todo stands.
+//! The index by id: where in the list a todo stands, and whose it is.
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::chunk::{IdHalves, Place};
 use super::tree::{Edit, Leaf, Summary, Tree};
 use crate::limits::{BRANCH_TARGET_CHILDREN, INDEX_LEAF_TARGET_ENTRIES};
-use crate::todo::Timestamp;
+use crate::todo::Todo;
 
-/// The places of all todos, sorted by id. Sorted, not hashed: ids are UUIDv7, so those of one batch are neighbours here
+/// The entries of all todos, sorted by id. Sorted, not hashed: ids are UUIDv7, so those of one batch are neighbours here
 /// too, and a batch copies few leaves.
 pub(super) type Index = Tree<IndexLeaf>;
 
+/// What the index knows about a todo: enough to refuse a stranger's write without looking into the list, whose chunks
+/// are rarely in the CPU's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IndexEntry {
+    pub place: Place,
+    /// [`owner_hash`] of its owner.
+    pub owner: u64,
+}
+
+impl From<&Todo> for IndexEntry {
+    fn from(todo: &Todo) -> IndexEntry {
+        IndexEntry { place: todo.key().into(), owner: owner_hash(&todo.user_id) }
+    }
+}
+
+/// The hash by which owners are told apart. Whoever finds a second text of the same hash gets a 202 instead of a 403, and
+/// no more: the worker compares the texts.
+pub(super) fn owner_hash(user_id: &str) -> u64 {
+    xxh3_64(user_id.as_bytes())
+}
+
 /// Neighbouring entries of the index.
-pub(super) struct IndexLeaf(Box<[Place]>);
+pub(super) struct IndexLeaf(Box<[IndexEntry]>);
 
 impl Index {
-    /// When the todo with this id was created, if the list has it.
-    pub fn created_at(&self, id: IdHalves) -> Option<Timestamp> {
-        let (IndexLeaf(places), _) = self.leaf_of_key(id)?;
-        let at = places.binary_search_by_key(&id, |place| place.id).ok()?;
-        Some(places[at].created_at)
+    /// The entry of the todo with this id, if the list has it.
+    pub fn get(&self, id: IdHalves) -> Option<IndexEntry> {
+        let IndexLeaf(entries) = self.leaf_with_key(id)?;
+        let at = entries.binary_search_by_key(&id, |entry| entry.place.id).ok()?;
+        Some(entries[at])
     }
 }
 
 /// Says where the todo with this id stands from now on.
-pub(super) fn put<'a>(place: Place) -> Edit<'a, IndexLeaf> {
-    Edit { key: place.id, item: Some(place) }
+pub(super) fn put<'a>(entry: IndexEntry) -> Edit<'a, IndexLeaf> {
+    Edit { key: entry.place.id, item: Some(entry) }
 }
 
 /// Forgets an id.
@@ -35,13 +58,13 @@ impl Leaf for IndexLeaf {
     const TARGET_WEIGHT: usize = INDEX_LEAF_TARGET_ENTRIES;
     const TARGET_CHILDREN: usize = BRANCH_TARGET_CHILDREN;
     type Key = IdHalves;
-    type Item<'a> = Place;
+    type Item<'a> = IndexEntry;
 
-    fn key(place: &Place) -> IdHalves {
-        place.id
+    fn key(entry: &IndexEntry) -> IdHalves {
+        entry.place.id
     }
 
-    fn measure(_: &Place) -> Summary {
+    fn measure(_: &IndexEntry) -> Summary {
         Summary { len: 1, ..Summary::default() }
     }
 
@@ -49,11 +72,15 @@ impl Leaf for IndexLeaf {
         summary.len
     }
 
-    fn items(&self) -> impl Iterator<Item = Place> {
+    fn items(&self) -> impl Iterator<Item = IndexEntry> {
         self.0.iter().copied()
     }
 
-    fn from_items(places: &[Place]) -> IndexLeaf {
-        IndexLeaf(places.into())
+    fn from_items(entries: &[IndexEntry]) -> IndexLeaf {
+        IndexLeaf(entries.into())
+    }
+
+    fn summary(&self) -> Summary {
+        Summary { len: self.0.len(), ..Summary::default() }
     }
 }

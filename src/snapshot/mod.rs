@@ -8,9 +8,9 @@
 //!        /      \                     /      \           each branch knows its children's first keys and sums
 //!     chunk    chunk …            leaf      leaf …
 //!       |                           |
-//!       |                           +- (id, created_at)                    24 bytes a todo, 64 todos
+//!       |                           +- (id, created_at), owner's hash      32 bytes a todo, 64 todos
 //!       +- slots: (created_at, id), hash sum, end of the JSON              40 bytes a todo
-//!       +- json:  {…},{…},{…},                                             8 KiB, 16 KiB at most
+//!       +- json:  {…},{…},{…},                                             4 KiB, 8 KiB at most
 //! ```
 //!
 //! - A change copies the chunk it falls into, a leaf of the index when the todo is new, gone or moved, and one branch
@@ -50,7 +50,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use chunk::{Chunk, Place};
 use draft::{Draft, sort_latest_first};
-use index::Index;
+use index::{Index, IndexEntry, owner_hash};
 use tree::{Summary, Tree};
 
 use crate::store::Changes;
@@ -114,8 +114,13 @@ impl Snapshot {
 
     /// The todo with this id.
     pub fn get(&self, id: TodoId) -> Option<Entry<'_>> {
-        let id = id.into();
-        self.find(Place { created_at: self.index.created_at(id)?, id })
+        self.find(self.index.get(id.into())?.place)
+    }
+
+    /// Whether this user owns the todo with this id; `None` when the list does not have it. It reads the index alone. That
+    /// is sure of a no; of a yes it is sure up to a collision of 64-bit hashes.
+    pub fn is_owned_by(&self, id: TodoId, user_id: &str) -> Option<bool> {
+        Some(self.index.get(id.into())?.owner == owner_hash(user_id))
     }
 
     /// The todos after `after` (from the newest, if it is `None`), `limit` at most; 0 counts as 1. `after` need not be in the list
@@ -145,10 +150,13 @@ impl Snapshot {
         let mut index_edits = Vec::new();
         for (id, todo) in outcomes(changes) {
             let id = id.into();
-            let old = self.index.created_at(id).map(|created_at| Place { created_at, id });
-            let new = todo.map(|todo| Place::from(todo.key()));
+            let old = self.index.get(id);
+            let new = todo.map(IndexEntry::from);
             if old != new {
                 index_edits.push(new.map_or_else(|| index::remove(id), index::put));
+            }
+            let (old, new) = (old.map(|entry| entry.place), new.map(|entry| entry.place));
+            if old != new {
                 old.into_iter().for_each(|place| draft.remove(place));
             }
             if let Some(todo) = todo {

@@ -1,5 +1,7 @@
 //! Bytes of a response, as a position that can be kept.
 
+use std::ops::ControlFlow;
+
 use super::Snapshot;
 
 /// The bytes of a page, of the whole list or of one todo that are still to be sent: plain data, so that a connection
@@ -28,22 +30,37 @@ impl Run {
         Run { position, end, opens: true, closes: true }
     }
 
-    /// The next bytes to send, and steps over them; `None` at the end. Pieces are never empty and as long as the chunks
-    /// allow: about [`CHUNK_TARGET_BYTES`](crate::limits::CHUNK_TARGET_BYTES), except for brackets, the first and the
-    /// last.
-    pub fn next_piece<'s>(&mut self, snapshot: &'s Snapshot) -> Option<&'s [u8]> {
-        if self.opens {
+    /// The next pieces to send, `pieces_max` at most, and steps over them; fewer only at the end. Pieces are never empty and
+    /// as long as the chunks allow: about [`CHUNK_TARGET_BYTES`](crate::limits::CHUNK_TARGET_BYTES), except for brackets,
+    /// the first and the last.
+    pub fn take_pieces<'s>(&mut self, snapshot: &'s Snapshot, pieces_max: usize, mut take: impl FnMut(&'s [u8])) {
+        let mut room = pieces_max;
+        if self.opens && room > 0 {
             self.opens = false;
-            return Some(b"[");
+            room -= 1;
+            take(b"[");
         }
-        if self.position < self.end {
-            let (chunk, before) = snapshot.todos.leaf_of_byte(self.position)?;
-            let rest = &chunk.json()[(self.position - before.bytes) as usize..];
-            let piece = &rest[..rest.len().min((self.end - self.position) as usize)];
-            self.position += piece.len() as u64;
-            return Some(piece);
+        if self.position < self.end && room > 0 {
+            snapshot.todos.visit_from_byte(self.position, |chunk, bytes_before| {
+                let rest = &chunk.json()[(self.position - bytes_before) as usize..];
+                let piece = &rest[..rest.len().min((self.end - self.position) as usize)];
+                self.position += piece.len() as u64;
+                room -= 1;
+                take(piece);
+                if self.position < self.end && room > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
         }
-        std::mem::take(&mut self.closes).then_some(b"]")
+        if self.position == self.end && self.closes && room > 0 {
+            self.closes = false;
+            take(b"]");
+        }
+    }
+
+    /// The next piece, as [`Run::take_pieces`] gives it; `None` at the end.
+    pub fn next_piece<'s>(&mut self, snapshot: &'s Snapshot) -> Option<&'s [u8]> {
+        let mut next = None;
+        self.take_pieces(snapshot, 1, |piece| next = Some(piece));
+        next
     }
 
     /// Steps over the next `bytes` bytes (all, if there are fewer): what a write has sent.

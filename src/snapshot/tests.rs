@@ -96,9 +96,9 @@ fn check(snapshot: &Snapshot, model: &Model) {
     let list = model.list();
     let objects = json_objects(list.iter().copied());
     let chunks = snapshot.todos.check();
-    let places: Vec<Place> = snapshot.index.check().iter().flat_map(|leaf| tree::Leaf::items(*leaf)).collect();
-    assert_eq!(places.len(), list.len());
-    assert!(places.iter().all(|place| model.0[&place.id.into()].created_at == place.created_at));
+    let entries: Vec<IndexEntry> = snapshot.index.check().iter().flat_map(|leaf| tree::Leaf::items(*leaf)).collect();
+    assert_eq!(entries.len(), list.len());
+    assert!(entries.iter().all(|entry| IndexEntry::from(&model.0[&entry.place.id.into()]) == *entry));
     for chunk in chunks {
         assert!(chunk.json().len() <= 2 * CHUNK_TARGET_BYTES || tree::Leaf::items(chunk).count() == 1);
     }
@@ -132,7 +132,8 @@ fn check(snapshot: &Snapshot, model: &Model) {
         assert_eq!(read(entry.body(), snapshot).as_bytes(), entry.json());
         assert_eq!((entry.key(), entry.rank()), (todo.key(), rank));
         assert_eq!(entry.entity_tag(), fresh.get(todo.id).expect("in the list").entity_tag());
-        assert!(entry.owned_by(&todo.user_id) && !entry.owned_by("") && !entry.owned_by("nobody"));
+        assert_eq!(snapshot.is_owned_by(todo.id, &todo.user_id), Some(true));
+        assert_eq!(snapshot.is_owned_by(todo.id, "nobody"), Some(false));
     }
 }
 

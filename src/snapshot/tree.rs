@@ -3,7 +3,7 @@
 //! Nothing is changed in place. A batch of edits makes a new tree that shares every leaf and branch that no edit falls
 //! into, so its cost follows the edits, and dropping the old tree frees only what the new one does not share.
 
-use std::ops::{Add, Sub};
+use std::ops::{Add, ControlFlow, Sub};
 use std::sync::Arc;
 
 /// What a run of items amounts to. Sums over any range are differences of two prefixes.
@@ -65,6 +65,17 @@ pub(super) trait Leaf: Sized {
     fn items(&self) -> impl Iterator<Item = Self::Item<'_>>;
     /// A leaf of these items: at least one, in order.
     fn from_items(items: &[Self::Item<'_>]) -> Self;
+
+    /// The sum over the items.
+    fn summary(&self) -> Summary {
+        self.items().map(|item| Self::measure(&item)).sum()
+    }
+
+    /// This leaf after `edits`, which are sorted by key, each key once; `None` when nothing is left. It may be too heavy.
+    fn edited<'a>(&'a self, edits: &[Edit<'a, Self>]) -> Option<Self> {
+        let merged = merge(self.items(), edits);
+        (!merged.is_empty()).then(|| Self::from_items(&merged))
+    }
 }
 
 /// One change to a tree.
@@ -150,40 +161,47 @@ impl<L: Leaf> Tree<L> {
         Some(root.descend(|children| children.partition_point(|child| child.first <= key) - 1))
     }
 
+    /// The leaf that holds `key` if any does. It does not add up what lies before, so it reads fewer cache lines than
+    /// [`Tree::leaf_of_key`].
+    pub fn leaf_with_key(&self, key: L::Key) -> Option<&L> {
+        let mut content = &self.root.as_ref().filter(|root| root.first <= key)?.content;
+        loop {
+            match content {
+                Content::Leaf(leaf) => return Some(leaf),
+                Content::Branch(children) => {
+                    content = &children[children.partition_point(|child| child.first <= key) - 1].content;
+                }
+            }
+        }
+    }
+
     /// The leaf that holds item number `rank`, counted from 0, with the sum over the leaves before it.
     pub fn leaf_of_rank(&self, rank: usize) -> Option<(&L, Summary)> {
-        self.leaf_where(rank as u64, |summary| summary.len as u64)
-    }
-
-    /// The leaf that holds byte number `position`, counted from 0, with the sum over the leaves before it.
-    pub fn leaf_of_byte(&self, position: u64) -> Option<(&L, Summary)> {
-        self.leaf_where(position, |summary| summary.bytes)
-    }
-
-    fn leaf_where(&self, mut offset: u64, measure: impl Fn(&Summary) -> u64) -> Option<(&L, Summary)> {
-        let root = self.root.as_ref().filter(|root| offset < measure(&root.summary))?;
+        let root = self.root.as_ref().filter(|root| rank < root.summary.len)?;
+        let mut offset = rank;
         Some(root.descend(|children| {
             let mut chosen = 0;
-            while offset >= measure(&children[chosen].summary) {
-                offset -= measure(&children[chosen].summary);
+            while offset >= children[chosen].summary.len {
+                offset -= children[chosen].summary.len;
                 chosen += 1;
             }
             chosen
         }))
     }
+
+    /// Visits the leaves from the one that holds byte number `position` on, each with the bytes before it, until `visit`
+    /// breaks.
+    pub fn visit_from_byte<'s>(&'s self, position: u64, mut visit: impl FnMut(&'s L, u64) -> ControlFlow<()>) {
+        if let Some(root) = &self.root {
+            let _ = root.visit_from_byte(position, 0, &mut visit);
+        }
+    }
 }
 
 impl<L: Leaf> Node<L> {
     fn of_leaf(leaf: L) -> Node<L> {
-        let mut items = leaf.items().peekable();
-        let first = L::key(items.peek().expect("a leaf has at least one item"));
-        let summary = items.map(|item| L::measure(&item)).sum();
-        Node { first, summary, content: Content::Leaf(Arc::new(leaf)) }
-    }
-
-    fn of_items(items: &[L::Item<'_>]) -> Node<L> {
-        let summary = items.iter().map(|item| L::measure(item)).sum();
-        Node { first: L::key(&items[0]), summary, content: Content::Leaf(Arc::new(L::from_items(items))) }
+        let first = L::key(&leaf.items().next().expect("a leaf has at least one item"));
+        Node { first, summary: leaf.summary(), content: Content::Leaf(Arc::new(leaf)) }
     }
 
     fn of_children(children: Vec<Node<L>>) -> Node<L> {
@@ -210,10 +228,37 @@ impl<L: Leaf> Node<L> {
         }
     }
 
+    fn visit_from_byte<'s>(
+        &'s self,
+        position: u64,
+        mut before: u64,
+        visit: &mut impl FnMut(&'s L, u64) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        match &self.content {
+            Content::Leaf(leaf) => visit(leaf, before),
+            Content::Branch(children) => {
+                for child in children.iter() {
+                    let through = before + child.summary.bytes;
+                    if position < through {
+                        child.visit_from_byte(position, before, visit)?;
+                    }
+                    before = through;
+                }
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
     /// Appends what becomes of this node to `nodes`: any number of nodes of the same height, none of them empty.
     fn apply<'a>(&'a self, edits: &[Edit<'a, L>], nodes: &mut Vec<Node<L>>) {
         match &self.content {
-            Content::Leaf(leaf) => push_leaves(&merge(leaf.items(), edits), nodes),
+            Content::Leaf(leaf) => match leaf.edited(edits) {
+                None => {}
+                Some(edited) if L::weight(&edited.summary()) <= 2 * L::TARGET_WEIGHT => {
+                    nodes.push(Node::of_leaf(edited))
+                }
+                Some(edited) => push_leaves(&edited.items().collect::<Vec<_>>(), nodes),
+            },
             Content::Branch(children) => {
                 let mut applied = Vec::with_capacity(2 * L::TARGET_CHILDREN + 1);
                 let mut rest = edits;
@@ -245,7 +290,7 @@ impl<L: Leaf> Node<L> {
     fn join(&self, next: &Node<L>) -> Node<L> {
         match (&self.content, &next.content) {
             (Content::Leaf(left), Content::Leaf(right)) => {
-                Node::of_items(&left.items().chain(right.items()).collect::<Vec<_>>())
+                Node::of_leaf(L::from_items(&left.items().chain(right.items()).collect::<Vec<_>>()))
             }
             (Content::Branch(left), Content::Branch(right)) => {
                 let mut children: Vec<Node<L>> = left.iter().chain(right.iter()).cloned().collect();
@@ -278,7 +323,7 @@ fn merge<'a, L: Leaf>(items: impl Iterator<Item = L::Item<'a>>, edits: &[Edit<'a
 fn push_leaves<L: Leaf>(items: &[L::Item<'_>], nodes: &mut Vec<Node<L>>) {
     let mut from = 0;
     for end in part_ends(items.iter().map(|item| L::weight(&L::measure(item))), L::TARGET_WEIGHT) {
-        nodes.push(Node::of_items(&items[from..end]));
+        nodes.push(Node::of_leaf(L::from_items(&items[from..end])));
         from = end;
     }
 }

@@ -18,6 +18,7 @@ use tokio_postgres::{Client, Row};
 use crate::command_log::PartitionId;
 use crate::limits::{
     POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
+    POSTGRES_STATEMENT_TARGET_BYTES,
 };
 use crate::store::postgres_connection::{Connector, Session, Statements, in_time, store_error};
 use crate::store::postgres_copy::{COPY_ROWS, copy_data};
@@ -57,7 +58,12 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Fatal`] when the URL is not usable; the text never holds its password.
     pub fn new(url: &str, topic: &str) -> Result<PostgresStore, StoreError> {
-        Ok(PostgresStore { connector: Connector::new(url)?, topic: topic.to_owned(), unresolved: None, doubted_batches: 0 })
+        Ok(PostgresStore {
+            connector: Connector::new(url)?,
+            topic: topic.to_owned(),
+            unresolved: None,
+            doubted_batches: 0,
+        })
     }
 }
 
@@ -312,7 +318,7 @@ async fn write(
 ) -> Result<(), StoreError> {
     let is_new = |todo: &&Todo| new_ids.binary_search(&todo.id).is_ok();
     let (new, upserts): (Vec<&Todo>, Vec<&Todo>) = changes.upserts.iter().partition(is_new);
-    let upserts: Vec<Columns<'_>> = upserts.chunks(POSTGRES_STATEMENT_ROWS).map(Columns::new).collect();
+    let upserts: Vec<Columns<'_>> = statements_of(&upserts).into_iter().map(Columns::new).collect();
     let upserts: Vec<_> = upserts.iter().map(Columns::parameters).collect();
     let mut deletes: Vec<String> = changes.deletes.iter().map(|key| key.id.to_string()).collect();
     deletes.sort_unstable();
@@ -371,6 +377,22 @@ fn todo_from_row(row: &Row) -> Result<Todo, StoreError> {
         created_at: row.try_get::<_, TimestampTz>(5).map_err(unreadable)?.0,
         updated_at: row.try_get::<_, TimestampTz>(6).map_err(unreadable)?.0,
     })
+}
+
+/// Cuts todos into what one statement writes.
+fn statements_of<'s, 't>(todos: &'s [&'t Todo]) -> Vec<&'s [&'t Todo]> {
+    let (mut cut, mut begin, mut bytes) = (Vec::new(), 0, 0);
+    for (at, todo) in todos.iter().enumerate() {
+        if at - begin == POSTGRES_STATEMENT_ROWS || bytes >= POSTGRES_STATEMENT_TARGET_BYTES {
+            cut.push(&todos[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += todo.title.len() + todo.description.len();
+    }
+    if begin < todos.len() {
+        cut.push(&todos[begin..]);
+    }
+    cut
 }
 
 /// Todos turned into one array a column, as `unnest` takes them.
@@ -440,4 +462,33 @@ impl ToSql for TimestampTz {
     }
 
     to_sql_checked!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_are_bounded_in_rows_and_bytes_and_hold_every_todo_once() {
+        let todo = |bytes: usize| Todo {
+            id: TodoId::new(),
+            title: "t".into(),
+            description: "d".repeat(bytes),
+            completed: false,
+            user_id: "u".into(),
+            created_at: Timestamp::default(),
+            updated_at: Timestamp::default(),
+        };
+        let lengths = |todos: &[Todo]| {
+            let cut = statements_of(todos);
+            assert_eq!(cut.concat(), todos);
+            cut.iter().map(|statement| statement.len()).collect::<Vec<_>>()
+        };
+        let most = POSTGRES_STATEMENT_ROWS;
+        assert_eq!(lengths(&[]), [] as [usize; 0]);
+        assert_eq!(lengths(&vec![todo(1); most]), [most]);
+        assert_eq!(lengths(&vec![todo(1); 2 * most + 1]), [most, most, 1]);
+        assert_eq!(lengths(&vec![todo(POSTGRES_STATEMENT_TARGET_BYTES / 2); 5]), [2, 2, 1]);
+        assert_eq!(lengths(&vec![todo(2 * POSTGRES_STATEMENT_TARGET_BYTES); 2]), [1, 1]);
+    }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Upper bounds of the batch size histogram, in commands; a last bucket takes what is above.
-pub const BATCH_SIZE_BOUNDS: [u64; 5] = [1, 10, 100, 1_000, 5_000];
+use crate::observe::counter::Histogram;
+use crate::todo::Timestamp;
 
 /// What a worker is doing.
 ///
@@ -26,7 +26,7 @@ pub enum WorkerState {
 }
 
 /// The counters of one worker, to which all of its lanes add. All totals count since its start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct WorkerMetrics {
     /// Commands that were applied, those included that changed nothing.
     pub commands: AtomicU64,
@@ -36,12 +36,12 @@ pub struct WorkerMetrics {
     pub dead_letters: AtomicU64,
     /// Batches that were committed.
     pub batches: AtomicU64,
-    /// Batches by their size: bucket `i` counts sizes up to [`BATCH_SIZE_BOUNDS`]`[i]` and above the bound before it.
-    pub batch_sizes: [AtomicU64; BATCH_SIZE_BOUNDS.len() + 1],
-    /// Time spent in store transactions, those that failed included, in microseconds.
-    pub apply_micros: AtomicU64,
-    /// Time spent publishing, in microseconds.
-    pub publish_micros: AtomicU64,
+    /// Commands of each batch.
+    pub batch_sizes: Histogram,
+    /// Time of each store transaction, those that failed included.
+    pub apply_time: Histogram,
+    /// Time of each attempt to publish.
+    pub publish_time: Histogram,
     /// Attempts that failed and were tried again.
     pub retries: AtomicU64,
     /// Times that another worker had taken a partition over.
@@ -54,13 +54,54 @@ pub struct WorkerMetrics {
 struct Lane {
     state: WorkerState,
     last_error: Option<String>,
-    /// `None` when unknown.
-    lag: Option<u64>,
+    lag: Lag,
+}
+
+/// What a lane has not applied.
+#[derive(Debug, Clone, Copy)]
+struct Lag {
+    /// Records that are written but not yet applied; `None` when unknown.
+    records: Option<u64>,
+    /// When the oldest of them was written, or some time before; `None` when unknown.
+    since: Option<Timestamp>,
+}
+
+impl Default for Lag {
+    fn default() -> Lag {
+        Lag { records: Some(0), since: None }
+    }
+}
+
+impl Lag {
+    fn age(self) -> Option<Duration> {
+        if self.records == Some(0) {
+            return Some(Duration::ZERO);
+        }
+        let age_us = Timestamp::now().as_micros().saturating_sub(self.since?.as_micros());
+        Some(Duration::from_micros(u64::try_from(age_us).unwrap_or_default()))
+    }
 }
 
 /// Names a lane to its worker's metrics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneNumber(usize);
+
+impl Default for WorkerMetrics {
+    fn default() -> WorkerMetrics {
+        WorkerMetrics {
+            commands: AtomicU64::default(),
+            changed_todos: AtomicU64::default(),
+            dead_letters: AtomicU64::default(),
+            batches: AtomicU64::default(),
+            batch_sizes: Histogram::of_sizes(),
+            apply_time: Histogram::of_times(),
+            publish_time: Histogram::of_times(),
+            retries: AtomicU64::default(),
+            fenced: AtomicU64::default(),
+            lanes: Mutex::default(),
+        }
+    }
+}
 
 impl WorkerMetrics {
     /// What the worker is doing.
@@ -73,9 +114,15 @@ impl WorkerMetrics {
         self.lanes().iter().find_map(|lane| lane.last_error.clone())
     }
 
-    /// Records that are written but not yet read; `None` when a lane does not know.
+    /// Records that are written but not yet applied; `None` when a lane does not know.
     pub fn lag(&self) -> Option<u64> {
-        self.lanes().iter().map(|lane| lane.lag).sum()
+        self.lanes().iter().map(|lane| lane.lag.records).sum()
+    }
+
+    /// How far the store is behind the log: the age of the oldest record that is not applied, or a little more; `None` when
+    /// unknown. The clock is that of whoever wrote the record.
+    pub fn lag_time(&self) -> Option<Duration> {
+        self.lanes().iter().try_fold(Duration::ZERO, |most, lane| Some(most.max(lane.lag.age()?)))
     }
 
     pub(super) fn add_lane(&self) -> LaneNumber {
@@ -89,8 +136,9 @@ impl WorkerMetrics {
         (lane.state, lane.last_error) = (state, error);
     }
 
-    pub(super) fn set_lag(&self, lane: LaneNumber, lag: Option<u64>) {
-        self.lanes()[lane.0].lag = lag;
+    /// Notes how many records a lane has not applied, and since when; `None` when unknown.
+    pub(super) fn set_lag(&self, lane: LaneNumber, records: Option<u64>, since: Option<Timestamp>) {
+        self.lanes()[lane.0].lag = Lag { records, since };
     }
 
     fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
@@ -98,8 +146,7 @@ impl WorkerMetrics {
     }
 
     pub(super) fn count_batch(&self, commands: u64, changed_todos: u64) {
-        let bucket = BATCH_SIZE_BOUNDS.partition_point(|bound| *bound < commands);
-        add(&self.batch_sizes[bucket], 1);
+        self.batch_sizes.observe(commands);
         add(&self.batches, 1);
         add(&self.commands, commands);
         add(&self.changed_todos, changed_todos);
@@ -110,22 +157,25 @@ pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
 }
 
-pub(super) fn add_time(counter: &AtomicU64, time: Duration) {
-    add(counter, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn batches_are_counted_in_the_bucket_of_their_size() {
+    fn the_lag_has_an_age_while_there_is_one() {
         let metrics = WorkerMetrics::default();
-        for size in [0, 1, 2, 10, 11, 5_000, 5_001] {
-            metrics.count_batch(size, 0);
-        }
-        let buckets: Vec<u64> = metrics.batch_sizes.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
-        assert_eq!(buckets, [2, 2, 1, 0, 1, 1]);
+        let lane = metrics.add_lane();
+        assert_eq!(metrics.lag_time(), Some(Duration::ZERO));
+        let minute_ago = Timestamp::from_micros(Timestamp::now().as_micros() - 60_000_000);
+        metrics.set_lag(lane, Some(3), Some(minute_ago));
+        assert!(metrics.lag_time() >= Some(Duration::from_secs(60)), "{:?}", metrics.lag_time());
+        metrics.set_lag(lane, Some(0), Some(minute_ago));
+        assert_eq!(metrics.lag_time(), Some(Duration::ZERO));
+        metrics.set_lag(lane, None, None);
+        assert_eq!(metrics.lag_time(), None);
+        let ahead = Timestamp::from_micros(Timestamp::now().as_micros() + 60_000_000);
+        metrics.set_lag(lane, Some(1), Some(ahead));
+        assert_eq!(metrics.lag_time(), Some(Duration::ZERO), "another machine's clock");
     }
 
     #[test]
@@ -136,9 +186,10 @@ mod tests {
         metrics.set_state(lanes[0], WorkerState::Retrying, Some("no store".into()));
         metrics.set_state(lanes[1], WorkerState::Running, None);
         assert_eq!((metrics.state(), metrics.last_error()), (WorkerState::Retrying, Some("no store".into())));
-        metrics.set_lag(lanes[1], Some(2));
+        metrics.set_lag(lanes[0], None, None);
+        metrics.set_lag(lanes[1], Some(2), None);
         assert_eq!(metrics.lag(), None);
-        metrics.set_lag(lanes[0], Some(3));
+        metrics.set_lag(lanes[0], Some(3), None);
         metrics.set_state(lanes[0], WorkerState::Running, None);
         assert_eq!((metrics.state(), metrics.last_error(), metrics.lag()), (WorkerState::Running, None, Some(5)));
     }

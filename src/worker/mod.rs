@@ -22,15 +22,15 @@ use std::time::{Duration, Instant};
 
 pub use fold::fold;
 use fold::ids;
-pub use metrics::{BATCH_SIZE_BOUNDS, WorkerMetrics, WorkerState};
+pub use metrics::{WorkerMetrics, WorkerState};
 
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
 use crate::feed::{ChangeSet, FeedError, FeedPublisher};
 use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL_WAIT_MS, WORKER_RETRY_MAX_MS};
 use crate::store::{AppliedOffsets, OffsetStep, Store, StoreError};
-use crate::todo::JsonParser;
+use crate::todo::{JsonParser, Timestamp};
 use back_off::BackOff;
-use metrics::{LaneNumber, add, add_time};
+use metrics::{LaneNumber, add};
 use work::{PartitionWork, Work, divide};
 
 /// Why a worker gave up. Everything that may pass is tried again and never ends it.
@@ -104,6 +104,8 @@ pub struct Worker {
     partitions: BTreeMap<PartitionId, Partition>,
     work: VecDeque<Work>,
     back_off: BackOff,
+    /// When the newest record that was taken from the log had been written: what is not read yet is younger.
+    newest_taken: Option<Timestamp>,
     /// The trouble that was logged last, so that each is logged once.
     trouble: Option<String>,
     parser: JsonParser,
@@ -130,6 +132,7 @@ impl Worker {
             partitions: BTreeMap::new(),
             work: VecDeque::new(),
             back_off: BackOff::default(),
+            newest_taken: None,
             trouble: None,
             parser: JsonParser::default(),
             scratch: Vec::new(),
@@ -185,8 +188,15 @@ impl Worker {
         // Also after a failure: the worker's place in the group depends on it.
         let polled = self.poll(max_wait);
         self.note(advanced.and(polled))?;
-        self.metrics.set_lag(self.lane, self.reader.lag());
+        self.measure_lag();
         Ok(())
+    }
+
+    fn measure_lag(&mut self) {
+        let unread = self.reader.lag();
+        let taken: usize = self.work.iter().map(Work::records).sum();
+        let oldest = self.work.iter().filter_map(Work::oldest).min();
+        self.metrics.set_lag(self.lane, unread.map(|unread| unread + taken as u64), oldest.or(self.newest_taken));
     }
 
     /// Logs and counts trouble, each once while it lasts.
@@ -273,6 +283,7 @@ impl Worker {
             if applied.is_some_and(|applied| batch.next <= applied) {
                 continue;
             }
+            self.newest_taken = batch.records.last().map(|record| record.logged_at).max(self.newest_taken);
             parts.push(PartitionWork::parse(batch, applied, &mut self.parser, &mut self.scratch));
         }
         if !parts.is_empty() {
@@ -336,7 +347,7 @@ impl Worker {
         let (ids, new_ids) = ids(commands());
         let started_at = Instant::now();
         let applied = self.store.apply_new(&steps, &ids, &new_ids, &mut |existing| fold(commands(), existing));
-        add_time(&self.metrics.apply_micros, started_at.elapsed());
+        self.metrics.apply_time.observe_time(started_at.elapsed());
         match applied {
             Ok(changes) => {
                 self.metrics.count_batch(commands().count() as u64, changes.len() as u64);
@@ -394,7 +405,7 @@ impl Worker {
     fn publish(&mut self, set: ChangeSet) -> Result<(), Trouble> {
         let started_at = Instant::now();
         let published = self.publisher.publish(&set);
-        add_time(&self.metrics.publish_micros, started_at.elapsed());
+        self.metrics.publish_time.observe_time(started_at.elapsed());
         if let Err(error) = published {
             self.work.push_front(Work::Publish(set));
             return Err(error.into());

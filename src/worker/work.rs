@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::command_log::{Offset, PartitionId, Record, RecordBatch};
 use crate::feed::ChangeSet;
-use crate::todo::{Command, JsonParser};
+use crate::todo::{Command, JsonParser, Timestamp};
 
 /// One step of a worker, in the order of the log.
 #[derive(Debug)]
@@ -13,6 +13,27 @@ pub(super) enum Work {
     Apply(Vec<PartitionWork>),
     /// Publish what was committed.
     Publish(ChangeSet),
+}
+
+impl Work {
+    /// Records that it stands for and that are not applied.
+    pub(super) fn records(&self) -> usize {
+        match self {
+            Work::Apply(parts) => parts.iter().map(|part| part.commands.len() + part.dead.len()).sum(),
+            Work::Publish(_) => 0,
+        }
+    }
+
+    /// When the oldest of them was written.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let Work::Apply(parts) = self else { return None };
+        let first_of = |part: &PartitionWork| {
+            let command = part.commands.first().map(|(record, _)| record.logged_at);
+            let dead = part.dead.front().map(|(record, _)| record.logged_at);
+            command.into_iter().chain(dead).min()
+        };
+        parts.iter().filter_map(first_of).min()
+    }
 }
 
 /// The commands of one partition within a batch.

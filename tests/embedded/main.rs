@@ -14,11 +14,15 @@ mod drain;
 mod drivers;
 mod durability;
 mod framing;
+mod idempotency;
 mod limits;
 mod metrics;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod pipelining;
+mod prepared;
+mod rates;
+mod read_your_writes;
 mod reads;
 mod startup;
 mod wire;

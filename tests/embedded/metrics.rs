@@ -1,82 +1,17 @@
 //! `/metrics`: Prometheus' text format, and counters that move.
 
-use std::collections::{HashMap, HashSet};
-
 use crate::harness::client::Client;
+use crate::harness::eventually;
+use crate::harness::metrics::{Samples, parse, total};
 use crate::harness::request::{Request, get, post};
 use crate::harness::server::{Driver, Setup};
 use crate::harness::token::token;
-
-/// Samples by name and labels.
-type Samples = HashMap<String, f64>;
-
-fn is_name(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
-}
-
-/// Reads the exposition format 0.0.4, strictly.
-fn parse(text: &str) -> Samples {
-    assert!(text.ends_with('\n'), "the last line ends too");
-    let mut samples = Samples::new();
-    let mut helped = HashSet::new();
-    let mut kinds: HashMap<&str, &str> = HashMap::new();
-    let mut family = "";
-    for line in text.lines() {
-        if let Some(help) = line.strip_prefix("# HELP ") {
-            let (name, words) = help.split_once(' ').unwrap_or_else(|| panic!("{line:?} has no words"));
-            assert!(is_name(name) && !words.is_empty() && helped.insert(name), "{line:?}");
-        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
-            let (name, kind) = kind.split_once(' ').unwrap_or_else(|| panic!("{line:?} has no type"));
-            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line:?}");
-            assert!(kind != "counter" || name.ends_with("_total"), "{line:?}: counters end in _total");
-            assert!(helped.contains(name) && kinds.insert(name, kind).is_none(), "{line:?}: one HELP, one TYPE");
-            family = name;
-        } else {
-            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?} has no value"));
-            let value: f64 = value.parse().unwrap_or_else(|_| panic!("{line:?} has no number"));
-            let (name, labels) = match series.split_once('{') {
-                None => (series, ""),
-                Some((name, labels)) => (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("{line:?}"))),
-            };
-            let suffix = name.strip_prefix(family).unwrap_or_else(|| panic!("{line:?} stands under {family}"));
-            match kinds[family] {
-                "histogram" => assert!(matches!(suffix, "_bucket" | "_sum" | "_count"), "{line:?}"),
-                kind => assert!(suffix.is_empty() && (kind == "gauge" || value >= 0.0), "{line:?}"),
-            }
-            for label in labels.split_terminator(',') {
-                let (label, quoted) = label.split_once('=').unwrap_or_else(|| panic!("{line:?}"));
-                assert!(
-                    is_name(label) && quoted.len() >= 2 && quoted.starts_with('"') && quoted.ends_with('"'),
-                    "{line:?}"
-                );
-            }
-            assert_eq!(samples.insert(series.to_owned(), value), None, "{line:?} stands twice");
-        }
-    }
-    for (name, kind) in kinds {
-        if kind == "histogram" {
-            assert_eq!(samples[&format!("{name}_bucket{{le=\"+Inf\"}}")], samples[&format!("{name}_count")], "{name}");
-        }
-    }
-    samples
-}
 
 fn scrape(client: &mut Client) -> Samples {
     let answer = client.call(&get("/metrics")).expect(200);
     assert_eq!(answer.required("Content-Type"), "text/plain; version=0.0.4; charset=utf-8");
     assert_eq!(answer.required("Cache-Control"), "no-store");
     parse(answer.text())
-}
-
-/// All series of a name whose labels contain `label`, added up.
-fn total(samples: &Samples, name: &str, label: &str) -> f64 {
-    let series = samples.iter().filter(|(series, _)| {
-        series
-            .strip_prefix(name)
-            .is_some_and(|labels| (labels.is_empty() || labels.starts_with('{')) && labels.contains(label))
-    });
-    series.map(|(_, value)| value).sum()
 }
 
 #[test]
@@ -108,8 +43,95 @@ fn counters_move_with_what_they_count() {
     assert!(total(&after, "million_rps_connections_open", "") >= 1.0);
     assert_eq!(total(&after, "million_rps_panics_total", ""), 0.0);
     drop(second);
-    crate::harness::eventually("the list's own numbers", || {
+    eventually("the list's own numbers", || {
         let now = scrape(&mut client);
         (total(&now, "million_rps_snapshot_todos", "") == 10.0).then_some(())
     });
+}
+
+#[test]
+fn each_stage_of_a_write_is_measured() {
+    let server = Setup::new().driver(Driver::Epoll).set("SHARDS", "2").start();
+    let mut client = server.connect();
+    let before = scrape(&mut client);
+    assert_eq!(total(&before, "million_rps_load_seconds_count", ""), 1.0, "the first list");
+    for _ in 0..10 {
+        let request = post(&token("measured"), r#"{"title":"measured"}"#).field("Prefer", "wait=30");
+        assert_eq!(client.call(&request).expect(202).required("Preference-Applied"), "wait");
+    }
+    // One at a time: each was a batch of its own, at every stage.
+    let histograms = [
+        "million_rps_producer_batch_commands",
+        "million_rps_producer_append_seconds",
+        "million_rps_acknowledgement_latency_seconds",
+        "million_rps_worker_batch_commands",
+        "million_rps_worker_apply_seconds",
+        "million_rps_worker_publish_seconds",
+        "million_rps_refresh_seconds",
+        "million_rps_refresh_todos",
+    ];
+    // A stage counts when it is done with a batch, which may be just after its effect is seen.
+    let after = eventually("all stages to be done", || {
+        let now = scrape(&mut client);
+        let is_done = |histogram: &&str| total(&now, &format!("{histogram}_count"), "") >= 10.0;
+        (histograms.iter().all(is_done) && total(&now, "million_rps_worker_lag_records", "") == 0.0).then_some(now)
+    });
+    for histogram in histograms {
+        assert_eq!(total(&after, &format!("{histogram}_count"), ""), 10.0, "{histogram}");
+        assert!(total(&after, &format!("{histogram}_sum"), "") > 0.0, "{histogram}");
+    }
+    for gauge in [
+        "million_rps_producer_queue_commands",
+        "million_rps_writes_waiting",
+        "million_rps_worker_lag_seconds",
+        "million_rps_changes_lost_total",
+    ] {
+        assert_eq!(total(&after, gauge, ""), 0.0, "{gauge}");
+    }
+    for shard in ["shard=\"0\"", "shard=\"1\""] {
+        let age_s = total(&after, "million_rps_shard_snapshot_age_seconds", shard);
+        assert!((0.0..30.0).contains(&age_s), "{shard} {age_s}");
+    }
+}
+
+#[test]
+fn what_cannot_be_applied_yet_is_counted_and_grows_old() {
+    let server = Setup::new().driver(Driver::Epoll).start();
+    let held = crate::read_your_writes::hold_the_store(server.setup());
+    let mut client = server.connect();
+    for _ in 0..7 {
+        client.call(&post(&token("late"), r#"{"title":"late"}"#)).expect(202);
+    }
+    let lag = |samples: &Samples| {
+        let value = |name| total(samples, name, "");
+        (value("million_rps_worker_lag_records"), value("million_rps_worker_lag_seconds"))
+    };
+    let (_, young_s) = eventually("all of them to lag", || Some(lag(&scrape(&mut client))).filter(|lag| lag.0 == 7.0));
+    eventually("the lag to grow older", || {
+        let (records, old_s) = lag(&scrape(&mut client));
+        (records == 7.0 && old_s > young_s + 0.5).then_some(())
+    });
+    held.execute_batch("ROLLBACK").expect("released");
+    eventually("the lag to go", || (lag(&scrape(&mut client)) == (0.0, 0.0)).then_some(()));
+}
+
+#[test]
+fn the_document_has_each_metric_and_no_other() {
+    let server = Setup::new().driver(Driver::Epoll).start();
+    let answer = server.connect().call(&get("/metrics")).expect(200);
+    let mut shown: Vec<(String, String)> = Vec::new();
+    for line in answer.text().lines() {
+        if let Some((name, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            shown.push((name.to_owned(), kind.to_owned()));
+        }
+    }
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).expect("readable");
+    let row = |line: &str| {
+        let mut cells = line.strip_prefix("| `")?.split(" | ");
+        Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.to_owned()))
+    };
+    let mut told: Vec<(String, String)> = document.lines().filter_map(row).collect();
+    shown.sort();
+    told.sort();
+    assert_eq!(told, shown, "docs/metrics.md, and what /metrics shows");
 }

@@ -14,6 +14,7 @@ use crate::harness::client::{Answer, Client};
 use crate::harness::process::{Finished, Process};
 use crate::harness::request::get;
 use crate::harness::server::Setup;
+use crate::network::Network;
 use crate::within;
 
 /// Partitions of the topic of a test.
@@ -47,6 +48,8 @@ pub struct Deployment {
     /// The consumer group of its workers.
     pub group: String,
     runtime: tokio::runtime::Runtime,
+    /// Ends before the turn: the next deployment's stands at the same address.
+    pub(crate) network: Option<Network>,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -68,7 +71,7 @@ impl Deployment {
             .set("ACK_TIMEOUT_MS", &ACK_TIMEOUT.as_millis().to_string())
             .set("SHARDS", "2");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let deployment = Deployment { setup, topic, group, runtime, _turn: turn };
+        let deployment = Deployment { setup, topic, group, runtime, network: None, _turn: turn };
         let create = format!("CREATE DATABASE \"{}\"", deployment.topic);
         deployment.run_sql(&required("DATABASE_URL"), &create).expect("the database is created");
         deployment

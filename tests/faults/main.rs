@@ -1,5 +1,5 @@
 //! The deployment of several machines under faults: real processes, real PostgreSQL, Kafka and Redis, each killed,
-//! frozen, cut off or emptied while clients write.
+//! frozen, cut off or emptied while clients write, and a network between them that is slow, cut or silent.
 //!
 //! Every test ends with the same account ([`verdict`]): what the clients were promised against what stands in the command
 //! log, in the store and in the list of every API process. `make test` starts the servers and sets DATABASE_URL,
@@ -9,10 +9,14 @@
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "other suites use the rest of it")]
 mod harness;
+#[path = "../harness/proxy.rs"]
+#[allow(dead_code, reason = "the other suite uses the rest of it")]
+mod proxy;
 
 mod deployment;
 mod history;
 mod log;
+mod network;
 mod outage;
 mod readers;
 mod verdict;
@@ -22,11 +26,16 @@ mod absent;
 mod api;
 mod broker;
 mod fleet;
+mod idempotency;
 mod java;
+mod links;
+mod measured;
 mod poison;
 mod postgres;
+mod read_your_writes;
 mod redis;
 mod replay;
+mod rest;
 mod worker;
 
 use std::time::{Duration, Instant};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use million_rps::feed::{ChangeSet, FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
-use million_rps::store::{Changes, OffsetStep, Store};
+use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store};
 use million_rps::todo::{Todo, TodoId};
 
 use crate::samples::{list_of, todo};
@@ -62,6 +62,8 @@ struct View {
     subscriber: Box<dyn FeedSubscriber>,
     store: Box<dyn Store>,
     todos: BTreeMap<TodoId, Todo>,
+    /// How far the log is said to be in the list.
+    covered: AppliedOffsets,
     lost: usize,
 }
 
@@ -72,7 +74,17 @@ impl View {
         let mut each = |todo: Todo| {
             todos.insert(todo.id, todo);
         };
-        self.subscriber.load(self.store.as_mut(), &mut each).expect("loaded");
+        self.covered = self.subscriber.load(self.store.as_mut(), &mut each).expect("loaded");
+        self.check_coverage();
+    }
+
+    /// A list that is said to go as far as the store has all that the store has.
+    fn check_coverage(&mut self) {
+        if self.covered == self.store.applied_offsets().expect("readable") {
+            let mut expected = list_of(self.store.as_mut());
+            expected.sort_by_key(|todo| todo.id);
+            assert!(self.todos.values().eq(&expected), "the list is {:?}, the store has {expected:?}", self.todos);
+        }
     }
 
     fn turn(&mut self) {
@@ -83,7 +95,9 @@ impl View {
                         self.todos.remove(&key.id);
                     }
                     self.todos.extend(set.changes.upserts.into_iter().map(|todo| (todo.id, todo)));
+                    self.covered.extend(set.steps.iter().map(|step| (step.partition, step.to)));
                 }
+                self.check_coverage();
             }
             Ok(FeedEvent::Lost { reason }) => {
                 assert!(!reason.is_empty());
@@ -101,7 +115,8 @@ impl View {
         loop {
             let mut expected = list_of(self.store.as_mut());
             expected.sort_by_key(|todo| todo.id);
-            if self.todos.values().eq(&expected) {
+            let reaches = self.covered == self.store.applied_offsets().expect("readable");
+            if reaches && self.todos.values().eq(&expected) {
                 return;
             }
             assert!(Instant::now() < give_up_at, "the list stays {:?}, the store has {expected:?}", self.todos);
@@ -113,7 +128,11 @@ impl View {
 fn open(fixture: &impl FeedFixture) -> (Committer, Box<dyn FeedPublisher>, View) {
     let (publisher, subscriber) = fixture.open();
     let committer = Committer { store: fixture.store(), next: None };
-    (committer, publisher, View { subscriber, store: fixture.store(), todos: BTreeMap::new(), lost: 0 })
+    (
+        committer,
+        publisher,
+        View { subscriber, store: fixture.store(), todos: BTreeMap::new(), covered: AppliedOffsets::new(), lost: 0 },
+    )
 }
 
 /// Opens a feed whose worker has committed and published todos 0 to 9, and whose list is loaded.

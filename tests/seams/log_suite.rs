@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use million_rps::command_log::{
-    AcknowledgementSink, CommandAppender, CommandReader, DeadLetter, LogError, LogEvent, Offset, PartitionId, Record,
-    Refusal,
+    AcknowledgementSink, CommandAppender, CommandReader, DeadLetter, LogError, LogEvent, LogPosition, Offset,
+    PartitionId, Record, Refusal,
 };
 
 use crate::samples::{Acknowledged, id, submission};
@@ -28,6 +28,7 @@ macro_rules! log_suite {
             $make,
             [
                 every_submission_is_acknowledged_once_and_read_as_written,
+                an_acknowledgement_says_where_the_command_stands,
                 commands_of_one_todo_keep_their_order,
                 nothing_is_read_before_the_start,
                 reading_goes_on_where_it_is_told,
@@ -138,6 +139,20 @@ pub fn every_submission_is_acknowledged_once_and_read_as_written(fixture: &impl 
     append(appender.as_mut(), []);
     appender.close(PATIENCE);
     assert_eq!(sink.all().len(), count, "no ticket is acknowledged twice");
+}
+
+pub fn an_acknowledgement_says_where_the_command_stands(fixture: &impl LogFixture) {
+    let sink = Acknowledged::new();
+    let (mut appender, mut reader) = fixture.open(sink.clone());
+    let payloads: Vec<(u32, String)> = (0..300).map(|n| (n, format!("{n}"))).collect();
+    let count = append(appender.as_mut(), payloads);
+    wait_until(|| sink.all().len() >= count);
+    let records = read_count(reader.as_mut(), count);
+    for (number, position) in sink.positions().into_iter().enumerate() {
+        let LogPosition { partition, offset } = position.expect("the log says where it stands");
+        let record = records[&partition].iter().find(|record| record.offset == offset).expect("a record stands there");
+        assert_eq!(text(record), number.to_string());
+    }
 }
 
 pub fn commands_of_one_todo_keep_their_order(fixture: &impl LogFixture) {

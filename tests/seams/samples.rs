@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use million_rps::command_log::{Acknowledgement, AcknowledgementSink, Refusal, Submission, Ticket};
+use million_rps::command_log::{Acknowledgement, AcknowledgementSink, LogPosition, Refusal, Submission, Ticket};
 use million_rps::store::Store;
 use million_rps::todo::{Action, Command, Timestamp, Todo, TodoId};
 
@@ -118,6 +118,16 @@ impl Acknowledged {
             self.0.lock().expect("not poisoned").iter().map(|given| (given.ticket.0, given.result)).collect();
         all.sort_by_key(|(ticket, _)| *ticket);
         all
+    }
+}
+
+impl Acknowledged {
+    /// Where the log says that each stands, by ticket.
+    pub fn positions(&self) -> Vec<Option<LogPosition>> {
+        let given = self.0.lock().expect("not poisoned");
+        let mut positions: Vec<_> = given.iter().map(|given| (given.ticket.0, given.position)).collect();
+        positions.sort_by_key(|(ticket, _)| *ticket);
+        positions.into_iter().map(|(_, position)| position).collect()
     }
 }
 

@@ -40,7 +40,7 @@ fn options(partitions: i32) -> KafkaOptions {
 }
 
 /// Appends payloads `0`, `1`, … under these keys and waits until all are acknowledged.
-fn append(options: &KafkaOptions, keys: &[TodoId]) {
+pub fn append(options: &KafkaOptions, keys: &[TodoId]) {
     let sink = Arc::new(Collected::default());
     let mut appender = KafkaAppender::new(options.clone(), sink.clone()).expect("usable options");
     let submission = |(number, &id): (usize, &TodoId)| Submission {

@@ -1,16 +1,23 @@
 //! The PostgreSQL store: schema, fencing, lost connections, refused rows.
 
+use std::time::{Duration, Instant};
+
+use million_rps::limits::{
+    APPLY_BATCH_MAX_BYTES, DESCRIPTION_MAX_CHARS, LINK_MIN_BYTES_PER_SEC, POSTGRES_CONNECT_TIMEOUT_MS,
+    POSTGRES_REPLY_TIMEOUT_MS,
+};
 use million_rps::store::postgres::{PostgresStore, SCHEMA};
 use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
 
+use crate::proxy::{Proxy, Way};
 use crate::servers::Database;
-use crate::setting::{Proxy, eventually, required, todo};
+use crate::setting::{eventually, required, todo};
 
 impl Database {
     /// Its URL, through a proxy.
     fn url_through(&self, proxy: &Proxy) -> String {
-        self.url().replace(&server_address(), &format!("127.0.0.1:{}", proxy.port))
+        self.url().replace(&server_address(), &proxy.address.to_string())
     }
 
     fn store(&self) -> PostgresStore {
@@ -23,7 +30,7 @@ impl Database {
         store
     }
 
-    fn count(&self, query: &str) -> i64 {
+    pub fn count(&self, query: &str) -> i64 {
         self.runtime.block_on(async {
             let (client, connection) =
                 tokio_postgres::connect(&self.url(), tokio_postgres::NoTls).await.expect("a connection");
@@ -218,7 +225,7 @@ fn a_session_ended_in_mid_transaction_leaves_nothing_behind() {
 fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::start(&server_address());
+    let proxy = Proxy::before(&server_address());
     let mut store = database_store(&database.url_through(&proxy));
     put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
 
@@ -232,11 +239,11 @@ fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
     let third = todo(3, "third");
     proxy.cut_reply_to("COMMIT\0");
     let unanswered = store.apply(&[step(Some(2), 3)], &[third.id], &mut |_| {
-        proxy.refuse(true);
+        proxy.refuse();
         Changes { upserts: vec![third.clone()], deletes: vec![] }
     });
     assert!(matches!(unanswered, Err(StoreError::Unavailable(_))), "{unanswered:?}");
-    proxy.refuse(false);
+    proxy.heal();
     let changes = eventually("the store has asked", || {
         match store.apply(&[step(Some(2), 3)], &[third.id], &mut |_| panic!("it was applied already")) {
             Ok(changes) => Some(changes),
@@ -252,7 +259,7 @@ fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
 fn a_batch_that_was_cut_before_its_commit_is_applied_by_the_next_attempt() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::start(&server_address());
+    let proxy = Proxy::before(&server_address());
     let mut store = database_store(&database.url_through(&proxy));
     put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
     let second = todo(2, "cut off here");
@@ -267,13 +274,13 @@ fn a_batch_that_was_cut_before_its_commit_is_applied_by_the_next_attempt() {
 fn a_worker_that_slept_through_the_end_of_its_transaction_writes_nothing() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::start(&server_address());
+    let proxy = Proxy::before(&server_address());
     let mut store = database_store(&database.url_through(&proxy));
     // Whether the end of the session is seen before the next statement is sent is a matter of microseconds.
     for round in 0..5 {
         put(&mut store, step((round > 0).then_some(2 * round), 2 * round + 1), &[]).expect("stored");
         // The answers to the first half of the transaction arrive together with the news of its end.
-        proxy.stall(true);
+        proxy.silence(Way::ToClient);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 eventually("an open transaction", || {
@@ -282,7 +289,7 @@ fn a_worker_that_slept_through_the_end_of_its_transaction_writes_nothing() {
                     (database.count(open) == 1).then_some(())
                 });
                 database.end_sessions();
-                proxy.stall(false);
+                proxy.heal();
             });
             let stale = put(&mut store, step(Some(2 * round + 1), 2 * round + 2), &[todo(1, "stale")]);
             assert!(matches!(stale, Err(StoreError::Unavailable(_))), "round {round}: {stale:?}");
@@ -296,18 +303,53 @@ fn a_worker_that_slept_through_the_end_of_its_transaction_writes_nothing() {
 fn a_frozen_database_is_given_up_and_used_again_when_it_thaws() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::start(&server_address());
+    let proxy = Proxy::before(&server_address());
     let mut store = database_store(&database.url_through(&proxy));
     put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
     let second = todo(2, "second");
     let frozen = store.apply(&[step(Some(1), 2)], &[], &mut |_| {
-        proxy.stall(true);
+        proxy.silence(Way::ToClient);
         Changes { upserts: vec![second.clone()], deletes: vec![] }
     });
     assert!(matches!(frozen, Err(StoreError::Unavailable(_))), "{frozen:?}");
-    proxy.stall(false);
+    proxy.heal();
     eventually("the batch is applied", || put(&mut store, step(Some(1), 2), std::slice::from_ref(&second)).ok());
     assert_eq!(list(&mut store).1, AppliedOffsets::from([(3, 2)]));
+}
+
+#[test]
+fn a_link_that_falls_silent_is_noticed_within_its_bound() {
+    // For a busy machine.
+    let leniency = Duration::from_secs(5);
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::before(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    store.applied_offsets().expect("it answers");
+    // In the middle of a conversation, and while connecting.
+    proxy.black_hole();
+    let start = Instant::now();
+    assert!(matches!(store.applied_offsets(), Err(StoreError::Unavailable(_))));
+    // What was thought to be a good connection gets the first bound; the attempt to replace it gets the second.
+    let bound = Duration::from_millis(POSTGRES_REPLY_TIMEOUT_MS + 2 * POSTGRES_CONNECT_TIMEOUT_MS);
+    assert!(start.elapsed() < bound + leniency, "{:?}", start.elapsed());
+    proxy.heal();
+    eventually("the database is found", || store.applied_offsets().ok());
+}
+
+#[test]
+fn the_largest_batch_gets_through_a_narrow_link() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::before(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
+    let count = APPLY_BATCH_MAX_BYTES / DESCRIPTION_MAX_CHARS;
+    let large = |number| Todo { description: "d".repeat(DESCRIPTION_MAX_CHARS), ..todo(number, "large") };
+    let todos: Vec<Todo> = (0..count).map(|number| large(number as i64)).collect();
+    proxy.slow(Duration::from_millis(20), LINK_MIN_BYTES_PER_SEC as u32 * 5 / 4);
+    put(&mut store, step(Some(1), 2), &todos).expect("stored at the first attempt");
+    assert_eq!(database.count("SELECT count(*) FROM todos"), count as i64 + 1);
 }
 
 #[test]
@@ -411,14 +453,14 @@ fn a_missing_schema_or_database_says_what_to_do() {
 fn a_database_that_is_not_there_yet_is_reported_as_unavailable_and_found_later() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::start(&server_address());
-    proxy.refuse(true);
+    let proxy = Proxy::before(&server_address());
+    proxy.refuse();
     let mut store = database_store(&database.url_through(&proxy));
     let absent = store.applied_offsets();
     assert!(matches!(absent, Err(StoreError::Unavailable(_))), "{absent:?}");
     let absent = store.scan(&mut |_| panic!("there is nothing to read from"));
     assert!(matches!(absent, Err(StoreError::Unavailable(_))), "{absent:?}");
-    proxy.refuse(false);
+    proxy.heal();
     eventually("the database is found", || store.applied_offsets().ok());
     proxy.cut();
     store.applied_offsets().expect("a cut connection is opened again unseen");

@@ -73,11 +73,8 @@ pub fn run(bench: &Bench, arguments: &ListMemoryArguments) -> Result<Report, Par
         let [list, before, growth, writes] = rows;
         let mib = |bytes: Vec<f64>| bytes.into_iter().map(|bytes| bytes / f64::from(1 << 20)).collect();
         let growth_percent = Measurement::new("growth", "% of the list", percent);
-        report.bounds.push(Bound {
-            claim: format!("{title}: growth in % of the list"),
-            measured: growth_percent.median(),
-            at_most: GROWTH_MAX_PERCENT,
-        });
+        let claim = format!("{title}: growth in % of the list");
+        report.bounds.push(Bound::at_most(claim, growth_percent.median(), GROWTH_MAX_PERCENT));
         let measurements = vec![
             growth_percent,
             Measurement::new("growth", "MiB", mib(growth)),
@@ -85,9 +82,8 @@ pub fn run(bench: &Bench, arguments: &ListMemoryArguments) -> Result<Report, Par
             Measurement::new("resident before", "MiB", mib(before)),
             Measurement::new("writes meanwhile", "", writes),
         ];
-        report
-            .tables
-            .push(Table { title, rows: vec![Row { label: format!("{} readers", arguments.readers), measurements }] });
+        let row = Row { label: format!("{} readers", arguments.readers), measurements };
+        report.tables.push(Table::new(title, vec![row]));
     }
     Ok(report)
 }

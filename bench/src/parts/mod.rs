@@ -4,9 +4,14 @@
 pub mod accept;
 #[cfg(feature = "services")]
 pub mod apply;
+pub mod latency;
 pub mod list_memory;
+mod live;
+#[cfg(feature = "services")]
+pub mod overload;
 pub mod read;
 pub mod ready;
+pub mod shards;
 pub mod visible;
 pub mod write_cost;
 
@@ -33,14 +38,18 @@ pub struct Bench {
     pub programs: PathBuf,
     /// Where data folders are made; on a disk, not in memory, as the product's would be.
     pub scratch: PathBuf,
+    /// Where the figures are kept.
+    pub output: PathBuf,
+    /// Whether programs are built before they are measured.
+    pub builds: bool,
     /// Runs of everything that is measured, interleaved.
     pub runs: usize,
     /// The server's CPU.
     pub server_cpu: usize,
     /// The load's CPU, where this thread is already.
     pub load_cpu: usize,
-    /// CPUs of this process.
-    pub cpus: usize,
+    /// All CPUs of this process.
+    pub all_cpus: Vec<usize>,
     /// The command line, for the report.
     pub command: String,
 }
@@ -61,7 +70,7 @@ impl Bench {
             part: part.to_owned(),
             about: about.to_owned(),
             started_at: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            machine: Machine::detect(self.cpus),
+            machine: Machine::detect(self.all_cpus.len()),
             command: self.command.clone(),
             settings: all,
             tables: Vec::<Table>::new(),

@@ -7,12 +7,12 @@ use clap::Args;
 
 use super::{Bench, PartError, USER, setting};
 use crate::client::{Client, get};
+#[cfg(feature = "services")]
+use crate::deployment::AllServices;
 use crate::measurement::Measurement;
 use crate::memory::resident_bytes;
 use crate::report::{Bound, Report, Row, Table};
 use crate::server::{Product, Server};
-#[cfg(feature = "services")]
-use crate::services::Services;
 
 /// Longest start where the list comes from Redis or SQLite, in seconds.
 const READY_MAX_S: f64 = 5.0;
@@ -58,7 +58,7 @@ pub fn run(bench: &Bench, arguments: &ReadyArguments) -> Result<Report, PartErro
         product.seed(arguments.todos, USER)?;
         let mut figures = Figures::default();
         for run in 1..=bench.runs {
-            figures.measure(|| Ok(product.start_on_all_cpus()?))?;
+            figures.measure(|| Ok(product.start_on(&[])?))?;
             figures.tell("SQLite", run, bench.runs);
         }
         report.bounds.extend(figures.bounds("SQLite", true));
@@ -66,7 +66,7 @@ pub fn run(bench: &Bench, arguments: &ReadyArguments) -> Result<Report, PartErro
     }
     #[cfg(feature = "services")]
     {
-        let services = Services::open(&bench.scratch.join("services"))?;
+        let services = AllServices::open(&bench.scratch.join("services"))?;
         let deployment = services.deployment("bench-ready")?;
         eprintln!("ready: seeding {} todos into PostgreSQL", arguments.todos);
         super::apply::fill(&deployment, arguments.todos)?;
@@ -83,7 +83,7 @@ pub fn run(bench: &Bench, arguments: &ReadyArguments) -> Result<Report, PartErro
         rows.push(cold.row("from PostgreSQL, filling Redis (API)"));
         rows.push(warm.row("from Redis (API)"));
     }
-    report.tables.push(Table { title: "Start".into(), rows });
+    report.tables.push(Table::new("Start", rows));
     Ok(report)
 }
 
@@ -111,14 +111,10 @@ impl Figures {
     fn bounds(&self, from: &str, is_bounded_in_time: bool) -> Vec<Bound> {
         let median = |runs: &[f64]| Measurement::new("", "", runs.to_vec()).median();
         let allowed = median(&self.list_mib) * MEMORY_LIST_FACTOR + MEMORY_REST_BYTES / MIB;
-        let mut bounds = vec![Bound {
-            claim: format!("from {from}: resident memory, MiB"),
-            measured: median(&self.resident_mib),
-            at_most: allowed,
-        }];
+        let mut bounds =
+            vec![Bound::at_most(format!("from {from}: resident memory, MiB"), median(&self.resident_mib), allowed)];
         if is_bounded_in_time {
-            let measured = median(&self.seconds);
-            bounds.push(Bound { claim: format!("from {from}: start to ready, s"), measured, at_most: READY_MAX_S });
+            bounds.push(Bound::at_most(format!("from {from}: start to ready, s"), median(&self.seconds), READY_MAX_S));
         }
         bounds
     }

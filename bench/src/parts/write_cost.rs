@@ -103,7 +103,7 @@ pub fn run(bench: &Bench, arguments: &WriteCostArguments) -> Result<Report, Part
         }
         report.bounds.extend(bounds(title, &subjects, &figures));
         let rows = subjects.iter().zip(&figures).map(|(subject, figures)| figures.row(subject.todos)).collect();
-        report.tables.push(Table { title: title.into(), rows });
+        report.tables.push(Table::new(title, rows));
     }
     Ok(report)
 }
@@ -192,10 +192,9 @@ fn bounds(title: &str, subjects: &[Subject], figures: &[Figures]) -> Vec<Bound> 
     let (Some(base), Some(base_figures)) = (subjects.first(), figures.first()) else { return Vec::new() };
     let longer = subjects.iter().zip(figures).skip(1);
     longer
-        .map(|(subject, figures)| Bound {
-            claim: format!("{title}: CPU per write, {} todos over {}", subject.todos, base.todos),
-            measured: figures.cpu() / base_figures.cpu(),
-            at_most: RATIO_MAX,
+        .map(|(subject, figures)| {
+            let claim = format!("{title}: CPU per write, {} todos over {}", subject.todos, base.todos);
+            Bound::at_most(claim, figures.cpu() / base_figures.cpu(), RATIO_MAX)
         })
         .collect()
 }

@@ -43,7 +43,7 @@ impl Tally {
 impl AcknowledgementSink for Tally {
     fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>) {
         let mut counts = self.counts();
-        for Acknowledgement { ticket, result } in acknowledgements.drain(..) {
+        for Acknowledgement { ticket, result, .. } in acknowledgements.drain(..) {
             match result {
                 Ok(()) => counts.acknowledged += 1,
                 Err(Refusal::Full) => counts.full.push(ticket.0),
@@ -140,7 +140,7 @@ mod tests {
                 if result.is_ok() {
                     self.taken.push(ticket.0);
                 }
-                answers.push(Acknowledgement { ticket, result });
+                answers.push(Acknowledgement { ticket, result, position: None });
             }
             self.tally.acknowledge(&mut answers);
         }

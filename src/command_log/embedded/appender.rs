@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::segment::{self, Segment};
-use super::{Log, record};
-use crate::command_log::{Acknowledgement, AcknowledgementSink, CommandAppender, Offset, Refusal, Submission};
+use super::{Log, PARTITION, record};
+use crate::command_log::{
+    Acknowledgement, AcknowledgementSink, CommandAppender, LogPosition, Offset, Refusal, Submission,
+};
 use crate::limits::LOG_WRITE_BUFFER_BYTES;
 use crate::todo::{TODO_ID_TEXT_BYTES, Timestamp};
 
@@ -50,14 +52,14 @@ impl EmbeddedAppender {
         for Submission { ticket, id, payload } in batch.drain(..) {
             let mut text = [0; TODO_ID_TEXT_BYTES];
             let key = id.write_text(&mut text).as_bytes();
-            let result = match record::encode(&mut self.buffer, next, logged_at, key, &payload) {
+            self.acknowledgements.push(match record::encode(&mut self.buffer, next, logged_at, key, &payload) {
                 Ok(()) => {
+                    let position = LogPosition { partition: PARTITION, offset: next };
                     next += 1;
-                    Ok(())
+                    Acknowledgement::durable(ticket, Some(position))
                 }
-                Err(_size) => Err(Refusal::TooLarge),
-            };
-            self.acknowledgements.push(Acknowledgement { ticket, result });
+                Err(_size) => Acknowledgement::refused(ticket, Refusal::TooLarge),
+            });
         }
         next
     }
@@ -100,7 +102,9 @@ impl EmbeddedAppender {
     fn fail(&mut self, error: &io::Error) {
         self.file = None;
         for acknowledgement in &mut self.acknowledgements {
-            acknowledgement.result = acknowledgement.result.and(Err(Refusal::Unavailable));
+            if acknowledgement.result.is_ok() {
+                *acknowledgement = Acknowledgement::refused(acknowledgement.ticket, Refusal::Unavailable);
+            }
         }
         let started = self.start_segment();
         if !std::mem::replace(&mut self.failing, true) {
@@ -151,7 +155,7 @@ impl super::Extent {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EmbeddedReader, PARTITION, open};
+    use super::super::{EmbeddedReader, open};
     use super::*;
     use crate::command_log::{CommandReader, LogEvent, Ticket};
     use crate::data_dir::DataDir;

@@ -79,6 +79,23 @@ impl Leaf for Few {
     }
 }
 
+/// The first leaf that a visit from this byte on shows, with what stands before it by the bytes alone.
+fn leaf_from_byte(tree: &Tree<Few>, position: u64) -> Option<(&Few, Summary)> {
+    let mut visited: Vec<(&Few, u64)> = Vec::new();
+    tree.visit_from_byte(position, |leaf, bytes_before| {
+        visited.push((leaf, bytes_before));
+        ControlFlow::Continue(())
+    });
+    // Every leaf up to the last, each where the one before ends.
+    assert!(visited.windows(2).all(|pair| pair[0].1 + pair[0].0.summary().bytes == pair[1].1));
+    let end = visited.last().map(|(leaf, bytes_before)| bytes_before + leaf.summary().bytes);
+    assert!(visited.is_empty() || end == Some(tree.summary().bytes));
+    let (first, bytes_before) = *visited.first()?;
+    let (found, before) = tree.leaf_of_key(first.0[0].0)?;
+    assert!(std::ptr::eq(found, first) && before.bytes == bytes_before);
+    Some((first, before))
+}
+
 fn edits<'a>(batch: &BTreeMap<u16, Option<u8>>) -> Vec<Edit<'a, Few>> {
     batch.iter().map(|(&key, value)| Edit { key, item: value.map(|value| (key, value)) }).collect()
 }
@@ -109,8 +126,8 @@ proptest! {
                 for (leaf, start) in [
                     tree.leaf_of_key(item.0),
                     tree.leaf_of_rank(rank),
-                    tree.leaf_of_byte(before.bytes),
-                    tree.leaf_of_byte(before.bytes + u64::from(item.1) - 1),
+                    leaf_from_byte(&tree, before.bytes),
+                    leaf_from_byte(&tree, before.bytes + u64::from(item.1) - 1),
                 ].map(|found| found.expect("found")) {
                     let at = leaf.0.iter().position(|held| held == item).expect("in its leaf");
                     prop_assert_eq!(start + leaf.0[..at].iter().map(Few::measure).sum(), before);
@@ -118,7 +135,8 @@ proptest! {
                 before = before + Few::measure(item);
             }
             prop_assert!(tree.leaf_of_rank(items.len()).is_none());
-            prop_assert!(tree.leaf_of_byte(before.bytes).is_none());
+            prop_assert!(leaf_from_byte(&tree, before.bytes).is_none());
+            prop_assert!(tree.leaf_with_key(0).is_some() == model.contains_key(&0));
             prop_assert_eq!(tree.leaf_of_key(0).is_some(), model.contains_key(&0));
         }
     }

@@ -5,9 +5,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, MutexGuard};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use million_rps::command_log::Coverage;
 use million_rps::feed::{ChangeSet, FeedError, FeedPublisher, FeedSubscriber, in_process};
 use million_rps::observe::status::Status;
 use million_rps::refresher::{RefreshLoop, RefresherParts};
+use million_rps::shard::inbox::{Inbox, Message};
 use million_rps::snapshot::Snapshot;
 use million_rps::store::AppliedOffsets;
 use million_rps::todo::{Action, Command, JsonParser, Timestamp, Todo, TodoId};
@@ -270,8 +273,10 @@ impl Actor for WorkerProcess {
 struct Api {
     seat: Seat,
     refresh: RefreshLoop,
-    /// The version of the snapshot that was looked at last.
-    version: u64,
+    /// What a shard is told.
+    inbox: Inbox,
+    /// How far each partition is said to be in the list.
+    covered: AppliedOffsets,
     /// Which version of each todo it showed.
     shown: BTreeMap<TodoId, usize>,
     parser: JsonParser,
@@ -279,20 +284,29 @@ struct Api {
 
 impl Api {
     fn new(seat: Seat, feed: impl FeedSubscriber + 'static) -> Api {
+        let (inbox_sender, inbox) = Inbox::new();
         let parts = RefresherParts {
             feed: Box::new(feed),
             store: Box::new(ModelStore::new(seat.clone())),
-            inboxes: Vec::new(),
+            inboxes: vec![inbox_sender],
             status: Arc::new(Status::default()),
+            metrics: Arc::default(),
             // The feed alone has to do; the list's expiry is one of its faults.
             verify_interval: Duration::from_secs(3600),
         };
         let refresh = RefreshLoop::new(parts, Arc::default());
-        Api { seat, refresh, version: 0, shown: BTreeMap::new(), parser: JsonParser::default() }
+        Api {
+            seat,
+            refresh,
+            inbox,
+            covered: AppliedOffsets::new(),
+            shown: BTreeMap::new(),
+            parser: JsonParser::default(),
+        }
     }
 
-    /// Each todo is shown as it was after some commit, and never as it was before what was shown already. What is said to
-    /// be current is the store's list.
+    /// Each todo is shown as it was after some commit, never as it was before what was shown already, and with all that the
+    /// list is said to have taken in. What is said to be current is the store's list.
     fn look(&mut self) {
         let snapshot = self.refresh.snapshot();
         let confirmed = self.seat.stage.world().confirmed.remove(&self.seat.process);
@@ -304,10 +318,18 @@ impl Api {
                 "what is missing of the current list, its length"
             );
         }
-        if snapshot.version() == self.version {
+        let mut is_told = false;
+        while let Some(Some(message)) = self.inbox.next().now_or_never() {
+            is_told = true;
+            let Message::Covered(coverage) = message else { continue };
+            match &*coverage {
+                Coverage::Whole(offsets) => self.covered.clone_from(offsets),
+                Coverage::Steps(steps) => self.covered.extend(steps.iter().copied()),
+            }
+        }
+        if !is_told {
             return;
         }
-        self.version = snapshot.version();
         let world = self.seat.stage.world();
         let mut count = 0;
         for id in world.table.known() {
@@ -315,9 +337,14 @@ impl Api {
                 Todo::from_json(&mut entry.json().to_vec(), &mut self.parser).expect("the JSON of a todo")
             });
             count += usize::from(todo.is_some());
-            let from = if world.redis.was_restored { 0 } else { self.shown.get(&id).copied().unwrap_or(0) };
+            let covered =
+                self.covered.get(&world.log.partition_of(id)).map_or(0, |next| world.table.version_at(id, *next));
+            let shown = self.shown.get(&id).copied().unwrap_or(0);
+            let from = if world.redis.was_restored { 0 } else { shown.max(covered) };
             let version = world.table.find_version(id, from, todo.as_ref());
-            let version = version.unwrap_or_else(|| panic!("{id} never was {todo:?}, or not since its version {from}"));
+            let version = version.unwrap_or_else(|| {
+                panic!("{id} never was {todo:?}, or not since its version {from} (covered: {covered})")
+            });
             self.shown.insert(id, version);
         }
         assert_eq!(snapshot.len(), count, "todos that were never stored");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use million_rps::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
-use million_rps::todo::{Command, Timestamp};
+use million_rps::todo::{Command, Timestamp, TodoId};
 
 use super::stage::{Link, Process, Random, Seat};
 use crate::samples::json;
@@ -45,9 +45,14 @@ impl Log {
         Log { partitions: (0..partitions).map(|_| Partition::default()).collect(), ..Log::default() }
     }
 
+    /// The partition that has the commands of a todo.
+    pub fn partition_of(&self, id: TodoId) -> PartitionId {
+        (id.as_u128() % self.partitions.len() as u128) as PartitionId
+    }
+
     /// Appends a command; one that `can_be_applied` never, if so.
     pub fn append(&mut self, random: &mut Random, command: Command<'static>, can_be_applied: bool) {
-        let partition = (command.id.as_u128() % self.partitions.len() as u128) as usize;
+        let partition = self.partition_of(command.id) as usize;
         let garbage = !can_be_applied && random.percent(50);
         let payload = if garbage { b"no command".to_vec() } else { json(&command) };
         let partition = &mut self.partitions[partition];

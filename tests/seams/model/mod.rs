@@ -6,6 +6,7 @@
 //! - offsets pass a record that can never be applied only once it is a dead letter, and no other becomes one;
 //! - the log hears of no more than the store holds;
 //! - a list shows each todo as it once was in the store, and never goes back;
+//! - a list has taken in all commands that its shards are told it has;
 //! - a list that is said to be current is the store's, once the feed has been told of all commits;
 //! - when nothing fails any more, everything is applied and all lists are the store's, byte by byte.
 //!

@@ -256,7 +256,11 @@ impl ModelSubscriber {
         FeedEvent::Lost { reason: reason.to_owned() }
     }
 
-    fn load_warm(&mut self, place: Place, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load_warm(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
+        let (place, offsets) = self.ask(|world| (world.redis.place(), world.redis.data.offsets.clone()))?;
+        if place.epoch == 0 {
+            return Err(unavailable("the list expired before it was read"));
+        }
         // In two steps, between which the list may change; some rows come twice.
         let mut seen = BTreeSet::new();
         let first: Vec<Todo> = self.ask(|world| {
@@ -274,17 +278,23 @@ impl ModelSubscriber {
         }
         self.place = Some(place);
         self.seat.stage.world().count("warm load");
-        Ok(())
+        Ok(offsets)
     }
 
-    fn load_cold(&mut self, token: u64, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load_cold(
+        &mut self,
+        token: u64,
+        store: &mut dyn Store,
+        each: &mut dyn FnMut(Todo),
+    ) -> Result<AppliedOffsets, FeedError> {
         let marked = self.ask(|world| world.redis.mark_place(token, world.now_ms))?;
         let mut place = marked.ok_or_else(|| unavailable("the lock is gone"))?;
         let mut rows = Rows::new();
-        let mut offsets = store.scan(&mut |todo| {
+        let scanned = store.scan(&mut |todo| {
             rows.insert(todo.id, todo.clone());
             each(todo);
         })?;
+        let mut offsets = scanned.clone();
         let mut pending = Vec::new();
         loop {
             for entry in self.ask(|world| world.redis.entries_after(place.last))? {
@@ -304,7 +314,7 @@ impl ModelSubscriber {
                 self.place = Some(installed);
                 self.pending = pending;
                 self.seat.stage.world().count("cold load");
-                return Ok(());
+                return Ok(scanned);
             }
         }
     }
@@ -342,19 +352,19 @@ fn is_missing_from(offsets: &mut BTreeMap<PartitionId, Offset>, steps: &[OffsetS
 }
 
 impl FeedSubscriber for ModelSubscriber {
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<(), FeedError> {
+    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
         self.place = None;
         self.pending.clear();
         let place = self.ask(|world| world.redis.place())?;
         if place.epoch != 0 {
-            return self.load_warm(place, each);
+            return self.load_warm(each);
         }
         let token = self.seat.stage.world().redis.unique();
         if !self.ask(|world| world.redis.take_lock(token, world.now_ms))? {
             return Err(unavailable("another process loads the list"));
         }
         match self.ask(|world| world.redis.place())? {
-            place if place.epoch != 0 => self.load_warm(place, each),
+            place if place.epoch != 0 => self.load_warm(each),
             _ => self.load_cold(token, store, each),
         }
     }

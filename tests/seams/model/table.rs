@@ -16,8 +16,9 @@ pub const REFUSED_TITLE: &str = "refused";
 pub struct Table {
     pub rows: BTreeMap<TodoId, Todo>,
     pub offsets: AppliedOffsets,
-    /// What each todo was after each commit that touched it, oldest first; it begins as nothing.
-    versions: BTreeMap<TodoId, Vec<Option<Todo>>>,
+    /// What each todo was after each commit that touched it, oldest first, and up to which offset of its partition that
+    /// commit went; it begins as nothing.
+    versions: BTreeMap<TodoId, Vec<(Option<Todo>, Offset)>>,
     /// The plain model: all records up to the offsets, one by one.
     plain: BTreeMap<TodoId, Todo>,
 }
@@ -51,7 +52,11 @@ impl Table {
         }
         assert_eq!(self.rows, self.plain, "the store after {steps:?}, and the plain model");
         for id in ids {
-            self.versions.entry(*id).or_insert_with(|| vec![None]).push(self.rows.get(id).cloned());
+            let partition = log.partition_of(*id);
+            let step =
+                steps.iter().find(|step| step.partition == partition).expect("the batch has the todo's partition");
+            let versions = self.versions.entry(*id).or_insert_with(|| vec![(None, 0)]);
+            versions.push((self.rows.get(id).cloned(), step.to));
         }
         Ok(changes)
     }
@@ -73,9 +78,14 @@ impl Table {
     /// The first version of a todo from version `from` on that is like `shown`.
     pub fn find_version(&self, id: TodoId, from: usize, shown: Option<&Todo>) -> Option<usize> {
         match self.versions.get(&id) {
-            Some(versions) => (from..versions.len()).find(|at| versions[*at].as_ref() == shown),
+            Some(versions) => (from..versions.len()).find(|at| versions[*at].0.as_ref() == shown),
             None => shown.is_none().then_some(0),
         }
+    }
+
+    /// The version that a todo had when its partition was applied up to `next`.
+    pub fn version_at(&self, id: TodoId, next: Offset) -> usize {
+        self.versions.get(&id).map_or(0, |versions| versions.partition_point(|(_, to)| *to <= next).saturating_sub(1))
     }
 
     /// The todos that have ever been.

@@ -1,0 +1,27 @@
+-- Reads and writes: of each hundred requests as many as PERCENT create a todo. Arguments: PERCENT TOKEN
+-- Every request is one of two texts that are made once; which one follows from a counter, so all servers get the same.
+
+local read, write, every
+local count = 0
+
+function init(arguments)
+   every = math.floor(100 / tonumber(arguments[1]))
+   read = wrk.format()
+   local fields = { ["Authorization"] = "Bearer " .. arguments[2], ["Content-Type"] = "application/json" }
+   local body = '{"title":"Made to be measured","description":"One of many writes between reads"}'
+   write = wrk.format("POST", "/todos", fields, body)
+end
+
+function request()
+   count = count + 1
+   return count % every == 0 and write or read
+end
+
+function done(summary, latency, requests)
+   local errors = summary.errors
+   io.write(string.format(
+      "RESULT %d %d %d %d %d %d %d %d %d\n",
+      summary.requests, summary.duration, summary.bytes,
+      errors.connect, errors.read, errors.write, errors.status, errors.timeout,
+      latency:percentile(99)))
+end

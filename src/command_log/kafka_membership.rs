@@ -1,0 +1,135 @@
+//! A worker's membership in Kafka's group: how it joins, what the group decides for it, how it leaves.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::command_log::kafka::{KafkaOptions, log_error};
+use crate::command_log::kafka_trouble::log_client_error;
+use crate::command_log::{LogError, PartitionId};
+use crate::limits::{KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LEAVE_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS};
+
+/// A consumer that can join the group; it does when it subscribes.
+///
+/// # Errors
+/// [`LogError::Fatal`] when librdkafka does not take the options.
+pub(super) fn member(options: &KafkaOptions) -> Result<BaseConsumer<Membership>, LogError> {
+    let mut config = options.client_config();
+    config
+        .set("group.id", &options.group)
+        .set("partition.assignment.strategy", "cooperative-sticky")
+        .set("session.timeout.ms", options.session_timeout_ms.to_string())
+        // A member learns from its heartbeat that the group is being divided anew.
+        .set("heartbeat.interval.ms", (options.session_timeout_ms / 6).max(1).to_string())
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        // Never skip what the store has not applied.
+        .set("auto.offset.reset", "error")
+        .set("socket.timeout.ms", KAFKA_SOCKET_TIMEOUT_MS.to_string())
+        .set("queued.max.messages.kbytes", KAFKA_FETCH_AHEAD_MAX_KB.to_string());
+    if let Some(name) = &options.group_instance {
+        config.set("group.instance.id", name);
+    }
+    config.create_with_context(Membership::default()).map_err(log_error)
+}
+
+/// Says goodbye to the group, so that its other members get the partitions at once; a broker that does not answer is not
+/// waited for. The client library would wait for it without end, so a thread of its own does that, and ends with the
+/// process where nobody answers at all.
+pub(super) fn leave(consumer: BaseConsumer<Membership>) {
+    let (left, has_left) = std::sync::mpsc::channel();
+    let leaving = std::thread::Builder::new().name("kafka-leave".into()).spawn(move || {
+        drop(consumer);
+        // Nobody waits any longer when it took too long.
+        let _ = left.send(());
+    });
+    match leaving {
+        Ok(_) if has_left.recv_timeout(Duration::from_millis(KAFKA_LEAVE_TIMEOUT_MS)).is_err() => {
+            tracing::warn!("the broker did not answer the goodbye; the partitions move when this session has run out");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "no thread to leave Kafka's group in order"),
+    }
+}
+
+/// What the group decided.
+pub(super) enum Rebalance {
+    Assigned(Vec<PartitionId>),
+    Revoked(Vec<PartitionId>),
+}
+
+/// Lives inside librdkafka's client, which calls it from within `poll`.
+#[derive(Default)]
+pub(super) struct Membership {
+    rebalances: Mutex<Vec<Rebalance>>,
+    /// Partitions that librdkafka fetches from.
+    started: Mutex<Vec<PartitionId>>,
+}
+
+impl Membership {
+    /// What the group has decided since the last time.
+    pub fn take_rebalances(&self) -> Vec<Rebalance> {
+        std::mem::take(&mut *self.rebalances.lock().expect("no panic while it is held"))
+    }
+
+    /// librdkafka fetches from this partition from now on.
+    pub fn remember_started(&self, partition: PartitionId) {
+        self.started.lock().expect("no panic while it is held").push(partition);
+    }
+
+    /// It does no longer.
+    pub fn forget_started(&self, partition: PartitionId) {
+        self.started.lock().expect("no panic while it is held").retain(|&started| started != partition);
+    }
+
+    /// Answers librdkafka, which waits for it. To an assignment: yes, and fetch nothing yet. To a revocation: stop
+    /// fetching those that had been started.
+    fn answer(
+        &self,
+        consumer: &BaseConsumer<Membership>,
+        error: RDKafkaRespErr,
+        list: &TopicPartitionList,
+    ) -> KafkaResult<()> {
+        let partitions: Vec<PartitionId> = list.elements().iter().map(|element| element.partition()).collect();
+        if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.rebalances.lock().expect("no panic while it is held").push(Rebalance::Assigned(partitions));
+            return consumer.incremental_assign(&TopicPartitionList::new());
+        }
+        let mut stopped = TopicPartitionList::new();
+        self.started.lock().expect("no panic while it is held").retain(|partition| {
+            let revoked = partitions.contains(partition);
+            if revoked && let Some(element) = list.elements().first() {
+                stopped.add_partition(element.topic(), *partition);
+            }
+            !revoked
+        });
+        self.rebalances.lock().expect("no panic while it is held").push(Rebalance::Revoked(partitions));
+        consumer.incremental_unassign(&stopped)
+    }
+}
+
+impl ClientContext for Membership {
+    fn error(&self, error: KafkaError, reason: &str) {
+        log_client_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Membership {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        if let Err(error) = self.answer(consumer, error, list) {
+            tracing::warn!(%error, "the group's decision could not be carried out");
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            // The store's offsets decide; these only show progress.
+            tracing::debug!(%error, "the group's offsets were not committed to Kafka");
+        }
+    }
+}
