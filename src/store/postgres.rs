@@ -480,7 +480,8 @@ mod tests {
             updated_at: Timestamp::default(),
         };
         let lengths = |todos: &[Todo]| {
-            let cut = statements_of(todos);
+            let todos: Vec<&Todo> = todos.iter().collect();
+            let cut = statements_of(&todos);
             assert_eq!(cut.concat(), todos);
             cut.iter().map(|statement| statement.len()).collect::<Vec<_>>()
         };
