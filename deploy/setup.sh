@@ -6,7 +6,8 @@
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
 #   deploy/setup.sh test        what the tests use: the attacker slowhttptest; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh lint        rustfmt and clippy
-#   deploy/setup.sh bench       the load generator wrk
+#   deploy/setup.sh bench       the load generators wrk and oha, and the servers that the benches compare with; of these,
+#                               what cannot be installed is only said: the benches leave it out and tell so
 #
 # Several names may be given at once. Nothing is touched when nothing is missing.
 set -eu
@@ -40,6 +41,20 @@ check_test() {
 
 check_bench() {
     has wrk || missing="$missing wrk"
+    # Program and package.
+    for pair in nginx=nginx-light h2o=h2o haproxy=haproxy varnishd=varnish redis-server=redis-server; do
+        # Debian keeps some in sbin, which is not in everybody's PATH.
+        PATH=$PATH:/usr/sbin:/sbin has "${pair%%=*}" || optional="$optional ${pair#*=}"
+    done
+    [ -x "$root/target/tools/bin/oha" ] || has oha || wants_oha=yes
+    has go || say "without Go 1.21 or later the benches leave out the Go program: https://go.dev/dl"
+}
+
+install_oha() {
+    say "building oha in target/tools: some minutes, once"
+    cargo install oha --locked --root "$root/target/tools" --target-dir "$root/target/tools/build" >&2 ||
+        say "oha could not be built: there will be no latencies at fixed rates"
+    rm -rf "$root/target/tools/build"
 }
 
 # The lowest Rust that Cargo.toml allows, such as 1.89.
@@ -77,8 +92,8 @@ check_lint() {
 
 # ---- installing ------------------------------------------------------------------------------------------------------
 
-# install PACKAGE...
-install() {
+# install_packages PACKAGE...
+install_packages() {
     if ! has apt-get; then
         die "these are missing, by their names in Debian and Ubuntu: $*. Install what your system calls so"
     fi
@@ -102,7 +117,13 @@ install() {
 }
 
 apt_install() {
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+    # Packages of servers would start services of their own: policy-rc.d says no to that, unless the machine has a policy.
+    policy=/usr/sbin/policy-rc.d
+    if [ -e $policy ]; then policy=; else printf '#!/bin/sh\nexit 101\n' | $as_root install -m 755 /dev/stdin $policy; fi
+    outcome=0
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null || outcome=$?
+    [ -z "$policy" ] || $as_root rm -f $policy
+    return $outcome
 }
 
 # ---- main ------------------------------------------------------------------------------------------------------------
@@ -112,6 +133,8 @@ if [ $# = 0 ]; then
     exit 2
 fi
 missing=
+optional=
+wants_oha=
 for purpose in "$@"; do
     case $purpose in
         build | services | test | lint | bench) "check_$purpose" ;;
@@ -119,4 +142,8 @@ for purpose in "$@"; do
     esac
 done
 # shellcheck disable=SC2086 # a list of package names
-if [ -n "$missing" ]; then install $(printf '%s\n' $missing | sort -u); fi
+if [ -n "$missing" ]; then install_packages $(printf '%s\n' $missing | sort -u); fi
+for package in $optional; do
+    (install_packages "$package") || say "going on without $package"
+done
+[ -z "$wants_oha" ] || install_oha

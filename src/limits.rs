@@ -127,6 +127,10 @@ pub const WRITE_PIECES_MAX: usize = 512;
 /// answer allows for sending the question at this rate. A slower one would have it sent again and again.
 pub const LINK_MIN_BYTES_PER_SEC: usize = 512 * 1024;
 
+/// Bytes of one write after which no further piece is added: some 60 microseconds of copying. Others on the shard wait for
+/// it, so with hundreds of clients that ask for long lists at once it is what keeps a short answer short.
+pub const WRITE_BYTES_MAX: usize = 256 * 1024;
+
 /// Longest that opening a TCP connection to PostgreSQL may take, in milliseconds; the whole greeting gets twice that.
 pub const POSTGRES_CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// Longest that PostgreSQL works on one statement, in milliseconds: the largest batch takes about 100. Loading the whole

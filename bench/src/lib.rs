@@ -7,7 +7,8 @@
 //! services     real Kafka, for those that need it
 //! deployment   PostgreSQL, Kafka and Redis, and the product on them      commands   what stands in the log
 //! server       a program under test, alone on its CPU      client, writes, wrk, oha   the loads, on another CPU
-//! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON -> page
+//! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON
+//! page, chart  JSON -> docs/benchmarks.md, its drawings, the README's figures
 //! constant     what the servers that write a constant response share (src/bin/)
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! here links with it, except the micro benches (benches/).
 
 pub mod candidate;
+pub mod chart;
 pub mod client;
 #[cfg(feature = "services")]
 pub mod commands;
@@ -26,6 +28,7 @@ pub mod machine;
 pub mod measurement;
 pub mod memory;
 pub mod oha;
+pub mod page;
 pub mod parts;
 pub mod report;
 pub mod server;

@@ -9,7 +9,7 @@ use million_rps_bench::parts::{Bench, latency, list_memory, read, ready, shards,
 #[cfg(feature = "services")]
 use million_rps_bench::parts::{accept, apply, overload};
 use million_rps_bench::server::raise_file_limit;
-use million_rps_bench::{cpu, report};
+use million_rps_bench::{cpu, page};
 
 /// Measures million-rps: CPU per request and memory, beside the floor of the machine and beside others.
 ///
@@ -51,7 +51,7 @@ enum Part {
     Latency(latency::LatencyArguments),
     /// How throughput grows with the number of shards
     Shards(shards::ShardsArguments),
-    /// Make the page from the figures of all parts
+    /// Make the page, its drawings and the README's figures from what all parts have kept
     Report(ReportArguments),
 }
 
@@ -80,8 +80,11 @@ struct CommonArguments {
 #[derive(Debug, Clone, Args)]
 struct ReportArguments {
     /// The page to write
-    #[arg(long, value_name = "FILE", default_value = "target/bench/benchmarks.md")]
+    #[arg(long, value_name = "FILE", default_value = "docs/benchmarks.md")]
     page: PathBuf,
+    /// The README whose figures are written
+    #[arg(long, value_name = "FILE", default_value = "README.md")]
+    readme: PathBuf,
 }
 
 fn runs(text: &str) -> Result<usize, String> {
@@ -104,7 +107,8 @@ fn main() -> ExitCode {
 fn execute(cli: &Cli) -> Result<bool, Box<dyn Error>> {
     let output = &cli.common.output;
     if let Part::Report(arguments) = &cli.part {
-        report::write_page(output, &arguments.page)?;
+        page::write(output, &arguments.page)?;
+        page::write_readme(output, &arguments.readme, &arguments.page)?;
         println!("{}", arguments.page.display());
         return Ok(true);
     }

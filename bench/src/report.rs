@@ -175,6 +175,11 @@ impl Report {
 
     /// The report as a section of a page, in Markdown.
     pub fn to_markdown(&self) -> String {
+        self.to_markdown_with(|_| String::new())
+    }
+
+    /// The same, with something behind each table that is not empty.
+    pub fn to_markdown_with(&self, behind: impl Fn(&Table) -> String) -> String {
         let mut text = String::new();
         let Machine { cpu_model, cpus, memory_mib, kernel, load_average, commit } = &self.machine;
         // Writing into a string cannot fail.
@@ -189,6 +194,10 @@ impl Report {
         let _ = writeln!(text, "\nSettings: {}.", settings.join("; "));
         for table in &self.tables {
             table.write_markdown(&mut text);
+            let behind = behind(table);
+            if !behind.is_empty() {
+                let _ = write!(text, "\n{behind}\n");
+            }
         }
         if !self.bounds.is_empty() {
             text.push_str("\n| bound | measured | limit | |\n|---|---:|---:|---|\n");
@@ -245,7 +254,7 @@ fn shown(measurement: &Measurement) -> String {
 }
 
 /// Four significant digits below a thousand; above it whole numbers, grouped.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return "none".into();
     }
@@ -264,19 +273,6 @@ fn number(value: f64) -> String {
         grouped.push(digit);
     }
     grouped
-}
-
-/// Makes the page of all reports in `folder`.
-///
-/// # Errors
-/// A report cannot be read, or the page not be written.
-pub fn write_page(folder: &Path, page: &Path) -> io::Result<()> {
-    let mut text = String::from("# Benchmarks\n\nMade by `million-rps-bench report`; changes by hand are lost.\n");
-    for report in Report::load_all(folder)? {
-        text.push('\n');
-        text.push_str(&report.to_markdown());
-    }
-    std::fs::write(page, text)
 }
 
 #[cfg(test)]
@@ -309,15 +305,13 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_made_from_the_saved_reports_alone() {
+    fn a_report_is_read_as_it_was_saved_and_shown_in_tables() {
         let folder = tempfile::tempdir().expect("a folder");
         let report = sample();
         report.save(folder.path()).expect("it can be written");
         assert_eq!(Report::load_all(folder.path()).expect("it can be read"), [report]);
-        let page = folder.path().join("page.md");
-        write_page(folder.path(), &page).expect("it can be made");
-        let page = std::fs::read_to_string(page).expect("it is there");
-        assert!(page.contains("| a | 2.000 (1.000 to 3.000) | |\n| b | | 1,234,568 |\n"), "{page}");
+        let text = sample().to_markdown();
+        assert!(text.contains("| a | 2.000 (1.000 to 3.000) | |\n| b | | 1,234,568 |\n"), "{text}");
     }
 
     #[test]

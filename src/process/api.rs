@@ -35,6 +35,7 @@ pub struct ApiPlan {
     listeners: Vec<TcpListener>,
     inboxes: Vec<(InboxSender, Inbox)>,
     address: SocketAddr,
+    has_neighbour: bool,
 }
 
 impl ApiPlan {
@@ -50,10 +51,16 @@ impl ApiPlan {
         })?;
         let cpus = placement::place_shards(Some(config.http.shards));
         let bind_error = |reason| ProcessError::Bind { address: config.http.listen, reason };
+        let has_neighbour = listener::is_served(config.http.listen);
         let listeners = listener::bind(config.http.listen, cpus.len()).map_err(bind_error)?;
+        if has_neighbour {
+            tracing::info!("another process serves this port; this one joins it as soon as it has the list");
+        } else {
+            listeners.iter().try_for_each(listener::listen).map_err(bind_error)?;
+        }
         let address = listeners[0].local_addr().map_err(bind_error)?;
         let inboxes = cpus.iter().map(|_| Inbox::new()).collect();
-        Ok(ApiPlan { driver, cpus, listeners, inboxes, address })
+        Ok(ApiPlan { driver, cpus, listeners, inboxes, address, has_neighbour })
     }
 
     /// Where the API listens.
@@ -123,6 +130,7 @@ impl Api {
                 cpu,
                 driver: plan.driver,
                 listener,
+                listens_with_list: plan.has_neighbour,
                 settings: settings.clone(),
                 inbox,
                 submissions: submissions.clone(),

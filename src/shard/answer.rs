@@ -462,7 +462,10 @@ fn write_list_head(shard: &Shard, page: &Page, limit: Option<usize>, connection:
 }
 
 fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {
-    run.take_pieces(snapshot, usize::MAX, |piece| text.extend_from_slice(piece));
+    run.take_pieces(snapshot, |piece| {
+        text.extend_from_slice(piece);
+        true
+    });
 }
 
 pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is_head: bool, output: &mut Output) {

@@ -9,9 +9,14 @@ use super::registry::TICK;
 const TICK_MS: u64 = TICK.as_millis() as u64;
 use crate::http::response::{DATE_BYTES, date};
 
+/// Most ticks that one call of [`Clock::advance`] counts: timers are a little late under load.
+const TICKS_AT_ONCE_MAX: u64 = 3;
+
 /// Ticks, seconds and the date of the present moment, at most one tick old.
 pub struct Clock {
     started_at: Instant,
+    /// Ticks since then, as of the last call of [`Clock::advance`].
+    elapsed_ticks: Cell<u64>,
     ticks: Cell<u64>,
     unix_seconds: Cell<i64>,
     date: Cell<[u8; DATE_BYTES]>,
@@ -21,6 +26,7 @@ impl Default for Clock {
     fn default() -> Self {
         let clock = Clock {
             started_at: Instant::now(),
+            elapsed_ticks: Cell::new(0),
             ticks: Cell::new(0),
             unix_seconds: Cell::new(-1),
             date: Cell::new([b' '; DATE_BYTES]),
@@ -31,10 +37,14 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Reads the system's clocks; called once a tick.
+    /// Reads the system's clocks; called once a tick. Ticks that were missed are not caught up with: they are what
+    /// deadlines are counted in, and a shard that was too busy to look, or a process that was stopped for a while, has not
+    /// given its clients that time.
     pub fn advance(&self) {
         let ticks = self.started_at.elapsed().as_millis() / TICK.as_millis();
-        self.ticks.set(u64::try_from(ticks).unwrap_or(u64::MAX - 1));
+        let elapsed_ticks = u64::try_from(ticks).unwrap_or(u64::MAX - 1);
+        let passed_ticks = elapsed_ticks - self.elapsed_ticks.replace(elapsed_ticks);
+        self.ticks.set(self.ticks.get() + passed_ticks.min(TICKS_AT_ONCE_MAX));
         let now = SystemTime::now();
         let unix_seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         if unix_seconds != self.unix_seconds.get() {
@@ -65,5 +75,23 @@ impl Clock {
     #[inline]
     pub fn date(&self) -> [u8; DATE_BYTES] {
         self.date.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missed_ticks_are_not_caught_up_with() {
+        let mut clock = Clock::default();
+        let deadline = clock.after(Duration::from_secs(1));
+        clock.started_at -= Duration::from_secs(60);
+        clock.advance();
+        assert!(clock.ticks() <= TICKS_AT_ONCE_MAX && clock.ticks() < deadline, "{}", clock.ticks());
+        clock.started_at -= TICK;
+        let before = clock.ticks();
+        clock.advance();
+        assert!(clock.ticks() > before, "time goes on from there");
     }
 }

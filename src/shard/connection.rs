@@ -70,6 +70,20 @@ unsafe impl IoBuf for Box<Buffers> {
     }
 }
 
+/// Goes to the end of the queue of tasks that can run.
+async fn let_others_go_first() {
+    let mut has_waited = false;
+    std::future::poll_fn(|context| {
+        if has_waited {
+            return Poll::Ready(());
+        }
+        has_waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Why a wait for the log ended.
 enum Woken {
     Log,
@@ -223,8 +237,13 @@ impl Connection {
                 _ => return Err(Broken),
             }
         }
+        let is_large = buffers.batch.is_large();
         buffers.output.finish_batch(&mut buffers.batch);
         self.buffers = Some(buffers);
+        if is_large {
+            // With epoll a write that the socket takes ends at once, and a long list would be sent in one go.
+            let_others_go_first().await;
+        }
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub mod user_rates;
 mod visibility;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -108,6 +108,8 @@ pub struct ShardParts {
     pub driver: Driver,
     /// Its listener.
     pub listener: std::net::TcpListener,
+    /// Whether it begins to listen with the first list; else it listens already.
+    pub listens_with_list: bool,
     /// Its bounds.
     pub settings: Settings,
     /// Its inbox, and the sending end for itself.
@@ -144,7 +146,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
     if parts.driver == Driver::Epoll {
         parts.listener.set_nonblocking(true)?;
     }
-    let listener = TcpListener::from_std(parts.listener)?;
+    let mut idle_listener = Some(parts.listener);
     let (own_inbox, inbox) = parts.inbox;
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
     let shard = Rc::new(Shard {
@@ -170,22 +172,32 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         spare_buffers: RefCell::default(),
         hot_receives: Cell::new(0),
         draining: Cell::new(false),
+        is_accepting: Cell::new(false),
     });
     monoio::spawn(Rc::clone(&shard).tick_for_ever());
-    let accepting = Canceller::new();
-    let accept_handle = accepting.handle();
-    let mut accepting = Some(accepting);
-    monoio::spawn(Rc::clone(&shard).accept_connections(listener, accept_handle));
+    let mut accepting = None;
+    if !parts.listens_with_list
+        && let Some(listener) = idle_listener.take()
+    {
+        accepting = Some(shard.accept(listener)?);
+    }
 
     while let Some(message) = inbox.next().await {
         match message {
-            Message::Snapshot(snapshot) => shard.swap(snapshot),
+            Message::Snapshot(snapshot) => {
+                shard.swap(snapshot);
+                if let Some(listener) = idle_listener.take() {
+                    listener::listen(&listener)?;
+                    tracing::info!(shard = parts.number, "listening");
+                    accepting = Some(shard.accept(listener)?);
+                }
+            }
             Message::Covered(coverage) => shard.show(&coverage),
             Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
             Message::Drain => {
-                if let Some(accepting) = accepting.take() {
-                    accepting.cancel();
-                    monoio::spawn(Rc::clone(&shard).drain(own_inbox.clone()));
+                idle_listener = None;
+                if !shard.draining.replace(true) {
+                    monoio::spawn(Rc::clone(&shard).drain(accepting.take(), own_inbox.clone()));
                 }
             }
             Message::Abandon => break,
@@ -195,6 +207,12 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
     // The producer ends when the last shard has let go of its queue.
     shard.submissions.take();
     Ok(())
+}
+
+/// A listener that connections are accepted from, and how to end that.
+struct Accepting {
+    listener: RawFd,
+    canceller: Canceller,
 }
 
 /// The state of a shard that its tasks share; one thread, so no lock and no atomic.
@@ -220,6 +238,7 @@ pub(crate) struct Shard {
     /// Receives under way that keep their buffers until something comes.
     hot_receives: Cell<usize>,
     draining: Cell<bool>,
+    is_accepting: Cell<bool>,
 }
 
 impl Shard {
@@ -248,6 +267,15 @@ impl Shard {
         }
     }
 
+    /// Starts to accept connections.
+    fn accept(self: &Rc<Shard>, listener: std::net::TcpListener) -> std::io::Result<Accepting> {
+        let listener = TcpListener::from_std(listener)?;
+        let accepting = Accepting { listener: listener.as_raw_fd(), canceller: Canceller::new() };
+        self.is_accepting.set(true);
+        monoio::spawn(Rc::clone(self).accept_connections(listener, accepting.canceller.handle()));
+        Ok(accepting)
+    }
+
     async fn accept_connections(self: Rc<Shard>, listener: TcpListener, cancel: CancelHandle) {
         loop {
             match listener.cancelable_accept(cancel.clone()).await {
@@ -267,6 +295,7 @@ impl Shard {
             }
         }
         self.accept_backlog(&listener);
+        self.is_accepting.set(false);
     }
 
     /// Accepts what the kernel has already completed: a closed listener would reset it.
@@ -344,8 +373,7 @@ impl Shard {
     }
 
     /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
-    async fn drain(self: Rc<Shard>, own_inbox: InboxSender) {
-        self.draining.set(true);
+    async fn drain(self: Rc<Shard>, accepting: Option<Accepting>, own_inbox: InboxSender) {
         self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.each(|connection| {
@@ -353,7 +381,12 @@ impl Shard {
                 connection.enter(Phase::Idle, deadline);
             }
         });
-        while !self.registry.is_empty() {
+        if let Some(Accepting { listener, canceller }) = accepting {
+            listener::yield_newcomers(listener, self.all_metrics.shards.len());
+            monoio::time::sleep(listener::LEAVE_GRACE).await;
+            canceller.cancel();
+        }
+        while self.is_accepting.get() || !self.registry.is_empty() {
             monoio::time::sleep(DRAIN_POLL).await;
         }
         own_inbox.send(Message::Abandon);

@@ -12,7 +12,7 @@ use monoio::buf::{IoBuf, IoVecBuf};
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
 use super::prepared::PreparedAnswer;
-use crate::limits::{PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_PIECES_MAX};
+use crate::limits::{PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_BYTES_MAX, WRITE_PIECES_MAX};
 use crate::snapshot::Run;
 
 /// One part of the answers.
@@ -166,7 +166,7 @@ impl Output {
         true
     }
 
-    /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces.
+    /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces or [`WRITE_BYTES_MAX`].
     pub fn fill(&mut self, batch: &mut WriteBatch) {
         batch.begin(std::mem::take(&mut self.text));
         while batch.has_room() {
@@ -242,7 +242,7 @@ impl WriteBatch {
     }
 
     fn has_room(&self) -> bool {
-        self.pieces.len() < WRITE_PIECES_MAX
+        self.pieces.len() < WRITE_PIECES_MAX && self.total_bytes < WRITE_BYTES_MAX as u64
     }
 
     fn push_piece(&mut self, piece: &[u8]) {
@@ -266,8 +266,15 @@ impl WriteBatch {
         if !is_held {
             self.held.push(Held::Snapshot(Rc::clone(snapshot)));
         }
-        let room = WRITE_PIECES_MAX - self.pieces.len();
-        run.take_pieces(snapshot, room, |piece| self.push_piece(piece));
+        run.take_pieces(snapshot, |piece| {
+            self.push_piece(piece);
+            self.has_room()
+        });
+    }
+
+    /// Whether it was full, so that others should have their turn before the next.
+    pub fn is_large(&self) -> bool {
+        self.total_bytes >= WRITE_BYTES_MAX as u64
     }
 
     /// Whether everything has been sent.

@@ -103,7 +103,10 @@ impl PreparedList {
         let mut bytes = Vec::with_capacity(self.answer.answer_bytes() + self.page.content_length as usize);
         bytes.extend_from_slice(&self.answer.copies);
         let mut body = self.page.body;
-        body.take_pieces(snapshot, usize::MAX, |piece| bytes.extend_from_slice(piece));
+        body.take_pieces(snapshot, |piece| {
+            bytes.extend_from_slice(piece);
+            true
+        });
         self.answer = PreparedAnswer::new(bytes);
         self.body = PreparedBody::Copied;
     }

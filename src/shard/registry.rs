@@ -117,6 +117,10 @@ impl ConnectionState {
         if self.deadline.get() > now || self.expired.get() {
             return false;
         }
+        if self.phase.get() == Phase::Idle && self.has_bytes_waiting() {
+            // The client was in time; it is the shard that has not come to read.
+            return false;
+        }
         self.expired.set(true);
         let how = match self.phase.get() {
             // The answer 408 can still be sent.

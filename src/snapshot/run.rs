@@ -30,27 +30,27 @@ impl Run {
         Run { position, end, opens: true, closes: true }
     }
 
-    /// The next pieces to send, `pieces_max` at most, and steps over them; fewer only at the end. Pieces are never empty and
-    /// as long as the chunks allow: about [`CHUNK_TARGET_BYTES`](crate::limits::CHUNK_TARGET_BYTES), except for brackets,
-    /// the first and the last.
-    pub fn take_pieces<'s>(&mut self, snapshot: &'s Snapshot, pieces_max: usize, mut take: impl FnMut(&'s [u8])) {
-        let mut room = pieces_max;
-        if self.opens && room > 0 {
+    /// Gives `take` the next pieces to send, and steps over them, until it returns false or all are taken. Pieces are never
+    /// empty and as long as the chunks allow: about [`CHUNK_TARGET_BYTES`](crate::limits::CHUNK_TARGET_BYTES), except for
+    /// brackets, the first and the last.
+    pub fn take_pieces<'s>(&mut self, snapshot: &'s Snapshot, mut take: impl FnMut(&'s [u8]) -> bool) {
+        if self.opens {
             self.opens = false;
-            room -= 1;
-            take(b"[");
+            if !take(b"[") {
+                return;
+            }
         }
-        if self.position < self.end && room > 0 {
+        let mut goes_on = true;
+        if self.position < self.end {
             snapshot.todos.visit_from_byte(self.position, |chunk, bytes_before| {
                 let rest = &chunk.json()[(self.position - bytes_before) as usize..];
                 let piece = &rest[..rest.len().min((self.end - self.position) as usize)];
                 self.position += piece.len() as u64;
-                room -= 1;
-                take(piece);
-                if self.position < self.end && room > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                goes_on = take(piece);
+                if goes_on && self.position < self.end { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             });
         }
-        if self.position == self.end && self.closes && room > 0 {
+        if goes_on && self.position == self.end && self.closes {
             self.closes = false;
             take(b"]");
         }
@@ -59,7 +59,10 @@ impl Run {
     /// The next piece, as [`Run::take_pieces`] gives it; `None` at the end.
     pub fn next_piece<'s>(&mut self, snapshot: &'s Snapshot) -> Option<&'s [u8]> {
         let mut next = None;
-        self.take_pieces(snapshot, 1, |piece| next = Some(piece));
+        self.take_pieces(snapshot, |piece| {
+            next = Some(piece);
+            false
+        });
         next
     }
 

@@ -17,17 +17,17 @@ use crate::writers::{Load, Target, Writers};
 const LENIENCY: Duration = Duration::from_secs(10);
 /// How long a link is silent: longer than Redis is waited for, longer than PostgreSQL lets a transaction idle, longer than
 /// a group of workers waits for a member.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(8);
 /// The list expires so often that it is loaded through the bad network too.
 const CACHE_TTL_SEC: &str = "3";
 
 /// Slows the link, cuts it again and again, then silences it; returns when it is well again.
 fn maltreat(link: &Proxy, writers: &Writers) -> Instant {
     link.slow(SLOW_LATENCY, SLOW_RATE);
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(Duration::from_millis(1_500));
     for _ in 0..5 {
         link.cut();
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(300));
     }
     link.black_hole();
     std::thread::sleep(SILENCE);
@@ -115,7 +115,7 @@ fn the_workers_link_to_kafka_is_slowed_cut_and_silenced() {
 
 #[test]
 fn all_links_fail_at_random() {
-    const FAULTS: usize = 25;
+    const FAULTS: usize = 20;
     let seed = std::env::var("FAULTS_SEED")
         .map_or_else(|_| TodoId::new().as_u128() as u64, |text| text.parse().expect("FAULTS_SEED is a number"));
     say(&format!("all links at random: FAULTS_SEED={seed} replays the choice of the faults"));

@@ -19,6 +19,7 @@ mod log;
 mod network;
 mod outage;
 mod readers;
+mod rolling;
 mod verdict;
 mod writers;
 

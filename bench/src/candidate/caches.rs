@@ -7,11 +7,16 @@ use std::process::Command;
 
 use super::{Setting, free_address, start_program};
 use crate::constant::ConstantResponse;
-use crate::server::{Server, ServerError};
+use crate::server::{Server, ServerError, file_limit};
 
 /// Fields that tell caches what to do. The origin does not send ours, which forbid what is measured; they are added again
 /// on the way to the client, so that the heads are alike.
 const CACHE_FIELDS: [&str; 2] = ["cache-control", "vary"];
+
+/// Connections that HAProxy takes, where the file limit allows it.
+const CONNECTIONS_MAX: u64 = 16_384;
+/// Files that HAProxy opens beside connections.
+const OTHER_FILES: u64 = 100;
 
 /// Starts HAProxy, one thread, with its small cache in memory.
 ///
@@ -26,9 +31,11 @@ pub(super) fn start_haproxy(setting: &Setting<'_>) -> Result<Server, ServerError
     }
     let address = free_address()?;
     let folder = std::path::absolute(setting.folder)?;
-    // `maxconn` counts a connection to the client and one to the origin. An object may take half of a cache.
+    // A connection to the client may need one to the origin, and HAProxy does not start when the file limit is too low.
+    let connections_max = (file_limit()?.saturating_sub(OTHER_FILES) / 2).min(CONNECTIONS_MAX);
+    // An object may take half of a cache.
     let configuration = format!(
-        "global\n  nbthread 1\n  maxconn 16384\n\
+        "global\n  nbthread 1\n  maxconn {connections_max}\n\
          defaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n\
          cache todos\n  total-max-size 256\n  max-object-size 67108864\n  max-age 86400\n\
          frontend public\n  bind {address} backlog 4096\n  http-request cache-use todos\n{lines}  default_backend origin\n\
