@@ -233,7 +233,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "WORKER_LANES",
         group: Group::Data,
         kind: Kind::Integer { min: 1, max: 256 },
-        default: DefaultValue::Fixed("2"),
+        default: DefaultValue::Fixed("1"),
         unit: "lanes",
         help: "Lanes of a worker that apply side by side, each with partitions and a connection to PostgreSQL of its own; \
                never more than DB_POOL_SIZE.",
