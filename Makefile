@@ -55,7 +55,8 @@ bench: bench-build ## measure reads in about ten minutes, and make docs/benchmar
 	@$(call run_bench,read write-cost list-memory)
 
 bench-full: bench-build ## measure everything, about an hour: all rivals, loads, latencies, shards, writes and memory
-	@$(call run_bench,'read --plan full' mixed latency shards write-cost list-memory)
+	@$(call run_bench,'read --plan full' mixed latency shards write-cost list-memory \
+		ready accept apply 'visible --half-rate' overload)
 
 bench-build:
 	@deploy/setup.sh build services bench

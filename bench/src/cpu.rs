@@ -81,6 +81,20 @@ pub fn descendants(process: u32) -> io::Result<Vec<u32>> {
     Ok(found.split_off(1))
 }
 
+/// Lets the calling thread, and whatever it starts afterwards, run on every CPU again.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn unpin_current_thread() -> io::Result<()> {
+    // SAFETY: the set is on the stack for the length of the call. The kernel takes what it allows out of a full set.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        (0..8 * size_of::<libc::cpu_set_t>()).for_each(|cpu| libc::CPU_SET(cpu, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// User and system time of all threads of a process, also of those that have ended. The kernel keeps it in nanoseconds;
 /// `/proc/PID/stat` shows the same in hundredths of a second.
 ///
