@@ -141,6 +141,19 @@ fn thread_cpu_time(thread: &Path) -> io::Result<(String, Duration)> {
     Ok((name, Duration::from_nanos(on_cpu_ns)))
 }
 
+/// The CPU time that the calling thread has used.
+///
+/// # Errors
+/// The kernel refuses to tell.
+pub fn current_thread_cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a value on the stack that lives through the call.
+    match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } {
+        0 => Ok(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,7 @@ pub mod memory;
 pub mod oha;
 pub mod page;
 pub mod parts;
+pub mod pipeline;
 pub mod report;
 pub mod server;
 pub mod services;

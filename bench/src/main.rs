@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use million_rps_bench::parts::{Bench, latency, list_memory, read, ready, shards, visible, write_cost};
+use million_rps_bench::parts::{Bench, ceiling, latency, list_memory, read, ready, shards, visible, write_cost};
 #[cfg(feature = "services")]
 use million_rps_bench::parts::{accept, apply, overload};
 use million_rps_bench::server::raise_file_limit;
@@ -35,6 +35,8 @@ enum Part {
     ListMemory(list_memory::ListMemoryArguments),
     /// Reads: throughput and CPU time of a request, ours, the floor's and others'
     Read(read::ReadArguments),
+    /// Pipelined requests a second that one shard answers on one CPU
+    Ceiling(ceiling::CeilingArguments),
     /// Acknowledged writes a second, beside a bare producer
     #[cfg(feature = "services")]
     Accept(accept::AcceptArguments),
@@ -119,6 +121,7 @@ fn execute(cli: &Cli) -> Result<bool, Box<dyn Error>> {
         Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,
+        Part::Ceiling(arguments) => ceiling::run(&bench, arguments)?,
         #[cfg(feature = "services")]
         Part::Accept(arguments) => accept::run(&bench, arguments)?,
         #[cfg(feature = "services")]

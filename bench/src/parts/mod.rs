@@ -4,6 +4,7 @@
 pub mod accept;
 #[cfg(feature = "services")]
 pub mod apply;
+pub mod ceiling;
 pub mod latency;
 pub mod list_memory;
 mod live;

@@ -151,11 +151,6 @@ impl Cell {
             Load::Ten | Load::Hundred => true,
         }
     }
-
-    /// Whether ours has to come to a million requests a second in one of these.
-    pub fn is_for_million(&self) -> bool {
-        self.load == Load::Ten && self.depth > 1 && self.connections == 64
-    }
 }
 
 /// Our responses, which the others return.

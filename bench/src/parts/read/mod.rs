@@ -17,7 +17,7 @@ use super::live::while_writing;
 use super::{Bench, PartError, USER, setting};
 use crate::candidate::{CANDIDATES, Candidate, Kind, Setting};
 use crate::client::Client;
-use crate::report::{Bound, ChartForm, Report, Table};
+use crate::report::{ChartForm, Report, Table};
 use crate::server::{Product, file_limit};
 use crate::services::Services;
 use crate::wrk::{ReadLoad, ReadResult, WritesBetween};
@@ -240,14 +240,6 @@ fn summed_up(begin: &Report, all: &[Measured]) -> Report {
         if !rows.is_empty() {
             report.tables.push(Table::new(title, rows).drawn(ChartForm::Bars, figures::CPU, &cell.file()));
         }
-    }
-    let pipelined = all.iter().filter(|measured| measured.cell.is_for_million()).filter_map(|measured| {
-        let mut ours = measured.candidates.iter().zip(&measured.figures);
-        ours.find(|(candidate, _)| candidate.kind == Kind::Ours).map(|(_, figures)| figures.median_rate())
-    });
-    if let Some(best) = pipelined.reduce(f64::max) {
-        let claim = "limit=10, pipelined, live writes: requests/s of ours with one shard, at the better depth";
-        report.bounds.push(Bound::at_least(claim, best, 1e6));
     }
     report
 }
