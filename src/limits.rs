@@ -76,9 +76,12 @@ pub const TOKEN_CACHED_MAX_BYTES: usize = 2 * 1024;
 pub const CHUNK_TARGET_BYTES: usize = 4 * 1024;
 /// Entries of one leaf of the snapshot's index by id, after a split or a build: 32 bytes each.
 pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
-/// Children of one branch of the snapshot's trees, after a split or a build. A change copies one branch a level and
-/// counts one more reference to each of its children: a small fan-out keeps that flat. Seven levels hold two million chunks.
-pub const BRANCH_TARGET_CHILDREN: usize = 8;
+/// Children of one branch of the list, after a split or a build. A change copies one branch a level and counts one more
+/// reference to each of its children, which in a long list are not in the CPU's caches, least of all on the lowest level: the
+/// smallest fan-out costs the least. Ten levels hold two million chunks.
+pub const LIST_BRANCH_TARGET_CHILDREN: usize = 4;
+/// The same for the index by id, which most changes only search: fewer levels are searched faster.
+pub const INDEX_BRANCH_TARGET_CHILDREN: usize = 8;
 /// JSON bytes of todos that a snapshot's builder collects out of order before it sorts them into chunks: enough that a
 /// list of gigabytes comes from some hundred sorted runs, little beside the list.
 pub const BUILD_RUN_BYTES: usize = 8 * 1024 * 1024;

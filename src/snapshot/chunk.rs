@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::tree::{Edit, Leaf, Summary};
-use crate::limits::{BRANCH_TARGET_CHILDREN, CHUNK_TARGET_BYTES};
+use crate::limits::{CHUNK_TARGET_BYTES, LIST_BRANCH_TARGET_CHILDREN};
 use crate::todo::{Timestamp, Todo, TodoId, TodoKey};
 
 /// The bits of a [`TodoId`] in two halves: a `u128` would align all that holds one to 16 bytes, and cost 8 more for each
@@ -159,7 +159,7 @@ impl Chunk {
 
 impl Leaf for Chunk {
     const TARGET_WEIGHT: usize = CHUNK_TARGET_BYTES;
-    const TARGET_CHILDREN: usize = BRANCH_TARGET_CHILDREN;
+    const TARGET_CHILDREN: usize = LIST_BRANCH_TARGET_CHILDREN;
     type Key = Place;
     type Item<'a> = Item<'a>;
 

@@ -4,7 +4,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::chunk::{IdHalves, Place};
 use super::tree::{Edit, Leaf, Summary, Tree};
-use crate::limits::{BRANCH_TARGET_CHILDREN, INDEX_LEAF_TARGET_ENTRIES};
+use crate::limits::{INDEX_BRANCH_TARGET_CHILDREN, INDEX_LEAF_TARGET_ENTRIES};
 use crate::todo::Todo;
 
 /// The entries of all todos, sorted by id. Sorted, not hashed: ids are UUIDv7, so those of one batch are neighbours here
@@ -56,7 +56,7 @@ pub(super) fn remove<'a>(id: IdHalves) -> Edit<'a, IndexLeaf> {
 
 impl Leaf for IndexLeaf {
     const TARGET_WEIGHT: usize = INDEX_LEAF_TARGET_ENTRIES;
-    const TARGET_CHILDREN: usize = BRANCH_TARGET_CHILDREN;
+    const TARGET_CHILDREN: usize = INDEX_BRANCH_TARGET_CHILDREN;
     type Key = IdHalves;
     type Item<'a> = IndexEntry;
 

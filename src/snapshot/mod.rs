@@ -4,9 +4,9 @@
 //!                  Snapshot { version }
 //!                 /                    \
 //!     list, newest first            index, by id
-//!         branch                       branch            8 children, 16 at most; as many levels as it takes;
-//!        /      \                     /      \           each branch knows its children's first keys and sums
-//!     chunk    chunk …            leaf      leaf …
+//!         branch                       branch            4 and 8 children, twice as many at most, on as
+//!        /      \                     /      \           many levels as it takes; each knows its children's
+//!     chunk    chunk …            leaf      leaf …          first keys and sums
 //!       |                           |
 //!       |                           +- (id, created_at), owner's hash      32 bytes a todo, 64 todos
 //!       +- slots: (created_at, id), hash sum, end of the JSON              40 bytes a todo

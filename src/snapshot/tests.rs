@@ -324,7 +324,7 @@ fn a_change_copies_one_chunk_of_many() {
         before.iter().zip(&after).filter(|(before, after)| std::ptr::eq(**before, **after)).count()
     };
     let chunks = before.todos.check().len();
-    assert!(chunks > 2 * crate::limits::BRANCH_TARGET_CHILDREN, "{chunks} chunks: more than one branch");
+    assert!(chunks > 2 * crate::limits::LIST_BRANCH_TARGET_CHILDREN, "{chunks} chunks: more than one branch");
     assert_eq!(same(&before, &after), chunks - 1);
     assert_eq!(same(&after, &after.apply([&changes])), chunks, "what is there already copies nothing");
 }

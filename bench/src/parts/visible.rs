@@ -16,7 +16,9 @@ use crate::client::{Client, get};
 use crate::deployment::AllServices;
 use crate::measurement::{Measurement, percentile};
 use crate::report::{Bound, Report, Row, Table};
-use crate::server::{Product, Server};
+use crate::server::Product;
+#[cfg(feature = "services")]
+use crate::server::Server;
 use crate::writes::{Mix, WriteLoad};
 
 /// With services, at the rate that is bounded, half of the writes are visible everywhere within it.
