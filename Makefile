@@ -52,10 +52,11 @@ run_bench = failed=; \
 	target/release/million-rps-bench report && if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 bench: bench-build ## measure reads in about ten minutes, and make docs/benchmarks.md of it; wants a quiet machine
-	@$(call run_bench,read write-cost list-memory)
+	@$(call run_bench,read ceiling write-cost list-memory)
 
 bench-full: bench-build ## measure everything, about an hour: all rivals, loads, latencies, shards, writes and memory
-	@$(call run_bench,'read --plan full' mixed latency shards write-cost list-memory)
+	@$(call run_bench,'read --plan full' ceiling mixed latency shards write-cost list-memory \
+		ready accept apply 'visible --half-rate' overload)
 
 bench-build:
 	@deploy/setup.sh build services bench

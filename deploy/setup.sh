@@ -28,6 +28,12 @@ check_build() {
 }
 
 check_services() {
+    # The configure script of librdkafka cuts paths at blanks.
+    case ${CARGO_TARGET_DIR:-$root/target} in
+        *[[:space:]]*)
+            die "Kafka's client cannot be built in a folder with a blank in its path: move the clone, or set CARGO_TARGET_DIR" \
+                "to a folder without one (the embedded server, \`make run\`, builds anywhere)" ;;
+    esac
     # librdkafka's configure insists on a C++ compiler and runs make.
     { has c++ && has make; } || missing="$missing build-essential"
     { has pkg-config && pkg-config --exists openssl; } || missing="$missing pkg-config libssl-dev"

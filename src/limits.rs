@@ -169,6 +169,13 @@ pub const POSTGRES_STATEMENT_ROWS: usize = 1_000;
 /// its way over a narrow link for a silent one, and ends its session.
 pub const POSTGRES_STATEMENT_TARGET_BYTES: usize = 1024 * 1024;
 
+/// New rows of a batch from which on they are written by COPY, without looking for them first: below it, the round trip that
+/// COPY takes costs more than it saves.
+pub const POSTGRES_COPY_MIN_ROWS: usize = 32;
+/// Batches that are looked for first after a todo that had to be new was there: a log that is replayed, or clients that choose
+/// ids twice, then cost one failed transaction in so many.
+pub const POSTGRES_DOUBTED_BATCHES: usize = 100;
+
 /// Longest wait for an answer of Kafka's brokers about topics and offsets, in milliseconds.
 pub const KAFKA_REQUEST_TIMEOUT_MS: u64 = 5_000;
 /// Longest wait of a consumer for a broker's answer before it takes another connection, in milliseconds; more than the

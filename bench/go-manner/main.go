@@ -10,9 +10,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -69,14 +71,28 @@ func kafkaWriter() *kafka.Writer {
 	if topic == "" {
 		topic = "todo-commands"
 	}
+	addresses := kafka.TCP(strings.Split(brokers, ",")...)
+	createTopic(addresses, topic)
 	return &kafka.Writer{
-		Addr:                   kafka.TCP(strings.Split(brokers, ",")...),
-		Topic:                  topic,
-		Balancer:               &kafka.Hash{},
-		BatchTimeout:           10 * time.Millisecond,
-		RequiredAcks:           kafka.RequireOne,
-		Async:                  true,
-		AllowAutoTopicCreation: true,
+		Addr:         addresses,
+		Topic:        topic,
+		Balancer:     &kafka.Hash{},
+		BatchTimeout: 10 * time.Millisecond,
+		RequiredAcks: kafka.RequireOne,
+		Async:        true,
+	}
+}
+
+// createTopic makes the topic where it is missing: brokers need not do so by themselves.
+func createTopic(addresses net.Addr, topic string) {
+	client := &kafka.Client{Addr: addresses, Timeout: 30 * time.Second}
+	config := kafka.TopicConfig{Topic: topic, NumPartitions: 16, ReplicationFactor: 1}
+	answer, err := client.CreateTopics(context.Background(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{config}})
+	if err == nil {
+		err = answer.Errors[topic]
+	}
+	if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) {
+		log.Fatalf("topic %s: %v", topic, err)
 	}
 }
 

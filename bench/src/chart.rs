@@ -124,7 +124,7 @@ fn draw_line(svg: &mut String, title: &str, figures: &[(&str, &Measurement)]) ->
         .label_style(text(13, FAINT_TEXT, HPos::Left, VPos::Top))
         .x_labels(x_max as usize + 1)
         .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| number(*y))
+        .y_label_formatter(&|y| if *y == 0.0 { "0".into() } else { number(*y) })
         .draw()?;
     chart.draw_series(LineSeries::new(points.iter().copied(), OURS.stroke_width(2)))?;
     chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, OURS.filled())))?;

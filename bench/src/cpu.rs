@@ -81,6 +81,20 @@ pub fn descendants(process: u32) -> io::Result<Vec<u32>> {
     Ok(found.split_off(1))
 }
 
+/// Lets the calling thread, and whatever it starts afterwards, run on every CPU again.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn unpin_current_thread() -> io::Result<()> {
+    // SAFETY: the set is on the stack for the length of the call. The kernel takes what it allows out of a full set.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        (0..8 * size_of::<libc::cpu_set_t>()).for_each(|cpu| libc::CPU_SET(cpu, &mut set));
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// User and system time of all threads of a process, also of those that have ended. The kernel keeps it in nanoseconds;
 /// `/proc/PID/stat` shows the same in hundredths of a second.
 ///
@@ -125,6 +139,19 @@ fn thread_cpu_time(thread: &Path) -> io::Result<(String, Duration)> {
     let on_cpu_ns = schedstat.split_ascii_whitespace().next().and_then(|field| field.parse().ok());
     let on_cpu_ns = on_cpu_ns.ok_or_else(|| io::Error::other("schedstat without a first number"))?;
     Ok((name, Duration::from_nanos(on_cpu_ns)))
+}
+
+/// The CPU time that the calling thread has used.
+///
+/// # Errors
+/// The kernel refuses to tell.
+pub fn current_thread_cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a value on the stack that lives through the call.
+    match unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } {
+        0 => Ok(Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! parts/       what is measured: one file a part, each ends in a Report
 //! candidate    ours, the floors and the others, ready to be started
 //! services     real Kafka, for those that need it
+//! deployment   PostgreSQL, Kafka and Redis, and the product on them      commands   what stands in the log
 //! server       a program under test, alone on its CPU      client, writes, wrk, oha   the loads, on another CPU
 //! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON
 //! page, chart  JSON -> docs/benchmarks.md, its drawings, the README's figures
@@ -17,14 +18,19 @@
 pub mod candidate;
 pub mod chart;
 pub mod client;
+#[cfg(feature = "services")]
+pub mod commands;
 pub mod constant;
 pub mod cpu;
+#[cfg(feature = "services")]
+pub mod deployment;
 pub mod machine;
 pub mod measurement;
 pub mod memory;
 pub mod oha;
 pub mod page;
 pub mod parts;
+pub mod pipeline;
 pub mod report;
 pub mod server;
 pub mod services;

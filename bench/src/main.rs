@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use million_rps_bench::parts::{Bench, latency, list_memory, read, shards, write_cost};
+use million_rps_bench::parts::{Bench, ceiling, latency, list_memory, read, ready, shards, visible, write_cost};
+#[cfg(feature = "services")]
+use million_rps_bench::parts::{accept, apply, overload};
 use million_rps_bench::server::raise_file_limit;
 use million_rps_bench::{cpu, page};
 
@@ -24,12 +26,27 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Part {
+    /// Commands that a worker applies a second, beside plain inserts into the same PostgreSQL
+    #[cfg(feature = "services")]
+    Apply(apply::ApplyArguments),
     /// CPU time of one write beside short and long lists
     WriteCost(write_cost::WriteCostArguments),
     /// Memory that readers of the whole list cost
     ListMemory(list_memory::ListMemoryArguments),
     /// Reads: throughput and CPU time of a request, ours, the floor's and others'
     Read(read::ReadArguments),
+    /// Pipelined requests a second that one shard answers on one CPU
+    Ceiling(ceiling::CeilingArguments),
+    /// Acknowledged writes a second, beside a bare producer
+    #[cfg(feature = "services")]
+    Accept(accept::AcceptArguments),
+    /// A minute of more writes than can be applied: memory, answers, and that nothing acknowledged is lost
+    #[cfg(feature = "services")]
+    Overload(overload::OverloadArguments),
+    /// The time from a start until a long list is served, and the memory that it takes
+    Ready(ready::ReadyArguments),
+    /// The time from the 202 of a write until it is visible everywhere
+    Visible(visible::VisibleArguments),
     /// Reads with 5 % writes between them: ours, and the Go program with Kafka
     Mixed(read::ReadArguments),
     /// Latency of reads at fixed rates, with oha
@@ -99,9 +116,18 @@ fn execute(cli: &Cli) -> Result<bool, Box<dyn Error>> {
     }
     let bench = prepare(&cli.common)?;
     let report = match &cli.part {
+        #[cfg(feature = "services")]
+        Part::Apply(arguments) => apply::run(&bench, arguments)?,
         Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,
+        Part::Ceiling(arguments) => ceiling::run(&bench, arguments)?,
+        #[cfg(feature = "services")]
+        Part::Accept(arguments) => accept::run(&bench, arguments)?,
+        #[cfg(feature = "services")]
+        Part::Overload(arguments) => overload::run(&bench, arguments)?,
+        Part::Ready(arguments) => ready::run(&bench, arguments)?,
+        Part::Visible(arguments) => visible::run(&bench, arguments)?,
         Part::Mixed(arguments) => read::run_mixed(&bench, arguments)?,
         Part::Latency(arguments) => latency::run(&bench, arguments)?,
         Part::Shards(arguments) => shards::run(&bench, arguments)?,

@@ -10,7 +10,7 @@ use crate::measurement::Measurement;
 use crate::report::{Report, Row, Table, number};
 
 /// Parts in the order of the page; others follow by name.
-const PARTS: [&str; 4] = ["read", "mixed", "latency", "shards"];
+const PARTS: [&str; 5] = ["read", "ceiling", "mixed", "latency", "shards"];
 /// Where the README's figures begin and end.
 const README_BEGIN: &str = "<!-- benchmarks";
 const README_END: &str = "<!-- end of benchmarks";

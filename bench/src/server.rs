@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{Client, ResponseHead, get};
 use crate::cpu;
+use crate::writes::create_short_todos;
 
 /// Every server tells where it listens within it. The product answers its probes only when its list is loaded.
 const START_MAX: Duration = Duration::from_secs(120);
@@ -20,6 +21,9 @@ const POLL: Duration = Duration::from_millis(20);
 /// What the product is allowed, where the file limit allows it: more than a load of 10,000 and who writes and asks beside
 /// it. The others have as many.
 const MAX_CONNECTIONS: u64 = 16_384;
+
+/// The newest todos of a list for reading, which are short; a page of 100 has no others.
+const SHORT_TODOS: u64 = 100;
 
 /// How many files a process may open at most, as set for this process and what it starts (the hard limit).
 ///
@@ -246,6 +250,18 @@ impl Product {
         if count > 0 {
             self.run(&["seed", "--count", &count.to_string(), "--user", user])?;
         }
+        Ok(())
+    }
+
+    /// Fills the list for reading: the newest [`SHORT_TODOS`] are short, so that `limit=10` is about 2 kB.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn seed_for_reading(&self, count: u64, user: &str, server_cpu: usize) -> Result<(), ServerError> {
+        let short = SHORT_TODOS.min(count);
+        self.seed(count - short, user)?;
+        let server = self.start(server_cpu)?;
+        create_short_todos(server.address(), &self.token(user)?, short as usize)?;
         Ok(())
     }
 

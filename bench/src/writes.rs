@@ -20,6 +20,8 @@ const APPLIED_MAX: Duration = Duration::from_secs(120);
 pub enum Mix {
     /// Each connection creates and updates in turn.
     CreatesAndUpdates,
+    /// Nothing but creates.
+    Creates,
     /// Todos are marked as completed and as open again: the list changes, and keeps its length.
     Completions,
 }
@@ -74,10 +76,18 @@ impl WriteLoad<'_> {
     /// # Errors
     /// A connection is broken, or a write was refused.
     pub fn run(&self, stop: &AtomicBool) -> io::Result<Written> {
+        self.run_and_tell(stop, &|_| {})
+    }
+
+    /// Does the same, and calls `created` with the id of each todo that it creates, as soon as it is acknowledged.
+    ///
+    /// # Errors
+    /// A connection is broken, or a write was refused.
+    pub fn run_and_tell(&self, stop: &AtomicBool, created: &(dyn Fn(&str) + Sync)) -> io::Result<Written> {
         let begin = Instant::now();
         let outcomes: Vec<io::Result<Written>> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.connections)
-                .map(|connection| scope.spawn(move || self.run_connection(connection, begin, stop)))
+                .map(|connection| scope.spawn(move || self.run_connection(connection, begin, stop, created)))
                 .collect();
             workers
                 .into_iter()
@@ -94,7 +104,13 @@ impl WriteLoad<'_> {
         Ok(all)
     }
 
-    fn run_connection(&self, connection: usize, begin: Instant, stop: &AtomicBool) -> io::Result<Written> {
+    fn run_connection(
+        &self,
+        connection: usize,
+        begin: Instant,
+        stop: &AtomicBool,
+        created: &(dyn Fn(&str) + Sync),
+    ) -> io::Result<Written> {
         let mut client = Client::connect(self.address)?;
         let mut written = Written::default();
         let mut numbers = Numbers::new(self.variety, connection as u64);
@@ -108,10 +124,10 @@ impl WriteLoad<'_> {
             }
             // Connection c has the writes c, c + connections, …: the turn has to be taken per connection.
             let is_even = (write / self.connections).is_multiple_of(2);
-            let is_create = is_even && self.mix == Mix::CreatesAndUpdates;
+            let is_create = self.mix == Mix::Creates || is_even && self.mix == Mix::CreatesAndUpdates;
             let request = match self.mix {
-                Mix::CreatesAndUpdates if is_create => self.create(write),
-                Mix::CreatesAndUpdates => self.update(write, &mut numbers),
+                _ if is_create => self.create(write),
+                Mix::Creates | Mix::CreatesAndUpdates => self.update(write, &mut numbers),
                 Mix::Completions => self.complete(is_even, &mut numbers),
             };
             let sent_at = Instant::now();
@@ -122,7 +138,9 @@ impl WriteLoad<'_> {
                 return Err(io::Error::other(format!("a write was answered with {}: {text}", head.status)));
             }
             if is_create {
-                written.created.push(serde_json::from_slice::<TodoId>(&body)?.id);
+                let id = serde_json::from_slice::<TodoId>(&body)?.id;
+                created(&id);
+                written.created.push(id);
             }
         }
         Ok(written)
@@ -171,6 +189,28 @@ pub fn list_ids(address: SocketAddr) -> io::Result<Vec<String>> {
     client.body(&head).read_to_end(&mut body)?;
     let todos: Vec<TodoId> = serde_json::from_slice(&body)?;
     Ok(todos.into_iter().map(|todo| todo.id).collect())
+}
+
+/// Creates todos with a short title and no description, about 200 bytes of JSON each, and waits until the list has them.
+///
+/// # Errors
+/// A create was refused, or not applied in time.
+pub fn create_short_todos(address: SocketAddr, token: &str, count: usize) -> io::Result<()> {
+    let mut client = Client::connect(address)?;
+    let creates =
+        (0..count).map(|number| request("POST", "/todos", token, &format!("{{\"title\":\"Todo {number:04}\"}}")));
+    client.send(&creates.collect::<Vec<_>>().concat())?;
+    let mut ids = Vec::with_capacity(count);
+    for _ in 0..count {
+        let head = client.receive_head()?;
+        let mut body = Vec::new();
+        client.body(&head).read_to_end(&mut body)?;
+        if head.status != 202 {
+            return Err(io::Error::other(format!("a create was answered with {}", head.status)));
+        }
+        ids.push(serde_json::from_slice::<TodoId>(&body)?.id);
+    }
+    wait_for_status(address, &ids, 200)
 }
 
 /// Deletes todos, and waits until the list does not have them.

@@ -138,6 +138,8 @@ pub struct Services {
     pub database_url: ConnectionUrl,
     /// Most connections to PostgreSQL; they open on need.
     pub db_pool_size: usize,
+    /// Parts of a worker process that apply side by side, each with partitions and a connection of its own.
+    pub worker_lanes: usize,
     /// Redis.
     pub redis_url: ConnectionUrl,
     /// Most connections to Redis; they open on need.
@@ -289,6 +291,7 @@ impl Deployment {
         Deployment::Services(Box::new(Services {
             database_url: ConnectionUrl::new(database_url),
             db_pool_size: values.integer("DB_POOL_SIZE"),
+            worker_lanes: values.integer("WORKER_LANES"),
             redis_url: ConnectionUrl::new(values.text("REDIS_URL")),
             redis_pool_size: values.integer("REDIS_POOL_SIZE"),
             kafka: Kafka::from_values(values),

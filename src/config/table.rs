@@ -240,6 +240,16 @@ pub const SETTINGS: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "WORKER_LANES",
+        group: Group::Data,
+        kind: Kind::Integer { min: 1, max: 256 },
+        default: DefaultValue::Fixed("1"),
+        unit: "lanes",
+        help: "Lanes of a worker that apply side by side, each with partitions and a connection to PostgreSQL of its own; \
+               never more than DB_POOL_SIZE.",
+        example: "",
+    },
+    Setting {
         name: "REDIS_URL",
         group: Group::Data,
         kind: Kind::Url(&["redis", "rediss"]),

@@ -24,7 +24,9 @@
 use std::time::{Duration, Instant};
 
 use redis::io::tcp::TcpSettings;
-use redis::{Connection, ConnectionInfo, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind};
+use redis::{
+    Cmd, Connection, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind,
+};
 
 pub use super::redis_publisher::RedisPublisher;
 pub use super::redis_subscriber::RedisSubscriber;
@@ -125,6 +127,25 @@ impl Link {
             }
             reused = false;
         }
+    }
+
+    /// Sends a command, so that the server works on it while the caller does something else. The next call has to be
+    /// [`Link::answer`].
+    pub fn ask(&mut self, command: impl Fn(&Keys) -> Cmd) -> Result<(), FeedError> {
+        self.run(Duration::ZERO, |connection, keys| connection.send_packed_command(&command(keys).get_packed_command()))
+    }
+
+    /// The answer to what was asked last.
+    pub fn answer<T: FromRedisValue>(&mut self) -> Result<T, FeedError> {
+        let Some(connection) = &mut self.connection else {
+            return Err(FeedError::Unavailable("the connection to Redis was lost before its answer".into()));
+        };
+        let answer = connection.recv_response().and_then(|value| Ok(redis::from_redis_value(value)?));
+        answer.map_err(|error: RedisError| {
+            // Whatever may still come over this connection would be taken for another answer.
+            self.connection = None;
+            feed_error(&error)
+        })
     }
 
     fn connect(&mut self) -> Result<&mut Connection, FeedError> {

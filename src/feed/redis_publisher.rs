@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use redis::Script;
+use redis::{Cmd, ErrorKind, Script, ServerErrorKind};
 
-use crate::feed::redis::{Link, RedisOptions, sending_time};
+use crate::feed::redis::{Keys, Link, RedisOptions, sending_time};
 use crate::feed::{ChangeSet, FeedError, FeedPublisher};
 use crate::limits::{REDIS_CHANGES_MAX_BYTES, REDIS_CHANGES_MAX_ENTRIES, REDIS_PART_MAX_BYTES, REDIS_PART_MAX_TODOS};
 use crate::store::AppliedOffsets;
-use crate::todo::{Todo, TodoKey};
+use crate::todo::{TODO_ID_TEXT_BYTES, Todo, TodoKey};
 
 /// The writing end.
 pub struct RedisPublisher {
@@ -33,16 +33,28 @@ impl RedisPublisher {
 
 impl FeedPublisher for RedisPublisher {
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
-        let mut parts = parts(set).into_iter().peekable();
-        while let Some(part) = parts.next() {
-            let place = if parts.peek().is_some() { "part" } else { "final" };
-            let result = self.publish_part(set, &part, place)?;
-            match result.as_str() {
-                "applied" => {}
-                // This set was published before, by this worker or by the one that took the partition over.
-                "known" => return Ok(()),
-                gap => tracing::warn!(gap, "the feed has missed changes; the list will be loaded anew"),
+        let parts = parts(set);
+        let (script, changes_ttl_ms) = (&self.publish, self.link.changes_ttl_ms);
+        let bytes = parts.iter().flat_map(|part| &part.upserts).map(|(_, json)| json.len()).sum();
+        // One round trip, however many parts: each finds by itself what is known or missing.
+        let results: Vec<String> = self.link.run(sending_time(bytes), |connection, keys| {
+            let mut calls = redis::pipe();
+            for (number, part) in parts.iter().enumerate() {
+                let place = if number + 1 < parts.len() { "part" } else { "final" };
+                calls.add_command(publish_call(script, keys, changes_ttl_ms, set, part, place));
             }
+            match calls.query(connection) {
+                // Not one of them has run.
+                Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    script.prepare_invoke().load(connection)?;
+                    calls.query(connection)
+                }
+                other => other,
+            }
+        })?;
+        // "known": the set was published before, by this worker or by the one that took the partition over.
+        for gap in results.iter().filter(|result| !matches!(result.as_str(), "applied" | "known")) {
+            tracing::warn!(gap, "the feed has missed changes; the list will be loaded anew");
         }
         Ok(())
     }
@@ -67,34 +79,37 @@ impl FeedPublisher for RedisPublisher {
     }
 }
 
-impl RedisPublisher {
-    fn publish_part(&mut self, set: &ChangeSet, part: &Part<'_>, place: &str) -> Result<String, FeedError> {
-        let (script, changes_ttl_ms) = (&self.publish, self.link.changes_ttl_ms);
-        let bytes = part.upserts.iter().map(|(_, json)| json.len()).sum();
-        self.link.run(sending_time(bytes), |connection, keys| {
-            let mut call = script.key(&keys.todos);
-            call.key(&keys.offsets).key(&keys.changes);
-            call.arg(place).arg(changes_ttl_ms).arg(REDIS_CHANGES_MAX_ENTRIES).arg(REDIS_CHANGES_MAX_BYTES);
-            call.arg(set.steps.len());
-            for step in &set.steps {
-                call.arg(step.partition);
-                match step.from {
-                    Some(from) => call.arg(from),
-                    None => call.arg("-"),
-                };
-                call.arg(step.to);
-            }
-            call.arg(part.deletes.len());
-            for key in part.deletes {
-                call.arg(key.id.to_string()).arg(format!("{} {}", key.created_at, key.id));
-            }
-            call.arg(part.upserts.len());
-            for (todo, json) in &part.upserts {
-                call.arg(todo.id.to_string()).arg(json);
-            }
-            call.invoke(connection)
-        })
+/// One run of the script.
+fn publish_call(
+    script: &Script,
+    keys: &Keys,
+    changes_ttl_ms: u64,
+    set: &ChangeSet,
+    part: &Part<'_>,
+    place: &str,
+) -> Cmd {
+    let mut call = redis::cmd("EVALSHA");
+    call.arg(script.get_hash()).arg(3).arg(&keys.todos).arg(&keys.offsets).arg(&keys.changes);
+    call.arg(place).arg(changes_ttl_ms).arg(REDIS_CHANGES_MAX_ENTRIES).arg(REDIS_CHANGES_MAX_BYTES);
+    call.arg(set.steps.len());
+    for step in &set.steps {
+        call.arg(step.partition);
+        match step.from {
+            Some(from) => call.arg(from),
+            None => call.arg("-"),
+        };
+        call.arg(step.to);
     }
+    let mut id = [0; TODO_ID_TEXT_BYTES];
+    call.arg(part.deletes.len());
+    for key in part.deletes {
+        call.arg(key.id.write_text(&mut id).as_bytes()).arg(format!("{} {}", key.created_at, key.id));
+    }
+    call.arg(part.upserts.len());
+    for (todo, json) in &part.upserts {
+        call.arg(todo.id.write_text(&mut id).as_bytes()).arg(json);
+    }
+    call
 }
 
 /// What one run of the script takes over: Redis serves nobody else in the meantime.

@@ -186,11 +186,14 @@ impl RedisSubscriber {
         // Redis may return a row twice while it rearranges the hash; what was seen first is brought up to date by the
         // changes that follow.
         let mut seen = HashSet::new();
-        let mut cursor: u64 = 0;
+        self.ask_rows(0)?;
         loop {
-            let (next, rows): (u64, Vec<Vec<u8>>) = self.link.run(Duration::ZERO, |connection, keys| {
-                cmd("HSCAN").arg(&keys.todos).arg(cursor).arg("COUNT").arg(SCAN_COUNT).query(connection)
-            })?;
+            let (next, rows): (u64, Vec<Vec<u8>>) = self.link.answer()?;
+            // Redis collects the next rows while these are read.
+            if next != 0 {
+                self.ask_rows(next)?;
+            }
+            let mut damage = None;
             let mut rows = rows.into_iter();
             while let (Some(id), Some(mut json)) = (rows.next(), rows.next()) {
                 if id == b"@epoch" {
@@ -200,16 +203,20 @@ impl RedisSubscriber {
                     Ok(todo) if seen.insert(todo.id) => each(todo),
                     Ok(_) => {}
                     Err(error) => {
-                        self.drop_list()?;
-                        return Err(FeedError::Unavailable(format!(
-                            "the todo {} in Redis is damaged ({error}); the list was dropped and is loaded anew",
-                            String::from_utf8_lossy(&id)
-                        )));
+                        damage = Some(format!("the todo {} is damaged: {error}", String::from_utf8_lossy(&id)))
                     }
                 }
             }
-            cursor = next;
-            if cursor == 0 {
+            if let Some(damage) = damage {
+                if next != 0 {
+                    let _: (u64, Vec<Vec<u8>>) = self.link.answer()?;
+                }
+                self.drop_list()?;
+                return Err(FeedError::Unavailable(format!(
+                    "the list in Redis was dropped and is loaded anew: {damage}"
+                )));
+            }
+            if next == 0 {
                 break;
             }
         }
@@ -218,6 +225,14 @@ impl RedisSubscriber {
         }
         self.place = Some(place);
         Ok(offsets)
+    }
+
+    fn ask_rows(&mut self, cursor: u64) -> Result<(), FeedError> {
+        self.link.ask(|keys| {
+            let mut scan = cmd("HSCAN");
+            scan.arg(&keys.todos).arg(cursor).arg("COUNT").arg(SCAN_COUNT);
+            scan
+        })
     }
 
     /// Reads the list from the store and puts it into Redis, for all.

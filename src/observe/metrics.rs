@@ -339,10 +339,7 @@ fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
     for (name, help, value) in counters {
         text.single(name, "counter", help, value);
     }
-    let lag = match worker.lag.load(Ordering::Relaxed) {
-        u64::MAX => f64::NAN,
-        lag => lag as f64,
-    };
+    let lag = worker.lag().map_or(f64::NAN, |lag| lag as f64);
     text.single("million_rps_worker_lag_records", "gauge", "Records written to the log and not yet applied.", lag);
     let lag_s = worker.lag_time().map_or(f64::NAN, |lag| lag.as_secs_f64());
     text.single("million_rps_worker_lag_seconds", "gauge", "Age of the oldest record not yet applied, at most.", lag_s);

@@ -10,7 +10,7 @@ pub fn print(config: &Config, address: SocketAddr) {
     // The one line that programs may rely on.
     let mut text = format!("million-rps listens on http://{address}\n");
     if let Deployment::Embedded { data_dir } = &config.deployment {
-        text += &first_steps(address.port(), &data_dir.display().to_string(), &program());
+        text += &first_steps(&reached_at(address), &data_dir.display().to_string(), &program());
     }
     print_text(&text);
 }
@@ -26,20 +26,30 @@ fn print_text(text: &str) {
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
+/// Where this machine reaches a listener at `address`.
+fn reached_at(address: SocketAddr) -> String {
+    let ip = address.ip().to_canonical();
+    if ip.is_unspecified() || ip.is_loopback() && ip.is_ipv4() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
+}
+
 /// How this program was called, so that the lines work as pasted.
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "million-rps".into(), |path| path.display().to_string())
 }
 
-fn first_steps(port: u16, data_dir: &str, program: &str) -> String {
+fn first_steps(authority: &str, data_dir: &str, program: &str) -> String {
     let (data_dir, program) = (shell_quoted(data_dir), shell_quoted(program));
     format!(
         "\nEverything is kept in {data_dir}. Paste these lines into another terminal, in this folder:\n\n  \
          TOKEN=$({program} token --data-dir {data_dir} --sub me --ttl 24h)\n\n  \
-         curl -i http://localhost:{port}/todos -H \"Authorization: Bearer $TOKEN\" \
+         curl -i http://{authority}/todos -H \"Authorization: Bearer $TOKEN\" \
          -H 'Content-Type: application/json' -d '{{\"title\":\"Try it\"}}'\n  \
-         curl -i http://localhost:{port}/todos\n  \
-         curl -i http://localhost:{port}/ready\n\n"
+         curl -i http://{authority}/todos\n  \
+         curl -i http://{authority}/ready\n\n"
     )
 }
 
@@ -60,8 +70,21 @@ mod tests {
     fn the_lines_survive_odd_folders() {
         assert_eq!(shell_quoted("data"), "data");
         assert_eq!(shell_quoted("my data's"), r"'my data'\''s'");
-        let text = first_steps(8080, "my data", "/opt/x");
+        let text = first_steps("localhost:8080", "my data", "/opt/x");
         assert!(text.contains("TOKEN=$(/opt/x token --data-dir 'my data' --sub me --ttl 24h)"), "{text}");
         assert_eq!(text.matches("curl ").count(), 3);
+    }
+
+    #[test]
+    fn the_lines_name_an_address_that_is_listened_on() {
+        for (address, authority) in [
+            ("0.0.0.0:8080", "localhost:8080"),
+            ("[::]:8080", "localhost:8080"),
+            ("127.0.0.1:81", "localhost:81"),
+            ("10.1.2.3:8080", "10.1.2.3:8080"),
+            ("[fe80::1]:8080", "[fe80::1]:8080"),
+        ] {
+            assert_eq!(reached_at(address.parse().expect("an address")), authority);
+        }
     }
 }

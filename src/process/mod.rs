@@ -4,7 +4,7 @@
 //! run     = API and worker        serve = API        worker = worker
 //!
 //! API:    shard-0 … shard-N   producer   refresher
-//! worker: worker
+//! worker: worker (one for each lane)
 //!         worker-http, with WORKER_HTTP_PORT
 //! both:   main (waits for a signal, or for a thread that ended)
 //! ```
@@ -107,12 +107,12 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
         greeting::print_worker(worker_http::start(address, Arc::clone(metrics))?);
     }
-    let worker = match (seams.worker, &worker_metrics) {
-        (Some(parts), Some(metrics)) => {
-            Some(parts.start(Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?)
+    let mut lanes = Vec::with_capacity(seams.worker.len());
+    if let Some(metrics) = &worker_metrics {
+        for lane in seams.worker {
+            lanes.push(lane.start(Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?);
         }
-        _ => None,
-    };
+    }
     let api = match (plan, seams.api) {
         (Some(plan), Some(parts)) => {
             let address = plan.address();
@@ -133,8 +133,8 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
         None => Farewell::begin(&events),
     };
     stop.store(true, Ordering::Relaxed);
-    if let Some(worker) = worker {
-        farewell.join("worker", worker);
+    for lane in lanes {
+        farewell.join("worker", lane);
     }
     tracing::info!("stopped");
     if !farewell.is_complete() {

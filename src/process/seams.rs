@@ -22,8 +22,8 @@ use crate::worker::{Worker, WorkerMetrics};
 pub struct Seams {
     /// What the API needs, when the process has one.
     pub api: Option<ApiSeams>,
-    /// What the worker needs, when the process has one.
-    pub worker: Option<WorkerSeams>,
+    /// What each lane of the worker needs; none when the process has no worker.
+    pub worker: Vec<WorkerSeams>,
     /// Held until everything has stopped.
     pub data_dir_lock: Option<DataDirLock>,
 }
@@ -40,7 +40,7 @@ pub struct ApiSeams {
     pub token_secret: Secret,
 }
 
-/// The ends that the worker holds.
+/// The ends that one lane of the worker holds.
 pub struct WorkerSeams {
     /// Where commands come from.
     pub reader: Box<dyn CommandReader>,
@@ -51,7 +51,7 @@ pub struct WorkerSeams {
 }
 
 impl WorkerSeams {
-    /// Starts the worker thread; it ends soon after `stop` is set. `at_end` is dropped then, also after a failure.
+    /// Starts the lane's thread; it ends soon after `stop` is set. `at_end` is dropped then, also after a failure.
     ///
     /// # Errors
     /// The system refuses another thread.
@@ -147,5 +147,7 @@ fn open_embedded(
         None
     };
     let worker = WorkerSeams { reader: Box::new(reader), store: Box::new(store), publisher: Box::new(publisher) };
-    Ok(Seams { api, worker: roles.worker.then_some(worker), data_dir_lock: Some(lock) })
+    // The embedded log has one partition.
+    let worker = roles.worker.then_some(worker).into_iter().collect();
+    Ok(Seams { api, worker, data_dir_lock: Some(lock) })
 }

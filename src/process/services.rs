@@ -47,15 +47,27 @@ pub fn open(
         }),
         _ => None,
     };
-    let worker = match roles.worker {
-        true => Some(WorkerSeams {
-            reader: Box::new(KafkaReader::new(kafka)?),
-            store: store(services)?,
-            publisher: Box::new(RedisPublisher::new(&redis)?),
-        }),
-        false => None,
-    };
+    let lanes = if roles.worker { services.worker_lanes.min(services.db_pool_size) } else { 0 };
+    let worker = (0..lanes).map(|lane| worker_lane(services, kafka.clone(), &redis, lane)).collect::<Result<_, _>>()?;
     Ok(Seams { api, worker, data_dir_lock: None })
+}
+
+/// A lane is a worker with ends of its own and a member of the group of its own: while one waits for the database, another
+/// reads, folds or publishes, and what keeps two processes apart keeps two lanes apart.
+fn worker_lane(
+    services: &Services,
+    mut kafka: KafkaOptions,
+    redis: &RedisOptions,
+    lane: usize,
+) -> Result<WorkerSeams, ProcessError> {
+    if let (Some(name), 1..) = (&mut kafka.group_instance, lane) {
+        *name = format!("{name}-lane-{lane}");
+    }
+    Ok(WorkerSeams {
+        reader: Box::new(KafkaReader::new(kafka)?),
+        store: store(services)?,
+        publisher: Box::new(RedisPublisher::new(redis)?),
+    })
 }
 
 /// A connection to the store; it connects when it is first used.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use monoio::buf::{IoBuf, IoBufMut, IoVecBuf};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelableAsyncReadRent, Canceller};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller};
 use monoio::net::TcpStream;
 
 use super::dispatch::Dispatch;
@@ -111,14 +111,15 @@ pub struct Connection {
 #[derive(Default)]
 struct Heat {
     receives: u32,
-    /// The tick of the last one.
-    received_at: u64,
+    /// The tick of the last one; after thirteen years the count starts again.
+    received_at: u32,
 }
 
 impl Heat {
     #[inline]
     fn note_receive(&mut self, now: u64) {
-        self.receives = if now <= self.received_at + 1 { self.receives.saturating_add(1) } else { 0 };
+        let now = now as u32;
+        self.receives = if now.wrapping_sub(self.received_at) <= 1 { self.receives.saturating_add(1) } else { 0 };
         self.received_at = now;
     }
 
@@ -293,28 +294,27 @@ impl Connection {
     /// Receives once. A receive that nothing comes for gives its buffer back after [`PARK_AFTER`] and waits without one.
     async fn receive(&mut self) -> Result<(), Broken> {
         loop {
-            let mut buffers = self.take_buffers();
-            if !buffers.input.make_room() {
+            if !self.buffers().input.make_room() {
                 // Parsing refuses every request before it gets this long.
                 return Err(Broken);
             }
-            let shard = &self.shard;
-            let (received, buffers) = if self.heat.is_hot() && shard.hot_receives.get() < HOT_RECEIVES_MAX {
+            let received = if self.heat.is_hot() && self.shard.hot_receives.get() < HOT_RECEIVES_MAX {
                 // A receive that cannot be cancelled keeps its buffers until bytes or the end come. It spares a busy
                 // connection the book-keeping of cancellation, which was 2 % of its CPU time.
-                shard.hot_receives.set(shard.hot_receives.get() + 1);
-                let received = self.stream.read(buffers).await;
-                shard.hot_receives.set(shard.hot_receives.get() - 1);
+                self.shard.hot_receives.set(self.shard.hot_receives.get() + 1);
+                let buffers = self.take_buffers();
+                let (received, buffers) = self.stream.read(buffers).await;
+                self.buffers = Some(buffers);
+                self.shard.hot_receives.set(self.shard.hot_receives.get() - 1);
                 received
             } else {
-                let canceller = self.canceller.take().unwrap_or_default();
-                let handle = canceller.handle();
-                self.state.park_at(shard.after(PARK_AFTER), Some(canceller));
-                let received = self.stream.cancelable_read(buffers, handle).await;
+                let buffers = self.take_buffers();
+                let handle = self.park_later();
+                let (received, buffers) = self.stream.cancelable_read(buffers, handle).await;
+                self.buffers = Some(buffers);
                 self.canceller = self.state.unpark();
                 received
             };
-            self.buffers = Some(buffers);
             self.heat.note_receive(self.shard.clock.ticks());
             match received {
                 Ok(0) => {
@@ -334,6 +334,14 @@ impl Connection {
                 Err(_) => return Err(Broken),
             }
         }
+    }
+
+    /// Lets the sweeper cancel the receive that gets this handle, when nothing has come for [`PARK_AFTER`].
+    fn park_later(&mut self) -> CancelHandle {
+        let canceller = self.canceller.take().unwrap_or_default();
+        let handle = canceller.handle();
+        self.state.park_at(self.shard.after(PARK_AFTER), Some(canceller));
+        handle
     }
 
     /// Waits for bytes without a buffer.

@@ -8,6 +8,8 @@ pub mod sqlite;
 pub mod postgres;
 #[cfg(feature = "services")]
 mod postgres_connection;
+#[cfg(feature = "services")]
+mod postgres_copy;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -75,6 +77,13 @@ pub enum StoreError {
 /// Folds a batch over the rows it touches: gets the rows that exist, by id, and says what changes.
 pub type Fold<'a> = &'a mut dyn FnMut(HashMap<TodoId, Todo>) -> Changes;
 
+/// Both kinds of ids, sorted.
+fn all_ids(ids: &[TodoId], new_ids: &[TodoId]) -> Vec<TodoId> {
+    let mut all = [ids, new_ids].concat();
+    all.sort_unstable();
+    all
+}
+
 /// A connection to the store; each thread that needs one has its own.
 pub trait Store: Send {
     /// Creates or upgrades the schema; safe when several processes do it at once.
@@ -95,6 +104,22 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError::Fenced`] when an offset was not at its `from`; then nothing is written.
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError>;
+
+    /// Does the same, where `new_ids` are expected not to be there: todos that the batch creates and does not delete. A
+    /// store may write these without reading them first, as long as it notices the one that is there after all, and then
+    /// begins again; so `fold` may be called twice. `ids` and `new_ids` have nothing in common, and each is sorted.
+    ///
+    /// # Errors
+    /// As [`Store::apply`].
+    fn apply_new(
+        &mut self,
+        steps: &[OffsetStep],
+        ids: &[TodoId],
+        new_ids: &[TodoId],
+        fold: Fold<'_>,
+    ) -> Result<Changes, StoreError> {
+        self.apply(steps, &all_ids(ids, new_ids), fold)
+    }
 
     /// Reads the whole list in one consistent view, newest first, and returns the offsets of that view. `each` uses no
     /// store itself: one may be driving its connection in this thread.

@@ -4,13 +4,31 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::store::Changes;
-use crate::todo::{Command, Todo, TodoId};
+use crate::todo::{Action, Command, Todo, TodoId};
 
 /// A touched todo, before the batch and now.
 struct Touched {
     id: TodoId,
     before: Option<Todo>,
     now: Option<Todo>,
+}
+
+/// The todos that these commands touch: those whose rows decide what happens, and those that are new as far as the commands
+/// tell, because they are created first and not deleted afterwards. Both sorted.
+pub(super) fn ids<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>) -> (Vec<TodoId>, Vec<TodoId>) {
+    let mut is_new_by_id: HashMap<TodoId, bool> = HashMap::new();
+    for command in commands {
+        let is_create = matches!(command.action, Action::Create { .. });
+        let is_new = is_new_by_id.entry(command.id).or_insert(is_create);
+        *is_new &= !matches!(command.action, Action::Delete);
+    }
+    let (mut ids, mut new_ids) = (Vec::new(), Vec::new());
+    for (id, is_new) in is_new_by_id {
+        if is_new { new_ids.push(id) } else { ids.push(id) }
+    }
+    ids.sort_unstable();
+    new_ids.sort_unstable();
+    (ids, new_ids)
 }
 
 /// Applies `commands` in their order to the rows that exist, and says what is different in the end: one row for each
@@ -49,7 +67,7 @@ pub fn fold<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>, mut existin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::todo::{Action, Timestamp};
+    use crate::todo::Timestamp;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -140,6 +158,22 @@ mod tests {
         assert_eq!(changes.deletes, []);
         assert_eq!(changes.upserts.len(), 1);
         assert_eq!((changes.upserts[0].title.as_str(), changes.upserts[0].updated_at.as_micros()), ("v", 3));
+    }
+
+    #[test]
+    fn new_is_what_is_created_first_and_stays() {
+        let of = |actions: &[Action<'static>]| {
+            let commands: Vec<Command<'_>> = actions.iter().map(|action| command(action.clone(), 1)).collect();
+            ids(&commands)
+        };
+        let (create, delete) = (create(1).action, Action::Delete);
+        let update = Action::Update { title: None, description: None, completed: Some(true) };
+        let one = vec![TodoId::from_u128(1)];
+        assert_eq!(of(&[create.clone(), update.clone()]), (vec![], one.clone()));
+        // Were it there already, the create would change nothing and the delete would remove it.
+        assert_eq!(of(&[create.clone(), delete.clone(), create.clone()]), (one.clone(), vec![]));
+        assert_eq!(of(&[update, create]), (one.clone(), vec![]));
+        assert_eq!(of(&[delete]), (one, vec![]));
     }
 
     #[test]

@@ -1,30 +1,31 @@
 //! What a worker counts. The worker writes, the scrape reads.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::observe::counter::Histogram;
 use crate::todo::Timestamp;
 
 /// What a worker is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
+///
+/// In the order of what has to be told first: of several lanes, the last in this order is that of the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum WorkerState {
-    /// Not running yet.
-    Starting = 0,
     /// Applying whatever comes.
-    Running = 1,
-    /// Something failed and is tried again; [`WorkerMetrics::last_error`] says what.
-    Retrying = 2,
+    Running,
+    /// Not running yet.
+    #[default]
+    Starting,
     /// Ended as it was told to.
-    Stopped = 3,
+    Stopped,
+    /// Something failed and is tried again; [`WorkerMetrics::last_error`] says what.
+    Retrying,
     /// Ended by an error that would not pass.
-    Failed = 4,
+    Failed,
 }
 
-/// The counters of one worker. All totals count since its start.
+/// The counters of one worker, to which all of its lanes add. All totals count since its start.
 #[derive(Debug)]
 pub struct WorkerMetrics {
     /// Commands that were applied, those included that changed nothing.
@@ -45,14 +46,45 @@ pub struct WorkerMetrics {
     pub retries: AtomicU64,
     /// Times that another worker had taken a partition over.
     pub fenced: AtomicU64,
-    /// Records that are written but not yet applied; `u64::MAX` when unknown.
-    pub lag: AtomicU64,
-    /// When the oldest of them was written, or some time before, in microseconds since 1970; 0 when there is none, `u64::MAX`
-    /// when unknown.
-    lags_since_us: AtomicU64,
-    last_error: Mutex<Option<String>>,
-    state: AtomicU8,
+    lanes: Mutex<Vec<Lane>>,
 }
+
+/// How one lane is.
+#[derive(Debug, Default)]
+struct Lane {
+    state: WorkerState,
+    last_error: Option<String>,
+    lag: Lag,
+}
+
+/// What a lane has not applied.
+#[derive(Debug, Clone, Copy)]
+struct Lag {
+    /// Records that are written but not yet applied; `None` when unknown.
+    records: Option<u64>,
+    /// When the oldest of them was written, or some time before; `None` when unknown.
+    since: Option<Timestamp>,
+}
+
+impl Default for Lag {
+    fn default() -> Lag {
+        Lag { records: Some(0), since: None }
+    }
+}
+
+impl Lag {
+    fn age(self) -> Option<Duration> {
+        if self.records == Some(0) {
+            return Some(Duration::ZERO);
+        }
+        let age_us = Timestamp::now().as_micros().saturating_sub(self.since?.as_micros());
+        Some(Duration::from_micros(u64::try_from(age_us).unwrap_or_default()))
+    }
+}
+
+/// Names a lane to its worker's metrics.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LaneNumber(usize);
 
 impl Default for WorkerMetrics {
     fn default() -> WorkerMetrics {
@@ -66,10 +98,7 @@ impl Default for WorkerMetrics {
             publish_time: Histogram::of_times(),
             retries: AtomicU64::default(),
             fenced: AtomicU64::default(),
-            lag: AtomicU64::default(),
-            lags_since_us: AtomicU64::default(),
-            last_error: Mutex::default(),
-            state: AtomicU8::default(),
+            lanes: Mutex::default(),
         }
     }
 }
@@ -77,46 +106,43 @@ impl Default for WorkerMetrics {
 impl WorkerMetrics {
     /// What the worker is doing.
     pub fn state(&self) -> WorkerState {
-        match self.state.load(Ordering::Relaxed) {
-            0 => WorkerState::Starting,
-            1 => WorkerState::Running,
-            2 => WorkerState::Retrying,
-            3 => WorkerState::Stopped,
-            _ => WorkerState::Failed,
-        }
+        self.lanes().iter().map(|lane| lane.state).max().unwrap_or_default()
     }
 
     /// Why it is [`WorkerState::Retrying`] or has [`WorkerState::Failed`]; `None` when all is well.
     pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lanes().iter().find_map(|lane| lane.last_error.clone())
     }
 
-    pub(super) fn set_state(&self, state: WorkerState, error: Option<String>) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
-        self.state.store(state as u8, Ordering::Relaxed);
+    /// Records that are written but not yet applied; `None` when a lane does not know.
+    pub fn lag(&self) -> Option<u64> {
+        self.lanes().iter().map(|lane| lane.lag.records).sum()
     }
 
     /// How far the store is behind the log: the age of the oldest record that is not applied, or a little more; `None` when
     /// unknown. The clock is that of whoever wrote the record.
     pub fn lag_time(&self) -> Option<Duration> {
-        match self.lags_since_us.load(Ordering::Relaxed) {
-            0 => Some(Duration::ZERO),
-            u64::MAX => None,
-            since_us => {
-                let now_us = u64::try_from(Timestamp::now().as_micros()).unwrap_or_default();
-                Some(Duration::from_micros(now_us.saturating_sub(since_us)))
-            }
-        }
+        self.lanes().iter().try_fold(Duration::ZERO, |most, lane| Some(most.max(lane.lag.age()?)))
     }
 
-    /// Notes how many records are not applied, and since when; `None` when unknown.
-    pub(super) fn set_lag(&self, records: Option<u64>, since: Option<Timestamp>) {
-        self.lag.store(records.unwrap_or(u64::MAX), Ordering::Relaxed);
-        let since_us = match records {
-            Some(0) => 0,
-            _ => since.and_then(|since| u64::try_from(since.as_micros()).ok()).unwrap_or(u64::MAX),
-        };
-        self.lags_since_us.store(since_us, Ordering::Relaxed);
+    pub(super) fn add_lane(&self) -> LaneNumber {
+        let mut lanes = self.lanes();
+        lanes.push(Lane::default());
+        LaneNumber(lanes.len() - 1)
+    }
+
+    pub(super) fn set_state(&self, lane: LaneNumber, state: WorkerState, error: Option<String>) {
+        let lane = &mut self.lanes()[lane.0];
+        (lane.state, lane.last_error) = (state, error);
+    }
+
+    /// Notes how many records a lane has not applied, and since when; `None` when unknown.
+    pub(super) fn set_lag(&self, lane: LaneNumber, records: Option<u64>, since: Option<Timestamp>) {
+        self.lanes()[lane.0].lag = Lag { records, since };
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count_batch(&self, commands: u64, changed_todos: u64) {
@@ -138,16 +164,33 @@ mod tests {
     #[test]
     fn the_lag_has_an_age_while_there_is_one() {
         let metrics = WorkerMetrics::default();
+        let lane = metrics.add_lane();
         assert_eq!(metrics.lag_time(), Some(Duration::ZERO));
         let minute_ago = Timestamp::from_micros(Timestamp::now().as_micros() - 60_000_000);
-        metrics.set_lag(Some(3), Some(minute_ago));
+        metrics.set_lag(lane, Some(3), Some(minute_ago));
         assert!(metrics.lag_time() >= Some(Duration::from_secs(60)), "{:?}", metrics.lag_time());
-        metrics.set_lag(Some(0), Some(minute_ago));
+        metrics.set_lag(lane, Some(0), Some(minute_ago));
         assert_eq!(metrics.lag_time(), Some(Duration::ZERO));
-        metrics.set_lag(None, None);
+        metrics.set_lag(lane, None, None);
         assert_eq!(metrics.lag_time(), None);
         let ahead = Timestamp::from_micros(Timestamp::now().as_micros() + 60_000_000);
-        metrics.set_lag(Some(1), Some(ahead));
+        metrics.set_lag(lane, Some(1), Some(ahead));
         assert_eq!(metrics.lag_time(), Some(Duration::ZERO), "another machine's clock");
+    }
+
+    #[test]
+    fn a_lane_in_trouble_is_trouble_of_the_worker_and_lags_add_up() {
+        let metrics = WorkerMetrics::default();
+        assert_eq!(metrics.state(), WorkerState::Starting);
+        let lanes = [metrics.add_lane(), metrics.add_lane()];
+        metrics.set_state(lanes[0], WorkerState::Retrying, Some("no store".into()));
+        metrics.set_state(lanes[1], WorkerState::Running, None);
+        assert_eq!((metrics.state(), metrics.last_error()), (WorkerState::Retrying, Some("no store".into())));
+        metrics.set_lag(lanes[0], None, None);
+        metrics.set_lag(lanes[1], Some(2), None);
+        assert_eq!(metrics.lag(), None);
+        metrics.set_lag(lanes[0], Some(3), None);
+        metrics.set_state(lanes[0], WorkerState::Running, None);
+        assert_eq!((metrics.state(), metrics.last_error(), metrics.lag()), (WorkerState::Running, None, Some(5)));
     }
 }

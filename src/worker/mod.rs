@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use fold::fold;
+use fold::ids;
 pub use metrics::{WorkerMetrics, WorkerState};
 
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
@@ -29,7 +30,7 @@ use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL
 use crate::store::{AppliedOffsets, OffsetStep, Store, StoreError};
 use crate::todo::{JsonParser, Timestamp};
 use back_off::BackOff;
-use metrics::add;
+use metrics::{LaneNumber, add};
 use work::{PartitionWork, Work, divide};
 
 /// Why a worker gave up. Everything that may pass is tried again and never ends it.
@@ -96,6 +97,7 @@ pub struct Worker {
     store: Box<dyn Store>,
     publisher: Box<dyn FeedPublisher>,
     metrics: Arc<WorkerMetrics>,
+    lane: LaneNumber,
     clock: Box<dyn Fn() -> Instant + Send>,
     /// A random number, for the jitter of its pauses.
     chance: Box<dyn FnMut() -> u64 + Send>,
@@ -111,7 +113,8 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker over these ends; the store's schema has to be there.
+    /// A worker over these ends; the store's schema has to be there. Several may share their metrics: they are then lanes
+    /// of one worker.
     pub fn new(
         reader: Box<dyn CommandReader>,
         store: Box<dyn Store>,
@@ -122,6 +125,7 @@ impl Worker {
             reader,
             store,
             publisher,
+            lane: metrics.add_lane(),
             metrics,
             clock: Box::new(Instant::now),
             chance: Box::new(|| RandomState::new().hash_one(())),
@@ -151,13 +155,13 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`]: nothing more can be applied until a person has acted.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
-        self.metrics.set_state(WorkerState::Running, None);
+        self.metrics.set_state(self.lane, WorkerState::Running, None);
         let result = self.run_until(stop);
         match &result {
-            Ok(()) => self.metrics.set_state(WorkerState::Stopped, None),
+            Ok(()) => self.metrics.set_state(self.lane, WorkerState::Stopped, None),
             Err(error) => {
                 tracing::error!("the worker has ended: {error}");
-                self.metrics.set_state(WorkerState::Failed, Some(error.to_string()));
+                self.metrics.set_state(self.lane, WorkerState::Failed, Some(error.to_string()));
             }
         }
         result
@@ -192,7 +196,7 @@ impl Worker {
         let unread = self.reader.lag();
         let taken: usize = self.work.iter().map(Work::records).sum();
         let oldest = self.work.iter().filter_map(Work::oldest).min();
-        self.metrics.set_lag(unread.map(|unread| unread + taken as u64), oldest.or(self.newest_taken));
+        self.metrics.set_lag(self.lane, unread.map(|unread| unread + taken as u64), oldest.or(self.newest_taken));
     }
 
     /// Logs and counts trouble, each once while it lasts.
@@ -202,7 +206,7 @@ impl Worker {
                 let waits = self.partitions.values().any(|partition| matches!(partition, Partition::Waiting(_)));
                 if self.back_off.is_over() && !waits && self.trouble.take().is_some() {
                     tracing::info!("the worker goes on");
-                    self.metrics.set_state(WorkerState::Running, None);
+                    self.metrics.set_state(self.lane, WorkerState::Running, None);
                 }
                 Ok(())
             }
@@ -218,7 +222,7 @@ impl Worker {
     fn show_trouble(&mut self, reason: String) {
         if self.trouble.as_ref() != Some(&reason) {
             tracing::warn!("the worker waits and tries again: {reason}");
-            self.metrics.set_state(WorkerState::Retrying, Some(reason.clone()));
+            self.metrics.set_state(self.lane, WorkerState::Retrying, Some(reason.clone()));
             self.trouble = Some(reason);
         }
     }
@@ -340,11 +344,9 @@ impl Worker {
         }
         let steps: Vec<OffsetStep> = parts.iter().map(|part| self.step(part)).collect();
         let commands = || parts.iter().flat_map(|part| &part.commands).map(|(_, command)| command);
-        let mut ids: Vec<_> = commands().map(|command| command.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let (ids, new_ids) = ids(commands());
         let started_at = Instant::now();
-        let applied = self.store.apply(&steps, &ids, &mut |existing| fold(commands(), existing));
+        let applied = self.store.apply_new(&steps, &ids, &new_ids, &mut |existing| fold(commands(), existing));
         self.metrics.apply_time.observe_time(started_at.elapsed());
         match applied {
             Ok(changes) => {

@@ -97,6 +97,43 @@ fn a_batch_is_stored_with_its_offsets_and_read_back_newest_first() {
 }
 
 #[test]
+fn todos_that_have_to_be_new_and_are_not_end_as_if_they_had_been_looked_for() {
+    let database = Database::create();
+    let mut store = database.migrated_store();
+    let mut todos: Vec<Todo> = (0..1_000).map(|number| todo(number, &format!("title {number}"))).collect();
+    todos.sort_by_key(|todo| todo.id);
+    let id = |todo: &Todo| todo.id;
+    let (early, late) = todos.split_at(600);
+    let insert = |store: &mut PostgresStore, step, ids: &[TodoId], new: &[Todo]| {
+        let new_ids: Vec<TodoId> = new.iter().map(id).collect();
+        // What the worker's fold does: a create of a todo that is there changes nothing.
+        store.apply_new(&[step], ids, &new_ids, &mut |rows| Changes {
+            upserts: new.iter().filter(|todo| !rows.contains_key(&todo.id)).cloned().collect(),
+            deletes: rows.values().filter(|todo| ids.contains(&todo.id)).map(Todo::key).collect(),
+        })
+    };
+    insert(&mut store, step(None, 1), &[], early).expect("all are new");
+    // 100 of them are there, and one that is read goes.
+    let gone = early[0].key();
+    let changes = insert(&mut store, step(Some(1), 2), &[gone.id], &todos[500..]).expect("applied");
+    assert_eq!((changes.upserts.as_slice(), changes.deletes.as_slice()), (late, &[gone][..]));
+    todos.remove(0);
+    todos.sort_by_key(|todo| std::cmp::Reverse(todo.key()));
+    assert_eq!(list(&mut store), (todos, AppliedOffsets::from([(3, 2)])));
+
+    // A row that the database does not take refuses the batch, and a fenced worker writes nothing, by this way too.
+    let mut strange: Vec<Todo> = (2_000..2_200).map(|number| todo(number, "title")).collect();
+    strange.sort_by_key(|todo| todo.id);
+    strange[150].title = "\0".into();
+    let mut other = database.store();
+    let refused = insert(&mut other, step(Some(2), 3), &[], &strange);
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    let fenced = insert(&mut database.store(), step(Some(1), 3), &[], &strange[..100]);
+    assert!(matches!(fenced, Err(StoreError::Fenced { partition: 3 })), "{fenced:?}");
+    assert_eq!(list(&mut store).0.len(), 999);
+}
+
+#[test]
 fn a_worker_whose_offset_was_moved_writes_nothing() {
     let database = Database::create();
     let (mut mine, mut theirs) = (database.migrated_store(), database.store());

@@ -103,6 +103,12 @@ impl Candidate {
         CANDIDATES.iter().find(|candidate| candidate.label() == label)
     }
 
+    /// Whether it can hold a response of megabytes: nginx's `return` takes what fits into its configuration. What nginx does
+    /// with a file, sendfile(2) from the page cache without a copy, is another thing than a constant from memory.
+    pub fn holds_long_lists(&self) -> bool {
+        self.how != How::Nginx
+    }
+
     /// Makes the candidate ready to be started.
     ///
     /// # Errors

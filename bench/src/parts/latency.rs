@@ -78,7 +78,7 @@ pub fn run(bench: &Bench, arguments: &LatencyArguments) -> Result<Report, PartEr
     };
     eprintln!("latency: seeding {} todos", arguments.todos);
     let product = Product::new(&bench.product, &bench.scratch)?;
-    product.seed(arguments.todos, USER)?;
+    product.seed_for_reading(arguments.todos, USER, bench.server_cpu)?;
     let responses = Responses::capture(&product.start(bench.server_cpu)?, &[Load::Ten])?;
     let token = product.token(USER)?;
     let context = Context { bench, arguments, oha, product: &product, token, responses };
@@ -104,7 +104,7 @@ pub fn run(bench: &Bench, arguments: &LatencyArguments) -> Result<Report, PartEr
         for (percent, results) in arguments.percents.iter().zip(&mut results) {
             for turn in 0..candidates.len() {
                 // Forwards and backwards in turn: who comes first in a round has no lasting advantage.
-                let turn = if run % 2 == 0 { turn } else { candidates.len() - 1 - turn };
+                let turn = if run.is_multiple_of(2) { turn } else { candidates.len() - 1 - turn };
                 let rate = highest * f64::from(*percent) / 100.0;
                 eprintln!("latency: run {} of {}: {percent} %: {}", run + 1, bench.runs, candidates[turn].name);
                 results[turn].push(context.measure(candidates[turn], Some(rate))?);

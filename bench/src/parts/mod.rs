@@ -1,10 +1,19 @@
 //! The parts of the bench: each measures one thing and ends in a [`Report`].
 
+#[cfg(feature = "services")]
+pub mod accept;
+#[cfg(feature = "services")]
+pub mod apply;
+pub mod ceiling;
 pub mod latency;
 pub mod list_memory;
 mod live;
+#[cfg(feature = "services")]
+pub mod overload;
 pub mod read;
+pub mod ready;
 pub mod shards;
+pub mod visible;
 pub mod write_cost;
 
 use std::error::Error;

@@ -71,7 +71,9 @@ pub fn run(bench: &Bench, arguments: &ShardsArguments) -> Result<Report, PartErr
     report.remarks.push("With as many shards as CPUs, server and load share them.".to_owned());
     eprintln!("shards: seeding {} todos", arguments.todos);
     let product = Product::new(&bench.product, &bench.scratch)?;
-    product.seed(arguments.todos, USER)?;
+    product.seed_for_reading(arguments.todos, USER, bench.server_cpu)?;
+    // The first start makes the key of the tokens.
+    drop(product.start(bench.server_cpu)?);
     let token = product.token(USER)?;
     let mut figures = vec![vec![Figures::default(); counts.len()]; arguments.depths.len()];
     let begin = report.clone();

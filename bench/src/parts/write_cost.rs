@@ -15,7 +15,7 @@ use crate::cpu;
 use crate::measurement::Measurement;
 use crate::report::{Bound, Report, Row, Table};
 use crate::server::{Product, Server};
-use crate::writes::{Mix, Progress, WriteLoad, delete_all, list_ids, wait_until_applied};
+use crate::writes::{Mix, Progress, WriteLoad, Written, delete_all, list_ids, wait_until_applied};
 
 /// A write beside a long list may cost so much more than beside the shortest one.
 const RATIO_MAX: f64 = 1.2;
@@ -29,6 +29,9 @@ pub struct WriteCostArguments {
     /// Writes of each measurement, half of them creates, half updates of todos anywhere in the list
     #[arg(long, value_name = "WRITES", default_value_t = 4000)]
     pub writes: usize,
+    /// Bursts of so many writes in each measurement at full rate; what a burst has created is deleted before the next
+    #[arg(long, value_name = "BURSTS", default_value_t = 5)]
+    pub bursts: usize,
     /// Connections that write at the same time
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 64)]
     pub connections: usize,
@@ -73,7 +76,8 @@ pub fn run(bench: &Bench, arguments: &WriteCostArguments) -> Result<Report, Part
         "CPU time of the whole server process for one write: from the request until it is acknowledged, applied to the \
          store and in the list that every shard answers from. The store is the embedded one.",
         vec![
-            setting("writes of each measurement", arguments.writes),
+            setting("writes of each burst", arguments.writes),
+            setting("bursts of each measurement at full rate", arguments.bursts),
             setting("connections", arguments.connections),
             setting("held rate", format!("{} writes/s", arguments.rate)),
         ],
@@ -92,7 +96,7 @@ pub fn run(bench: &Bench, arguments: &WriteCostArguments) -> Result<Report, Part
         for run in 0..=bench.runs {
             for turn in 0..subjects.len() {
                 // Forwards and backwards in turn: who comes first in a round has no lasting advantage.
-                let turn = if run % 2 == 0 { turn } else { subjects.len() - 1 - turn };
+                let turn = if run.is_multiple_of(2) { turn } else { subjects.len() - 1 - turn };
                 let (subject, figures) = (&subjects[turn], &mut figures[turn]);
                 eprintln!("write-cost: {title}, {} todos, run {run} of {}", subject.todos, bench.runs);
                 let measured = subject.measure(arguments, pace, run as u64)?;
@@ -136,24 +140,33 @@ impl Subject {
             writes: arguments.writes,
             variety,
         };
-        let before = Progress::ask(&mut Client::connect(address)?)?;
-        let (cpu_before, threads_before) = (cpu::process_cpu_time(process)?, cpu::thread_cpu_times(process)?);
-        let mut written = load.run(&AtomicBool::new(false))?;
-        wait_until_applied(address, before, arguments.writes, &written.created)?;
-        let (cpu_after, threads_after) = (cpu::process_cpu_time(process)?, cpu::thread_cpu_times(process)?);
-        delete_all(address, &self.token, &written.created)?;
+        let bursts = if pace == Pace::AsFastAsAcknowledged { arguments.bursts } else { 1 };
+        let (mut cpu, mut threads) = (Duration::ZERO, BTreeMap::<String, Duration>::new());
+        let mut all = Written::default();
+        for burst in 0..bursts {
+            let before = Progress::ask(&mut Client::connect(address)?)?;
+            let (cpu_before, threads_before) = (cpu::process_cpu_time(process)?, cpu::thread_cpu_times(process)?);
+            let load = WriteLoad { variety: variety * bursts as u64 + burst as u64, ..load };
+            let written = load.run(&AtomicBool::new(false))?;
+            wait_until_applied(address, before, arguments.writes, &written.created)?;
+            cpu += cpu::process_cpu_time(process)?.saturating_sub(cpu_before);
+            for (name, after) in cpu::thread_cpu_times(process)? {
+                let before = threads_before.get(&name).copied().unwrap_or_default();
+                *threads.entry(name).or_default() += after.saturating_sub(before);
+            }
+            delete_all(address, &self.token, &written.created)?;
+            all.latencies_us.extend(written.latencies_us);
+            all.elapsed += written.elapsed;
+        }
 
-        let per_write_us = |time: Duration| time.as_secs_f64() * 1e6 / arguments.writes as f64;
-        let thread_us = |(name, after): (String, Duration)| {
-            let time = after.saturating_sub(threads_before.get(&name).copied().unwrap_or_default());
-            (name, vec![per_write_us(time)])
-        };
+        let writes = (bursts * arguments.writes) as f64;
+        let per_write_us = |time: Duration| time.as_secs_f64() * 1e6 / writes;
         Ok(Figures {
-            cpu_us: vec![per_write_us(cpu_after.saturating_sub(cpu_before))],
-            rate: vec![arguments.writes as f64 / written.elapsed.as_secs_f64()],
-            p50_ms: vec![written.latency_us(50.0) / 1e3],
-            p99_ms: vec![written.latency_us(99.0) / 1e3],
-            threads_us: threads_after.into_iter().map(thread_us).collect(),
+            cpu_us: vec![per_write_us(cpu)],
+            rate: vec![writes / all.elapsed.as_secs_f64()],
+            p50_ms: vec![all.latency_us(50.0) / 1e3],
+            p99_ms: vec![all.latency_us(99.0) / 1e3],
+            threads_us: threads.into_iter().map(|(name, time)| (name, vec![per_write_us(time)])).collect(),
         })
     }
 }

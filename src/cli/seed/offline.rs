@@ -54,7 +54,7 @@ pub fn seed_offline(
 /// The worker has applied the seed when nothing of the log is left to read and it has counted as many commands, or more
 /// if an earlier process had left some.
 fn wait_until_applied(metrics: &WorkerMetrics, count: u64) -> Result<(), ProcessError> {
-    while metrics.commands.load(Ordering::Relaxed) < count || metrics.lag.load(Ordering::Relaxed) > 0 {
+    while metrics.commands.load(Ordering::Relaxed) < count || metrics.lag() != Some(0) {
         if metrics.state() == WorkerState::Failed {
             let reason = metrics.last_error().unwrap_or_default();
             return Err(crate::store::StoreError::Fatal(reason).into());

@@ -48,11 +48,6 @@ impl Figures {
         !self.cpu_us.is_empty()
     }
 
-    /// Requests per second.
-    pub fn median_rate(&self) -> f64 {
-        median(&self.rate)
-    }
-
     /// The row of the table.
     pub fn row(&self, candidate: &Candidate, cell: Cell) -> Row {
         let percent = |shares: &[f64]| shares.iter().map(|share| share * 100.0).collect();

@@ -17,7 +17,7 @@ use super::live::while_writing;
 use super::{Bench, PartError, USER, setting};
 use crate::candidate::{CANDIDATES, Candidate, Kind, Setting};
 use crate::client::Client;
-use crate::report::{Bound, ChartForm, Report, Table};
+use crate::report::{ChartForm, Report, Table};
 use crate::server::{Product, file_limit};
 use crate::services::Services;
 use crate::wrk::{ReadLoad, ReadResult, WritesBetween};
@@ -159,11 +159,9 @@ fn measure_all(
     cells: &[Cell],
     services: Option<&Services>,
 ) -> Result<Report, PartError> {
-    let mut present = choose(bench, arguments, &mut report);
     let is_mixed = cells.iter().any(|cell| cell.load == Load::Mixed);
-    if is_mixed {
-        present.retain(|one| one.takes_writes() && (one.kind == Kind::Ours || services.is_some()));
-    }
+    let takes_load = |one: &Candidate| !is_mixed || one.kind == Kind::Ours || one.takes_writes() && services.is_some();
+    let present = choose(bench, arguments, takes_load, &mut report);
     let explicit = !arguments.only.is_empty();
     let mut all: Vec<Measured> = Vec::new();
     for cell in cells {
@@ -182,7 +180,7 @@ fn measure_all(
     }
     eprintln!("{}: seeding {} todos", report.part, arguments.todos);
     let product = Product::new(&bench.product, &bench.scratch)?;
-    product.seed(arguments.todos, USER)?;
+    product.seed_for_reading(arguments.todos, USER, bench.server_cpu)?;
     let loads: Vec<Load> = cells.iter().flat_map(|cell| [cell.load, cell.load.unconditional()]).collect();
     let responses = Responses::capture(&product.start(bench.server_cpu)?, &loads)?;
     let token = product.token(USER)?;
@@ -206,13 +204,18 @@ fn measure_all(
 }
 
 /// The candidates that were asked for and can be measured; the report tells about the others.
-fn choose(bench: &Bench, arguments: &ReadArguments, report: &mut Report) -> Vec<&'static Candidate> {
+fn choose(
+    bench: &Bench,
+    arguments: &ReadArguments,
+    takes_load: impl Fn(&Candidate) -> bool,
+    report: &mut Report,
+) -> Vec<&'static Candidate> {
     let is_wanted = |candidate: &&'static Candidate| {
         let of = |only: &Only| match only {
             Only::Kind(kind) => candidate.kind == *kind,
             Only::One(one) => *candidate == *one,
         };
-        arguments.only.is_empty() || arguments.only.iter().any(of)
+        takes_load(candidate) && (arguments.only.is_empty() || arguments.only.iter().any(of))
     };
     let present = CANDIDATES.iter().filter(is_wanted).filter(|candidate| {
         let ready = candidate.prepare(&bench.programs, bench.builds);
@@ -238,14 +241,6 @@ fn summed_up(begin: &Report, all: &[Measured]) -> Report {
             report.tables.push(Table::new(title, rows).drawn(ChartForm::Bars, figures::CPU, &cell.file()));
         }
     }
-    let pipelined = all.iter().filter(|measured| measured.cell.is_for_million()).filter_map(|measured| {
-        let mut ours = measured.candidates.iter().zip(&measured.figures);
-        ours.find(|(candidate, _)| candidate.kind == Kind::Ours).map(|(_, figures)| figures.median_rate())
-    });
-    if let Some(best) = pipelined.reduce(f64::max) {
-        let claim = "limit=10, pipelined, live writes: requests/s of ours with one shard, at the better depth";
-        report.bounds.push(Bound::at_least(claim, best, 1e6));
-    }
     report
 }
 
@@ -254,7 +249,7 @@ impl Context<'_> {
         let Measured { cell, candidates, figures } = measured;
         for turn in 0..candidates.len() {
             // Forwards and backwards in turn: who comes first in a round has no lasting advantage.
-            let turn = if run % 2 == 0 { turn } else { candidates.len() - 1 - turn };
+            let turn = if run.is_multiple_of(2) { turn } else { candidates.len() - 1 - turn };
             let (candidate, figures) = (candidates[turn], &mut figures[turn]);
             if figures.left_out.is_some() {
                 continue;
@@ -294,6 +289,9 @@ impl Context<'_> {
         let tag = cell::entity_tag(&mut Client::connect(address)?, cell.load)?;
         if candidate.kind != Kind::Ours {
             cell::check(&server, cell.load, tag.as_deref(), setting.response)?;
+        }
+        if cell.load == Load::Mixed {
+            cell::wait_for_writes(address, &self.token)?;
         }
         let load = |duration| ReadLoad {
             address,

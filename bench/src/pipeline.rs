@@ -1,0 +1,209 @@
+//! A pipelined load that costs less than wrk: where one CPU of wrk cannot keep one CPU of a server busy, this can. It reads
+//! large pieces, looks at the status and the length of each response, and skips the body.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+
+/// Bytes of one receive.
+const RECEIVE_BYTES: usize = 256 * 1024;
+/// A server that says nothing for so long has failed, in milliseconds.
+const SILENCE_MAX_MS: libc::c_int = 10_000;
+/// The longest response head that is read, in bytes.
+const HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// What is sent: every connection sends `depth` requests together, and the next ones when all are answered.
+#[derive(Debug, Clone)]
+pub struct PipelineLoad {
+    /// The server.
+    pub address: SocketAddr,
+    /// The bytes of one request.
+    pub request: Vec<u8>,
+    /// Requests that a connection sends together.
+    pub depth: usize,
+    /// Connections.
+    pub connections: usize,
+    /// How long.
+    pub duration: Duration,
+}
+
+/// What was seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PipelineResult {
+    /// Responses, each with status 200.
+    pub responses: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Over which time.
+    pub elapsed: Duration,
+}
+
+struct Connection {
+    socket: TcpStream,
+    responses: ResponseStream,
+    unanswered: u64,
+}
+
+impl PipelineLoad {
+    /// Runs the load in the calling thread.
+    ///
+    /// # Errors
+    /// A connection breaks, the server falls silent, or answers with another status than 200.
+    pub fn run(&self) -> io::Result<PipelineResult> {
+        let batch = self.request.repeat(self.depth);
+        // SAFETY: no pointers.
+        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: the descriptor was made above and is nobody else's; it is closed when this is dropped.
+        let epoll = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(epoll) };
+        let mut connections = Vec::with_capacity(self.connections);
+        for number in 0..self.connections {
+            let socket = TcpStream::connect(self.address)?;
+            socket.set_nodelay(true)?;
+            socket.set_nonblocking(true)?;
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number as u64 };
+            // SAFETY: both descriptors are open, and the event lives through the call.
+            check(unsafe {
+                libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event)
+            })?;
+            connections.push(Connection { socket, responses: ResponseStream::default(), unanswered: 0 });
+        }
+        let begin = Instant::now();
+        for connection in &mut connections {
+            connection.send(&batch, self.depth)?;
+        }
+        let mut buffer = vec![0; RECEIVE_BYTES];
+        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; self.connections.max(1)];
+        let mut result = PipelineResult { responses: 0, bytes: 0, elapsed: Duration::ZERO };
+        while begin.elapsed() < self.duration {
+            let (pointer, length) = (events.as_mut_ptr(), events.len() as libc::c_int);
+            // SAFETY: the pointer and the length are those of `events`.
+            let ready = check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), pointer, length, SILENCE_MAX_MS) })?;
+            if ready == 0 {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "the server has fallen silent"));
+            }
+            for event in &events[..ready as usize] {
+                let connection = &mut connections[event.u64 as usize];
+                let received = connection.socket.read(&mut buffer)?;
+                let responses = connection.responses.count(&buffer[..received])?;
+                if received == 0 || responses > connection.unanswered {
+                    return Err(io::Error::other("a connection was closed, or answered more than it was asked"));
+                }
+                result.bytes += received as u64;
+                result.responses += responses;
+                connection.unanswered -= responses;
+                if connection.unanswered == 0 {
+                    connection.send(&batch, self.depth)?;
+                }
+            }
+        }
+        result.elapsed = begin.elapsed();
+        Ok(result)
+    }
+}
+
+impl Connection {
+    /// All earlier requests are answered, so the socket has room for these.
+    fn send(&mut self, batch: &[u8], depth: usize) -> io::Result<()> {
+        self.unanswered = depth as u64;
+        self.socket.write_all(batch)
+    }
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Counts the responses of a stream that comes in pieces.
+#[derive(Debug, Default)]
+struct ResponseStream {
+    /// The beginning of a head that has not come to its end.
+    head: Vec<u8>,
+    /// Bytes of the body that are still to come.
+    body_bytes: u64,
+    is_in_body: bool,
+}
+
+impl ResponseStream {
+    /// The number of responses that end in this piece.
+    fn count(&mut self, mut piece: &[u8]) -> io::Result<u64> {
+        let mut responses = 0;
+        loop {
+            if self.is_in_body {
+                let skipped = (piece.len() as u64).min(self.body_bytes);
+                piece = &piece[skipped as usize..];
+                self.body_bytes -= skipped;
+                if self.body_bytes > 0 {
+                    return Ok(responses);
+                }
+                responses += 1;
+                self.is_in_body = false;
+            }
+            if piece.is_empty() {
+                return Ok(responses);
+            }
+            let (content_length, rest) = if self.head.is_empty()
+                && let Some(end) = memchr::memmem::find(piece, b"\r\n\r\n")
+            {
+                (content_length(&piece[..end])?, &piece[end + 4..])
+            } else {
+                let before = self.head.len();
+                self.head.extend_from_slice(piece);
+                // The empty line may have begun in the piece before.
+                let from = before.saturating_sub(3);
+                let Some(end) = memchr::memmem::find(&self.head[from..], b"\r\n\r\n") else {
+                    if self.head.len() > HEAD_MAX_BYTES {
+                        return Err(io::Error::other("a response head that does not end"));
+                    }
+                    return Ok(responses);
+                };
+                let end = from + end;
+                let content_length = content_length(&self.head[..end])?;
+                self.head.clear();
+                (content_length, &piece[end + 4 - before..])
+            };
+            piece = rest;
+            self.body_bytes = content_length;
+            self.is_in_body = true;
+        }
+    }
+}
+
+/// The length of the body behind this head, which has to be that of a 200.
+fn content_length(head: &[u8]) -> io::Result<u64> {
+    let text = String::from_utf8_lossy(&head[..head.len().min(64)]);
+    if !head.starts_with(b"HTTP/1.1 200 ") {
+        return Err(io::Error::other(format!("a response that is no 200: {text}")));
+    }
+    const NAME: &[u8] = b"\r\nContent-Length: ";
+    let digits = memchr::memmem::find(head, NAME).map(|at| &head[at + NAME.len()..]);
+    let digits = digits.map(|rest| rest.split(|byte| !byte.is_ascii_digit()).next().unwrap_or_default());
+    let length = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    length.ok_or_else(|| io::Error::other(format!("a response without Content-Length: {text}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_are_counted_however_they_are_cut() {
+        let one = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX: y\r\n\r\n[\r\n\r\n12";
+        let empty = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let stream = [&one[..], one, empty, one].concat();
+        for size in 1..=stream.len() {
+            let mut responses = ResponseStream::default();
+            let counts: Vec<u64> =
+                stream.chunks(size).map(|piece| responses.count(piece).expect("well-formed")).collect();
+            // An empty body ends with its head.
+            assert_eq!(counts.iter().sum::<u64>(), 4, "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn other_responses_are_errors() {
+        for text in ["HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
+            assert!(ResponseStream::default().count(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}
