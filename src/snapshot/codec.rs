@@ -9,6 +9,7 @@
 
 use brotli::enc::{BrotliEncoderParams, backward_references::BrotliEncoderMode};
 use flate2::{Compress, Compression, FlushCompress, Status};
+use zstd::bulk::Compressor;
 
 use crate::http::Coding;
 
@@ -50,13 +51,19 @@ impl Plain {
 /// A compressor of one coding.
 pub(super) struct Codec {
     coding: Coding,
+    /// Kept from piece to piece, because each is larger than a piece.
     deflate: Compress,
+    zstd: Compressor<'static>,
 }
 
 impl Codec {
     /// For a coding that compresses.
     pub fn new(coding: Coding) -> Codec {
-        Codec { coding, deflate: Compress::new(Compression::new(DEFLATE_LEVEL), false) }
+        Codec {
+            coding,
+            deflate: Compress::new(Compression::new(DEFLATE_LEVEL), false),
+            zstd: Compressor::new(ZSTD_LEVEL).expect("the level is one of zstd's"),
+        }
     }
 
     /// What this coding ends a body of these parts with needs to know.
@@ -132,7 +139,7 @@ impl Codec {
                 params.use_dictionary = false;
             }),
             Coding::Zstd => {
-                out.extend_from_slice(&zstd::bulk::compress(bytes, ZSTD_LEVEL).expect("memory is all it needs"));
+                out.extend_from_slice(&self.zstd.compress(bytes).expect("memory is all it needs"));
             }
         }
     }
