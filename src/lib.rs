@@ -21,8 +21,10 @@
 //!   refresher                       +---> refresher --------------+  a new snapshot, to every shard's inbox
 //!                              when cold, and each CACHE_TTL_SEC
 //!
+//!   encoder               shards' wishes -> lists in content codings, to every shard's inbox
+//!
 //!   main                 waits for a signal or for a thread that ended, then stops the others in this order:
-//!                        shards, producer, refresher, worker
+//!                        shards, producer, refresher, encoder, worker
 //!   signals              turns SIGTERM and SIGINT into events for main
 //! ```
 //! `run` has all of them in one process.
@@ -40,6 +42,7 @@ pub mod cli;
 pub mod command_log;
 pub mod config;
 pub mod data_dir;
+pub mod encoder;
 pub mod feed;
 pub mod http;
 pub mod limits;

@@ -86,6 +86,19 @@ pub const INDEX_BRANCH_TARGET_CHILDREN: usize = 8;
 /// list of gigabytes comes from some hundred sorted runs, little beside the list.
 pub const BUILD_RUN_BYTES: usize = 8 * 1024 * 1024;
 
+/// Smallest body that is worth a content coding, in bytes: below it, all fits into one or two packets either way.
+pub const ENCODING_MIN_BYTES: u64 = 1024;
+/// Largest first page that is compressed as a whole, in bytes, which makes it smaller than pieces do and takes about a
+/// millisecond. A larger one is put together from pieces that are compressed once each.
+pub const ENCODED_WHOLE_MAX_BYTES: u64 = 32 * 1024;
+/// First pages and codings that are encoded of one snapshot; more stay identity. Random limits do not busy the encoder
+/// for long with that.
+pub const ENCODED_PAGES_MAX: usize = 32;
+/// Wishes of the shards that may wait for the encoder; more are forgotten, and come again with the next request.
+pub const ENCODER_QUEUE: usize = 256;
+/// How long the compressed pieces of a list are kept for the next snapshot after somebody has asked for it, in seconds.
+pub const ENCODED_PIECES_LIFETIME_S: u64 = 60;
+
 /// Largest record of the embedded log, in bytes: the largest command is a body plus its envelope.
 pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;
 /// Size at which the embedded log starts a new segment file, in bytes.

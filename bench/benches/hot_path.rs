@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use million_rps::auth::{Verifier, mint};
 use million_rps::config::{Auth, Secret};
+use million_rps::http::accept_encoding::Coding;
 use million_rps::http::response::{CacheControl, ContentType, date};
 use million_rps::http::route::route;
 use million_rps::http::{ResponseHead, Status, parse_head, query};
-use million_rps::snapshot::{Snapshot, SnapshotBuilder};
+use million_rps::snapshot::{Encoder, Snapshot, SnapshotBuilder};
 use million_rps::store::Changes;
 use million_rps::todo::{Timestamp, Todo, TodoId};
 
@@ -164,5 +165,32 @@ fn snapshot_change(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, parse, find_resource, check_token, page, response_head, snapshot_change);
+/// What the encoder does for a snapshot in which one todo is another.
+fn encode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("encode");
+    let (list, todos) = list(100_000);
+    for coding in Coding::COMPRESSED {
+        for (name, limit) in [("limit=10", Some(10)), ("limit=100", Some(100)), ("all", None)] {
+            let mut encoder = Encoder::new(coding);
+            let (mut snapshot, mut number) = (list.clone(), 0);
+            encoder.encode(&snapshot, limit).expect("it pays");
+            group.bench_function(BenchmarkId::new(coding.name(), name), |bencher| {
+                bencher.iter_batched(
+                    || {
+                        number += 1;
+                        let changed =
+                            Todo { title: format!("changed {number}"), ..todos[todos.len() - 1 - number % 10].clone() };
+                        snapshot = snapshot.apply([&Changes { upserts: vec![changed], deletes: Vec::new() }]);
+                        snapshot.clone()
+                    },
+                    |snapshot| encoder.encode(&snapshot, limit),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(benches, parse, find_resource, check_token, page, response_head, snapshot_change, encode);
 criterion_main!(benches);

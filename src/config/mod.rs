@@ -66,6 +66,8 @@ pub struct Http {
     pub shards: usize,
     /// How shards talk to the kernel.
     pub io_driver: IoDriver,
+    /// Whether lists are sent compressed to clients that accept it.
+    pub compression: bool,
     /// Open connections of the whole process.
     pub max_connections: usize,
     /// From a request's first byte, or from the accept, to the end of its head.
@@ -244,6 +246,7 @@ impl Config {
                     "epoll" => IoDriver::Epoll,
                     _auto => IoDriver::Auto,
                 },
+                compression: values.choice("COMPRESSION") == "on",
                 max_connections: values.integer("MAX_CONNECTIONS"),
                 header_timeout: values.milliseconds("HEADER_TIMEOUT_MS"),
                 body_timeout: values.milliseconds("BODY_TIMEOUT_MS"),

@@ -69,6 +69,16 @@ pub const SETTINGS: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "COMPRESSION",
+        group: Group::Server,
+        kind: Kind::Choice(&["on", "off"]),
+        default: DefaultValue::Fixed("on"),
+        unit: "",
+        help: "Whether lists are sent compressed (br, gzip, zstd) to clients that accept it. A thread of its own compresses \
+               what is asked for.",
+        example: "off",
+    },
+    Setting {
         name: "DRAIN_TIMEOUT_MS",
         group: Group::Server,
         kind: DEADLINE_MS,

@@ -3,11 +3,14 @@
 //! No resource here has a modification date, so If-Modified-Since and If-Unmodified-Since are ignored, as RFC 9110 asks
 //! for (sections 13.1.3 and 13.1.4). Neither has one ranges, so If-Range is ignored too.
 
-use super::head::Head;
+use super::accept_encoding::Coding;
+use super::head::{FieldLines, Head};
 use super::syntax::trim;
 
 /// Length of a written entity tag, in bytes: 16 hexadecimal digits between quotes.
 pub const ENTITY_TAG_BYTES: usize = 18;
+/// The same with a hyphen and the name of a coding.
+const ENCODED_ENTITY_TAG_MAX_BYTES: usize = ENTITY_TAG_BYTES + "-zstd".len();
 
 /// Writes the strong entity tag of a version.
 pub fn entity_tag(tag: u64) -> [u8; ENTITY_TAG_BYTES] {
@@ -17,6 +20,34 @@ pub fn entity_tag(tag: u64) -> [u8; ENTITY_TAG_BYTES] {
         *place = HEX[(tag >> (60 - 4 * at)) as usize & 15];
     }
     text
+}
+
+/// The strong entity tag of a version in a coding: the coding's name stands behind the digits.
+pub fn encoded_entity_tag(tag: u64, coding: Coding) -> EncodedEntityTag {
+    let mut text = [b'"'; ENCODED_ENTITY_TAG_MAX_BYTES];
+    text[..ENTITY_TAG_BYTES].copy_from_slice(&entity_tag(tag));
+    let mut length = ENTITY_TAG_BYTES;
+    if coding != Coding::Identity {
+        let name = coding.name().as_bytes();
+        text[length - 1] = b'-';
+        text[length..length + name.len()].copy_from_slice(name);
+        length += name.len() + 1;
+    }
+    EncodedEntityTag { text, length }
+}
+
+/// A written entity tag.
+pub struct EncodedEntityTag {
+    text: [u8; ENCODED_ENTITY_TAG_MAX_BYTES],
+    length: usize,
+}
+
+impl std::ops::Deref for EncodedEntityTag {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
 }
 
 /// What the conditions of a request come to.
@@ -51,6 +82,31 @@ pub fn evaluate(head: &Head<'_>, current: Option<u64>) -> Condition {
     }
 }
 
+/// Evaluates the conditions of a request for what comes in several codings, as [`evaluate`] does; any of its tags stands
+/// for it. `coding` is the one of a full answer. With it comes the coding whose tag the answer 304 has: the one that the
+/// client named, so that a cache knows which of its answers is meant (RFC 9111 section 4.3.4).
+#[inline]
+pub fn evaluate_encoded(head: &Head<'_>, tag: u64, coding: Coding) -> (Condition, Coding) {
+    if !head.has_condition() {
+        return (Condition::Holds, coding);
+    }
+    let mut codings = [coding, Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd].into_iter();
+    let is_named = |lines: FieldLines<'_>, coding, comparison| {
+        let wanted = encoded_entity_tag(tag, coding);
+        names_tag(lines, &wanted, comparison)
+    };
+    if head.if_match().next().is_some()
+        && !codings.clone().any(|coding| is_named(head.if_match(), coding, Comparison::Strong))
+    {
+        return (Condition::Failed, coding);
+    }
+    match codings.find(|&coding| is_named(head.if_none_match(), coding, Comparison::Weak)) {
+        Some(named) if head.method.is_read() => (Condition::NotModified, named),
+        Some(named) => (Condition::Failed, named),
+        None => (Condition::Holds, coding),
+    }
+}
+
 /// Whether If-None-Match names the tag, by weak comparison, or is `*`. What is malformed is ignored.
 #[inline]
 pub fn if_none_match_hits<'a>(lines: impl Iterator<Item = &'a [u8]>, tag: u64) -> bool {
@@ -69,14 +125,16 @@ enum Comparison {
     Weak,
 }
 
-fn names<'a>(mut lines: impl Iterator<Item = &'a [u8]>, current: Option<u64>, comparison: Comparison) -> bool {
-    let Some(tag) = current else { return false };
-    let wanted = entity_tag(tag);
-    lines.any(|value| value == wanted || value == b"*" || list_names(value, &wanted, comparison))
+fn names<'a>(lines: impl Iterator<Item = &'a [u8]>, current: Option<u64>, comparison: Comparison) -> bool {
+    current.is_some_and(|tag| names_tag(lines, &entity_tag(tag), comparison))
+}
+
+fn names_tag<'a>(mut lines: impl Iterator<Item = &'a [u8]>, wanted: &[u8], comparison: Comparison) -> bool {
+    lines.any(|value| value == wanted || value == b"*" || list_names(value, wanted, comparison))
 }
 
 /// Whether a list of entity tags names one: `#( [ "W/" ] DQUOTE *etagc DQUOTE )`. A tag may contain commas.
-fn list_names(value: &[u8], wanted: &[u8; ENTITY_TAG_BYTES], comparison: Comparison) -> bool {
+fn list_names(value: &[u8], wanted: &[u8], comparison: Comparison) -> bool {
     let mut rest = trim(value);
     while !rest.is_empty() {
         let (is_weak, quoted) = match rest.strip_prefix(b"W/") {
@@ -206,6 +264,31 @@ mod tests {
             assert_eq!(evaluated(method, fields, *current), *expected, "{method} {fields}");
         }
         assert!(Method::Get.is_read());
+    }
+
+    #[test]
+    fn any_coding_of_the_same_version_is_unchanged() {
+        use Coding::*;
+        use Condition::*;
+        let gzip = "\"0123456789abcdef-gzip\"";
+        let cases = [
+            ("", Gzip, (Holds, Gzip)),
+            (&*format!("If-None-Match: {gzip}\r\n"), Gzip, (NotModified, Gzip)),
+            (&*format!("If-None-Match: W/{gzip}\r\n"), Brotli, (NotModified, Gzip)),
+            (&*format!("If-None-Match: {gzip}\r\n"), Identity, (NotModified, Gzip)),
+            (&*format!("If-None-Match: {TEXT}\r\n"), Gzip, (NotModified, Identity)),
+            (&*format!("If-None-Match: {TEXT}, {gzip}\r\n"), Gzip, (NotModified, Gzip)),
+            ("If-None-Match: *\r\n", Zstd, (NotModified, Zstd)),
+            ("If-None-Match: \"0123456789abcdef-xz\"\r\n", Gzip, (Holds, Gzip)),
+            (&*format!("If-Match: {gzip}\r\n"), Identity, (Holds, Identity)),
+            (&*format!("If-Match: W/{gzip}\r\n"), Gzip, (Failed, Gzip)),
+            ("If-Match: \"a\"\r\nIf-None-Match: *\r\n", Gzip, (Failed, Gzip)),
+        ];
+        for (fields, coding, expected) in cases {
+            let request = format!("GET /todos HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            let Ok(Parsed::Complete { head, .. }) = parse_head(request.as_bytes()) else { panic!("{request}") };
+            assert_eq!(evaluate_encoded(&head, TAG, coding), expected, "{fields}");
+        }
     }
 
     #[test]

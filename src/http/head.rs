@@ -120,6 +120,12 @@ impl<'a> Head<'a> {
         self.lines("accept-encoding", self.accept_encoding)
     }
 
+    /// Whether there is an `Accept-Encoding`.
+    #[inline]
+    pub fn has_accept_encoding(&self) -> bool {
+        self.accept_encoding.is_present()
+    }
+
     /// The lines of `If-Match`.
     pub fn if_match(&self) -> FieldLines<'a> {
         self.lines("if-match", self.if_match)

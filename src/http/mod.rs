@@ -10,6 +10,7 @@
 //!           ├─ content      may this body be read as JSON?
 //!           ├─ route        which resource is meant
 //!           ├─ query        which page of the list
+//!           ├─ accept_encoding  how may the answer be compressed?
 //!           ├─ prefer       does the client wait until its write shows?
 //!           ├─ idempotency_key  is it sent again?
 //!           └─ conditional  does the client have it already?
@@ -26,6 +27,7 @@
 //! allow a bare LF), lines are not folded (section 5.2), and a repeated Content-Length is an error even when all its
 //! values agree (RFC 9110 section 8.6).
 
+pub mod accept_encoding;
 mod authority;
 pub mod chunked;
 pub mod conditional;
@@ -43,6 +45,7 @@ pub mod route;
 pub mod status;
 mod syntax;
 
+pub use accept_encoding::Coding;
 pub use framing::Framing;
 pub use head::{FieldLines, Head, Parsed, Rejection, Version, parse_head};
 pub use method::Method;

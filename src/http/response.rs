@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::conditional::entity_tag;
+use super::accept_encoding::Coding;
+use super::conditional::{encoded_entity_tag, entity_tag};
 use super::query::encode_cursor;
 use super::status::Status;
 use crate::todo::{TODO_ID_TEXT_BYTES, TodoId, TodoKey};
@@ -124,6 +125,12 @@ impl<'a> ResponseHead<'a> {
         self.field(b"ETag: ", &entity_tag(tag))
     }
 
+    /// `ETag` of what has this coding: other bytes need another strong tag (RFC 9110 section 8.8.3.3).
+    #[inline]
+    pub fn etag_in(self, tag: u64, coding: Coding) -> Self {
+        self.field(b"ETag: ", &encoded_entity_tag(tag, coding))
+    }
+
     /// `Cache-Control`
     #[inline]
     pub fn cache_control(self, cache_control: CacheControl) -> Self {
@@ -142,10 +149,13 @@ impl<'a> ResponseHead<'a> {
         self.field(b"Vary: ", b"Accept-Encoding")
     }
 
-    /// `Content-Encoding: gzip`
+    /// `Content-Encoding`, where there is one.
     #[inline]
-    pub fn content_encoding_gzip(self) -> Self {
-        self.field(b"Content-Encoding: ", b"gzip")
+    pub fn content_encoding(self, coding: Coding) -> Self {
+        match coding {
+            Coding::Identity => self,
+            _ => self.field(b"Content-Encoding: ", coding.name().as_bytes()),
+        }
     }
 
     /// `Link` to the next page (RFC 8288), which starts behind `last`, the last todo of this one.
@@ -259,7 +269,12 @@ mod tests {
         let mut out = Vec::new();
         ResponseHead::start(&mut out, Status::Accepted, DATE)
             .content_type(ContentType::Metrics)
-            .content_encoding_gzip()
+            .content_encoding(Coding::Identity)
+            .content_encoding(Coding::Gzip)
+            .content_encoding(Coding::Brotli)
+            .content_encoding(Coding::Zstd)
+            .etag_in(0xab, Coding::Identity)
+            .etag_in(0xab, Coding::Zstd)
             .location(TodoId::from_u128(0xa))
             .allow("GET, HEAD")
             .retry_after_s(3)
@@ -271,7 +286,8 @@ mod tests {
             .connection(Connection::Close)
             .end();
         let expected = "HTTP/1.1 202 Accepted\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-            Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Encoding: gzip\r\n\
+            Content-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Encoding: gzip\r\nContent-Encoding: br\r\n\
+            Content-Encoding: zstd\r\nETag: \"00000000000000ab\"\r\nETag: \"00000000000000ab-zstd\"\r\n\
             Location: /todos/00000000-0000-0000-0000-00000000000a\r\nAllow: GET, HEAD\r\nRetry-After: 3\r\n\
             WWW-Authenticate: Bearer realm=\"million-rps\"\r\n\
             WWW-Authenticate: Bearer realm=\"million-rps\", error=\"invalid_token\", error_description=\"the token has expired\"\r\n\

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::counter::{Counter, Histogram};
 use super::exposition::Text;
 use super::status::{Component, Status};
+use crate::encoder::EncoderMetrics;
+use crate::http::Coding;
 use crate::producer::ProducerMetrics;
 use crate::refresher::RefresherMetrics;
 use crate::worker::{WorkerMetrics, WorkerState};
@@ -15,12 +17,25 @@ use crate::worker::{WorkerMetrics, WorkerState};
 /// What histograms of times count in, and what they are shown in: microseconds of a second.
 const MICROS: f64 = 1e6;
 
+/// Answers in one content coding.
+#[derive(Default)]
+pub struct CodingMetrics {
+    /// Their number.
+    pub responses: Counter,
+    /// Bytes of their bodies before.
+    pub plain_bytes: Counter,
+    /// And as they were sent.
+    pub encoded_bytes: Counter,
+}
+
 /// The counters of one shard. Aligned to two cache lines, because the prefetcher of x86 fetches lines in pairs.
 #[derive(Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
     /// Requests answered, by the first digit of the status: index 1 to 5.
     pub responses: [Counter; 6],
+    /// Lists answered in each content coding, by its number; that of identity is not used.
+    pub encoded: [CodingMetrics; 4],
     /// Answers that came from the memo of the last request's bytes.
     pub memo_hits: Counter,
     /// Connections accepted.
@@ -73,6 +88,8 @@ pub struct Metrics {
     pub producer: Arc<ProducerMetrics>,
     /// What the refresher counts.
     pub refresher: Arc<RefresherMetrics>,
+    /// What the encoder counts.
+    pub encoder: Arc<EncoderMetrics>,
     /// The process's status.
     pub status: Arc<Status>,
     /// The worker's counters, where one runs in this process.
@@ -101,6 +118,7 @@ impl Metrics {
         self.render_shards(&mut text);
         self.render_write_path(&mut text);
         self.render_refresher(&mut text);
+        self.render_codings(&mut text);
         if let Some(worker) = &self.worker {
             render_worker(worker, &mut text);
         }
@@ -267,6 +285,33 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    fn render_codings(&self, text: &mut Text) {
+        type Pick = fn(&CodingMetrics) -> &Counter;
+        let families: [(&str, &str, Pick); 3] = [
+            ("million_rps_encoded_responses_total", "Lists answered in a content coding.", |m| &m.responses),
+            ("million_rps_encoded_plain_bytes_total", "Bytes of those lists before.", |m| &m.plain_bytes),
+            ("million_rps_encoded_sent_bytes_total", "Bytes of those lists as sent.", |m| &m.encoded_bytes),
+        ];
+        for (name, help, pick) in families {
+            text.family(name, "counter", help);
+            for coding in Coding::COMPRESSED {
+                let sum: u64 = self.shards.iter().map(|shard| pick(&shard.encoded[coding as usize]).get()).sum();
+                text.sample(name, &format!("coding=\"{}\"", coding.name()), sum as f64);
+            }
+        }
+        text.histogram(
+            "million_rps_encode_seconds",
+            "Time for encoding a page, once for each snapshot and coding that it is asked for in.",
+            MICROS,
+            [&self.encoder.encode_time],
+        );
+        let (plain, encoded) = (self.encoder.plain_bytes.get() as f64, self.encoder.encoded_bytes.get() as f64);
+        text.single("million_rps_encode_plain_bytes_total", "counter", "Bytes of pages before encoding.", plain);
+        text.single("million_rps_encode_encoded_bytes_total", "counter", "Bytes of pages after encoding.", encoded);
+    }
+}
+
 fn render_build(text: &mut Text) {
     text.family("million_rps_build_info", "gauge", "Always 1; the label says which version runs.");
     text.sample("million_rps_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1.0);
@@ -332,6 +377,7 @@ mod tests {
             shards,
             producer: Arc::default(),
             refresher: Arc::default(),
+            encoder: Arc::default(),
             status: Arc::new(Status::default()),
             worker: None,
         }

@@ -13,6 +13,7 @@ use super::events::{Event, Events};
 use super::farewell::Farewell;
 use super::seams::ApiSeams;
 use crate::config::{Config, IoDriver};
+use crate::encoder::EncoderThread;
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::observe::status::Status;
 use crate::producer::Producer;
@@ -79,6 +80,7 @@ pub struct Api {
     shards: Vec<(InboxSender, JoinHandle<std::io::Result<()>>)>,
     producer: Producer,
     refresher: Refresher,
+    encoder: Option<EncoderThread>,
     stop: Arc<AtomicBool>,
 }
 
@@ -102,12 +104,21 @@ impl Api {
             shards: (0..count).map(|_| Arc::new(ShardMetrics::default())).collect(),
             producer: Arc::default(),
             refresher: Arc::default(),
+            encoder: Arc::default(),
             status: Arc::clone(status),
             worker: worker_metrics,
         });
         let (submissions, queue) = Producer::queue(config.write.queue_commands);
         let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE, Arc::clone(&metrics.producer))?;
         let inboxes = plan.inbox_senders();
+        let (wishes, encoder) = match config.http.compression {
+            true => {
+                let (wishes, encoder) =
+                    EncoderThread::start(inboxes.clone(), Arc::clone(&metrics.encoder), Arc::clone(stop))?;
+                (Some(wishes), Some(encoder))
+            }
+            false => (None, None),
+        };
         let refresher = Refresher::start(
             RefresherParts {
                 feed: seams.feed,
@@ -134,6 +145,7 @@ impl Api {
                 settings: settings.clone(),
                 inbox,
                 submissions: submissions.clone(),
+                wishes: wishes.clone(),
                 token_secret: seams.token_secret.clone(),
                 auth: config.auth.clone(),
                 user_rates: user_rates.clone(),
@@ -145,7 +157,7 @@ impl Api {
             Driver::IoUring(flags) => tracing::info!(shards = count, ?flags, "serving with io_uring"),
             Driver::Epoll => tracing::info!(shards = count, "serving with epoll"),
         }
-        Ok(Api { shards, producer, refresher, stop: Arc::clone(stop) })
+        Ok(Api { shards, producer, refresher, encoder, stop: Arc::clone(stop) })
     }
 
     /// Lets the shards finish, within `deadline`; a second signal ends the wait. Then waits for the other threads, as long
@@ -174,6 +186,9 @@ impl Api {
         farewell.join("producer", self.producer.into_thread());
         self.stop.store(true, Ordering::Relaxed);
         farewell.join("refresher", self.refresher.into_thread());
+        if let Some(encoder) = self.encoder {
+            farewell.join("encoder", encoder.into_thread());
+        }
         farewell
     }
 }

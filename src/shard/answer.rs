@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use monoio::net::TcpStream;
 
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
+use super::list_answer::{push_list, write_list_head, write_unchanged};
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
 use super::prepared::{Meaning, PreparedList, WHOLE_BODY_MAX_BYTES};
 use super::registry::ConnectionState;
 use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
-use crate::http::conditional::{Condition, evaluate};
+use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
 use crate::http::content::check_json;
 use crate::http::idempotency_key::idempotency_key;
 use crate::http::prefer::wait_s;
@@ -23,9 +24,9 @@ use crate::http::problem::Delivery;
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::route;
-use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
+use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::PREFER_WAIT_MAX_S;
-use crate::snapshot::{Page, Run};
+use crate::snapshot::Run;
 use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, Timestamp, TodoId, TodoPatch};
 
 /// What clients are told to wait before they try again, in seconds.
@@ -90,15 +91,17 @@ impl Request<'_> {
             && let Ok(ListQuery { limit, cursor: None }) = list_query(head.query)
             && let Some(snapshot) = self.shard.snapshot()
         {
+            let coding = self.shard.coding(head);
             let (shard, output) = (self.shard, &mut *self.output);
-            shard.with_list(&snapshot, limit, |list| {
+            shard.with_list(&snapshot, limit, coding, |list| {
                 let tag = list.page.entity_tag;
-                let unchanged = (evaluate(head, Some(tag)) == Condition::NotModified).then_some(tag);
+                let (condition, named) = evaluate_encoded(head, tag, list.coding());
+                let unchanged = (condition == Condition::NotModified).then_some((tag, named));
                 // Another condition than one that holds now says nothing about the next list.
                 if unchanged.is_some() || !head.has_condition() {
-                    shard.memo.borrow_mut().remember(request, Meaning { limit, unchanged });
+                    shard.memo.borrow_mut().remember(request, Meaning { limit, coding, unchanged });
                 }
-                push_list(shard, list, &snapshot, unchanged.is_some(), |_| 1, output)
+                push_list(shard, list, &snapshot, unchanged.map(|(_, coding)| coding), |_| 1, output)
             });
         } else {
             self.answer(&mut []);
@@ -155,17 +158,30 @@ impl Request<'_> {
     fn list(&mut self) -> Result<(), Problem> {
         let ListQuery { limit, cursor } = list_query(self.head.query)?;
         let snapshot = self.shard.snapshot().ok_or_else(not_loaded)?;
-        let page = match cursor {
-            None => self.shard.with_list(&snapshot, limit, |list| list.page),
-            Some(_) => snapshot.page(cursor, limit),
+        let (page, encoded) = match cursor {
+            None => {
+                let prepared = |list: &mut PreparedList| (list.page, list.encoded.clone());
+                self.shard.with_list(&snapshot, limit, self.shard.coding(self.head), prepared)
+            }
+            Some(_) => (snapshot.page(cursor, limit), None),
         };
-        if evaluate(self.head, Some(page.entity_tag)) != Condition::Holds {
-            return self.answer_condition(Some(page.entity_tag));
+        let coding = encoded.as_ref().map_or(Coding::Identity, |encoded| encoded.coding());
+        match evaluate_encoded(self.head, page.entity_tag, coding) {
+            (Condition::Holds, _) => {}
+            (Condition::NotModified, named) => return self.answer_unchanged(page.entity_tag, named),
+            (Condition::Failed, _) => return Err(Problem::precondition_failed()),
         }
         let (shard, connection) = (self.shard, self.connection);
         shard.count(Status::Ok);
-        self.output.push_text(|text| write_list_head(shard, &page, limit, connection, text));
-        self.push_body(&snapshot, page.body);
+        self.output.push_text(|text| write_list_head(shard, &page, encoded.as_deref(), limit, connection, text));
+        match encoded {
+            None => self.push_body(&snapshot, page.body),
+            Some(_) if self.is_head() => {}
+            Some(encoded) => {
+                shard.count_encoded(&encoded, &page, 1);
+                self.output.push_encoded(encoded);
+            }
+        }
         Ok(())
     }
 
@@ -209,9 +225,13 @@ impl Request<'_> {
         let Some(entity_tag) = current.filter(|_| evaluate(self.head, current) == Condition::NotModified) else {
             return Err(Problem::precondition_failed());
         };
+        self.answer_unchanged(entity_tag, Coding::Identity)
+    }
+
+    fn answer_unchanged(&mut self, entity_tag: u64, coding: Coding) -> Result<(), Problem> {
         let (shard, connection) = (self.shard, self.connection);
         shard.count(Status::NotModified);
-        self.output.push_text(|text| write_unchanged(shard, entity_tag, connection, text));
+        self.output.push_text(|text| write_unchanged(shard, entity_tag, coding, connection, text));
         Ok(())
     }
 
@@ -385,80 +405,15 @@ impl Shard {
         )
     }
 
-    /// Calls `use_list` with the prepared first page for `limit`.
-    #[inline]
-    pub(super) fn with_list<R>(
-        &self,
-        snapshot: &Rc<LocalSnapshot>,
-        limit: Option<usize>,
-        use_list: impl FnOnce(&mut PreparedList) -> R,
-    ) -> R {
-        let mut lists = self.lists.borrow_mut();
-        let prepare = || prepare_list(self, snapshot, limit);
-        use_list(lists.get(limit, snapshot.version(), self.clock.unix_seconds(), prepare))
-    }
-
     #[inline]
     pub(super) fn count(&self, status: Status) {
         self.count_many(status, 1);
     }
 
     #[inline]
-    fn count_many(&self, status: Status, responses: usize) {
+    pub(super) fn count_many(&self, status: Status, responses: usize) {
         self.metrics.responses[usize::from(status.code() / 100)].add(responses as u64);
     }
-}
-
-fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize>) -> PreparedList {
-    let page = snapshot.page(None, limit);
-    let mut head = Vec::with_capacity(512);
-    write_list_head(shard, &page, limit, Connection::KeepAlive, &mut head);
-    PreparedList::new(snapshot, page, head)
-}
-
-/// Appends a prepared list, or the answer that it is unchanged, as often as `count` says, given how many the output takes;
-/// returns how often.
-#[inline]
-pub fn push_list(
-    shard: &Shard,
-    list: &mut PreparedList,
-    snapshot: &Rc<LocalSnapshot>,
-    is_unchanged: bool,
-    count: impl FnOnce(usize) -> usize,
-    output: &mut Output,
-) -> usize {
-    let (status, answered) = if is_unchanged {
-        let write =
-            |page: &Page, text: &mut Vec<u8>| write_unchanged(shard, page.entity_tag, Connection::KeepAlive, text);
-        (Status::NotModified, list.push_unchanged(write, count, output))
-    } else {
-        (Status::Ok, list.push(snapshot, count, output))
-    };
-    shard.count_many(status, answered);
-    answered
-}
-
-fn write_unchanged(shard: &Shard, entity_tag: u64, connection: Connection, text: &mut Vec<u8>) {
-    ResponseHead::start(text, Status::NotModified, &shard.clock.date())
-        .etag(entity_tag)
-        .cache_control(CacheControl::NoCache)
-        .vary_accept_encoding()
-        .connection(connection)
-        .end();
-}
-
-fn write_list_head(shard: &Shard, page: &Page, limit: Option<usize>, connection: Connection, text: &mut Vec<u8>) {
-    let head = ResponseHead::start(text, Status::Ok, &shard.clock.date())
-        .content_type(ContentType::Json)
-        .content_length(page.content_length)
-        .etag(page.entity_tag)
-        .cache_control(CacheControl::NoCache)
-        .vary_accept_encoding();
-    let head = match (limit, page.next) {
-        (Some(limit), Some(next)) => head.next_page(limit, next),
-        _ => head,
-    };
-    head.connection(connection).end();
 }
 
 fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {

@@ -6,8 +6,9 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::answer::{Request, push_list, push_problem, refuse_by_head};
+use super::answer::{Request, push_problem, refuse_by_head};
 use super::input::Input;
+use super::list_answer::push_list;
 use super::output::Output;
 use super::registry::ConnectionState;
 use crate::http::chunked::Decoder;
@@ -125,12 +126,13 @@ impl Dispatch {
             return false;
         }
         let Some(snapshot) = shard.snapshot() else { return false };
-        let answered = shard.with_list(&snapshot, meaning.limit, |list| {
-            if meaning.unchanged.is_some_and(|tag| tag != list.page.entity_tag) {
+        let answered = shard.with_list(&snapshot, meaning.limit, meaning.coding, |list| {
+            if meaning.unchanged.is_some_and(|(tag, _)| tag != list.page.entity_tag) {
                 return 0;
             }
             let repetitions = |max| memo.repetitions(input.unread(), max);
-            push_list(shard, list, &snapshot, meaning.unchanged.is_some(), repetitions, output)
+            let unchanged = meaning.unchanged.map(|(_, coding)| coding);
+            push_list(shard, list, &snapshot, unchanged, repetitions, output)
         });
         if answered == 0 {
             return false;

@@ -10,12 +10,15 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use futures_util::task::AtomicWaker;
 
 use crate::command_log::{Acknowledgement, Coverage};
+use crate::encoder::EncodedPage;
 use crate::snapshot::Snapshot;
 
 /// What a shard can be told.
 pub enum Message {
     /// Answer from this snapshot from now on.
     Snapshot(Arc<Snapshot>),
+    /// A page that some shard has wished for.
+    Encoded(EncodedPage),
     /// The last snapshot has taken in this part of the log.
     Covered(Arc<Coverage>),
     /// These commands are in the log, or are not.

@@ -14,6 +14,11 @@ impl LocalSnapshot {
     pub fn new(snapshot: Arc<Snapshot>) -> LocalSnapshot {
         LocalSnapshot(snapshot)
     }
+
+    /// The snapshot for another thread.
+    pub fn share(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.0)
+    }
 }
 
 impl Deref for LocalSnapshot {

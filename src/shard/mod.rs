@@ -13,9 +13,11 @@ mod answer;
 mod clock;
 mod connection;
 mod dispatch;
+mod encoded_pages;
 pub mod in_flight;
 pub mod inbox;
 mod input;
+mod list_answer;
 pub mod listener;
 mod local_snapshot;
 mod output;
@@ -42,6 +44,7 @@ use monoio::net::{TcpListener, TcpStream};
 
 use self::clock::Clock;
 use self::connection::{Buffers, Connection};
+use self::encoded_pages::EncodedPages;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
@@ -54,6 +57,8 @@ use self::visibility::Visibility;
 use crate::auth::Verifier;
 use crate::command_log::{Acknowledgement, Coverage};
 use crate::config::{Auth, Secret};
+use crate::encoder::{EncodedPage, Wish, WishQueue};
+use crate::http::Coding;
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
@@ -116,6 +121,8 @@ pub struct ShardParts {
     pub inbox: (InboxSender, Inbox),
     /// Where its commands go.
     pub submissions: SubmissionQueue,
+    /// Where it leaves wishes for lists in content codings; `None`: all answers are identity.
+    pub wishes: Option<WishQueue>,
     /// The key of the tokens.
     pub token_secret: Secret,
     /// What else a token has to have.
@@ -159,6 +166,8 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         settings: parts.settings,
         snapshot: RefCell::new(None),
         lists: RefCell::default(),
+        encoded: RefCell::default(),
+        wishes: parts.wishes,
         memo: RefCell::default(),
         verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
         parser: RefCell::default(),
@@ -192,6 +201,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
                     accepting = Some(shard.accept(listener)?);
                 }
             }
+            Message::Encoded(page) => shard.take_encoded(page),
             Message::Covered(coverage) => shard.show(&coverage),
             Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
             Message::Drain => {
@@ -220,6 +230,8 @@ pub(crate) struct Shard {
     settings: Settings,
     snapshot: RefCell<Option<Rc<LocalSnapshot>>>,
     lists: RefCell<PreparedLists>,
+    encoded: RefCell<EncodedPages>,
+    wishes: Option<WishQueue>,
     memo: RefCell<Memo>,
     verifier: RefCell<Verifier>,
     parser: RefCell<JsonParser>,
@@ -342,7 +354,22 @@ impl Shard {
         self.metrics.snapshot_taken_at_ms.set(self.all_metrics.status.now_ms());
         self.metrics.snapshot_version.set(snapshot.version());
         self.lists.borrow_mut().retain_version(snapshot.version());
+        self.encoded.borrow_mut().retain_from(snapshot.version());
         *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
+    }
+
+    /// From now on, this page is answered in its coding.
+    fn take_encoded(&self, page: EncodedPage) {
+        let version = self.snapshot().map_or(0, |snapshot| snapshot.version());
+        self.lists.borrow_mut().forget(page.limit, page.coding);
+        self.encoded.borrow_mut().insert(page, version);
+    }
+
+    /// Asks for a page in a coding. It is never waited for: when the queue is full, a later request asks again.
+    fn wish(&self, snapshot: &LocalSnapshot, limit: Option<usize>, coding: Coding) {
+        if let Some(wishes) = &self.wishes {
+            let _ = wishes.try_send(Wish { snapshot: snapshot.share(), limit, coding });
+        }
     }
 
     /// Tells those who wait for it that the snapshot, which was swapped in just before, shows their writes.

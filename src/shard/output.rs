@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use monoio::buf::{IoBuf, IoVecBuf};
 
+use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
 use super::prepared::PreparedAnswer;
@@ -25,6 +26,8 @@ pub enum Segment {
     Prepared(Rc<[u8]>, usize),
     /// Todos, straight from the snapshot that they are in.
     Todos(Rc<LocalSnapshot>, Run),
+    /// A list in a content coding, from this byte on.
+    Encoded(Rc<LocalBody>, u64),
     /// The place of an answer that is not known yet.
     Pending(Rc<PendingWrite>),
 }
@@ -91,6 +94,13 @@ impl Output {
         // Large lists are not copied, but count: a client that asks for many and reads none is no longer read.
         self.unsent_bytes += run.remaining_bytes();
         self.segments.push_back(Segment::Todos(snapshot, run));
+    }
+
+    /// Appends a list in a content coding.
+    #[inline]
+    pub fn push_encoded(&mut self, body: Rc<LocalBody>) {
+        self.unsent_bytes += body.len();
+        self.segments.push_back(Segment::Encoded(body, 0));
     }
 
     /// Holds a place for the answer to a write.
@@ -183,6 +193,13 @@ impl Output {
                         break;
                     }
                 }
+                Some(Segment::Encoded(body, mut position)) => {
+                    batch.push_encoded(&body, &mut position);
+                    if position < body.len() {
+                        self.segments.push_front(Segment::Encoded(body, position));
+                        break;
+                    }
+                }
                 Some(pending @ Segment::Pending(_)) => {
                     self.segments.push_front(pending);
                     break;
@@ -216,6 +233,7 @@ impl Output {
 enum Held {
     Prepared(#[expect(dead_code, reason = "held only to keep its bytes alive")] Rc<[u8]>),
     Snapshot(Rc<LocalSnapshot>),
+    Encoded(Rc<LocalBody>),
 }
 
 /// The pieces of one vectored write, and what keeps them alive until the kernel is done with them.
@@ -269,6 +287,17 @@ impl WriteBatch {
             self.held.push(Held::Snapshot(Rc::clone(snapshot)));
         }
         run.take_pieces(snapshot, |piece| {
+            self.push_piece(piece);
+            self.has_room()
+        });
+    }
+
+    fn push_encoded(&mut self, body: &Rc<LocalBody>, position: &mut u64) {
+        let is_held = matches!(self.held.last(), Some(Held::Encoded(held)) if Rc::ptr_eq(held, body));
+        if !is_held {
+            self.held.push(Held::Encoded(Rc::clone(body)));
+        }
+        body.take_pieces(position, |piece| {
             self.push_piece(piece);
             self.has_room()
         });
@@ -330,7 +359,7 @@ impl WriteBatch {
 }
 
 // SAFETY: the pieces point into the batch's own text buffer, which is not changed between `begin` and `end`, or into
-// shared bytes that `held` keeps alive and that are never changed: prepared answers and chunks of a snapshot. Moving the
+// shared bytes that `held` keeps alive and that are never changed: prepared answers, chunks of a snapshot and encoded ones. Moving the
 // batch moves none of them, and the vector of pieces is not touched while the runtime owns the batch.
 unsafe impl IoVecBuf for WriteBatch {
     fn read_iovec_ptr(&self) -> *const libc::iovec {

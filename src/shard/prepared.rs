@@ -5,8 +5,10 @@
 
 use std::rc::Rc;
 
+use super::encoded_pages::LocalBody;
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
+use crate::http::Coding;
 use crate::snapshot::{Page, Snapshot};
 
 /// Limits that are kept ready at the same time; the one used longest ago makes room.
@@ -69,8 +71,10 @@ pub struct PreparedList {
     body: PreparedBody,
     /// The page, of the snapshot that the list was made from.
     pub page: Page,
-    /// The answer 304 to a request that names its entity tag.
-    unchanged: Option<PreparedAnswer>,
+    /// The page in a content coding; `None`: identity.
+    pub encoded: Option<Rc<LocalBody>>,
+    /// The answer 304 to a request that names its entity tag in this coding.
+    unchanged: Option<(Coding, PreparedAnswer)>,
     is_used: bool,
 }
 
@@ -79,34 +83,52 @@ pub struct PreparedList {
 enum PreparedBody {
     /// Behind the head.
     Copied,
-    /// In the snapshot.
+    /// In the snapshot, or in what the encoder has made of it.
     Shared,
 }
 
 impl PreparedList {
     /// The list of this page, whose head is `head`.
-    pub fn new(snapshot: &Snapshot, page: Page, head: Vec<u8>) -> PreparedList {
+    pub fn new(snapshot: &Snapshot, page: Page, encoded: Option<Rc<LocalBody>>, head: Vec<u8>) -> PreparedList {
         let mut list = PreparedList {
             answer: PreparedAnswer::new(head),
             body: PreparedBody::Shared,
             page,
+            encoded,
             unchanged: None,
             is_used: false,
         };
-        if page.content_length <= WHOLE_BODY_MAX_BYTES {
+        if list.body_bytes() <= WHOLE_BODY_MAX_BYTES {
             list.copy_body(snapshot);
         }
         list
     }
 
+    /// What a full answer is sent in.
+    #[inline]
+    pub fn coding(&self) -> Coding {
+        self.encoded.as_ref().map_or(Coding::Identity, |encoded| encoded.coding())
+    }
+
+    #[inline]
+    fn body_bytes(&self) -> u64 {
+        self.encoded.as_ref().map_or(self.page.content_length, |encoded| encoded.len())
+    }
+
     fn copy_body(&mut self, snapshot: &Snapshot) {
-        let mut bytes = Vec::with_capacity(self.answer.answer_bytes() + self.page.content_length as usize);
+        let mut bytes = Vec::with_capacity(self.answer.answer_bytes() + self.body_bytes() as usize);
         bytes.extend_from_slice(&self.answer.copies);
-        let mut body = self.page.body;
-        body.take_pieces(snapshot, |piece| {
+        let take = |piece: &[u8]| {
             bytes.extend_from_slice(piece);
             true
-        });
+        };
+        match &self.encoded {
+            Some(encoded) => encoded.take_pieces(&mut 0, take),
+            None => {
+                let mut body = self.page.body;
+                body.take_pieces(snapshot, take);
+            }
+        }
         self.answer = PreparedAnswer::new(bytes);
         self.body = PreparedBody::Copied;
     }
@@ -121,10 +143,13 @@ impl PreparedList {
         output: &mut Output,
     ) -> usize {
         if self.body == PreparedBody::Shared {
-            let is_hot = std::mem::replace(&mut self.is_used, true) && self.page.content_length <= HOT_BODY_MAX_BYTES;
+            let is_hot = std::mem::replace(&mut self.is_used, true) && self.body_bytes() <= HOT_BODY_MAX_BYTES;
             if !is_hot {
                 output.push_prepared(&mut self.answer, 1);
-                output.push_todos(Rc::clone(snapshot), self.page.body);
+                match &self.encoded {
+                    Some(encoded) => output.push_encoded(Rc::clone(encoded)),
+                    None => output.push_todos(Rc::clone(snapshot), self.page.body),
+                }
                 return 1;
             }
             self.copy_body(snapshot);
@@ -134,18 +159,23 @@ impl PreparedList {
         count
     }
 
-    /// Appends the answer 304, as [`PreparedList::push`] does; `write_unchanged` writes it the first time.
+    /// Appends the answer 304 with the tag of this coding, as [`PreparedList::push`] does; `write_unchanged` writes it the
+    /// first time.
     #[inline]
     pub fn push_unchanged(
         &mut self,
+        coding: Coding,
         write_unchanged: impl FnOnce(&Page, &mut Vec<u8>),
         count: impl FnOnce(usize) -> usize,
         output: &mut Output,
     ) -> usize {
-        let answer = self.unchanged.get_or_insert_with(|| {
+        if self.unchanged.as_ref().is_some_and(|(of, _)| *of != coding) {
+            self.unchanged = None;
+        }
+        let (_, answer) = self.unchanged.get_or_insert_with(|| {
             let mut bytes = Vec::with_capacity(256);
             write_unchanged(&self.page, &mut bytes);
-            PreparedAnswer::new(bytes)
+            (coding, PreparedAnswer::new(bytes))
         });
         let count = count(output.room_for(answer.answer_bytes()));
         output.push_prepared(answer, count);
@@ -155,6 +185,8 @@ impl PreparedList {
 
 struct Entry {
     limit: Option<usize>,
+    /// The coding that was asked for: the list has it as soon as the encoder has made it.
+    coding: Coding,
     snapshot_version: u64,
     unix_seconds: i64,
     used_at: u64,
@@ -169,17 +201,18 @@ pub struct PreparedLists {
 }
 
 impl PreparedLists {
-    /// The list for this limit, made by `make` unless the one at hand is of this snapshot and this second.
+    /// The list for this limit and those who prefer this coding, made by `make` unless the one at hand is of this snapshot and this second.
     #[inline]
     pub fn get(
         &mut self,
         limit: Option<usize>,
+        coding: Coding,
         snapshot_version: u64,
         unix_seconds: i64,
         make: impl FnOnce() -> PreparedList,
     ) -> &mut PreparedList {
         self.uses += 1;
-        let found = self.entries.iter().position(|entry| entry.limit == limit);
+        let found = self.entries.iter().position(|entry| entry.limit == limit && entry.coding == coding);
         let at = match found {
             Some(at) => {
                 let entry = &mut self.entries[at];
@@ -197,12 +230,17 @@ impl PreparedLists {
                         self.entries.swap_remove(oldest);
                     }
                 }
-                self.entries.push(Entry { limit, snapshot_version, unix_seconds, used_at: 0, list: make() });
+                self.entries.push(Entry { limit, coding, snapshot_version, unix_seconds, used_at: 0, list: make() });
                 self.entries.len() - 1
             }
         };
         self.entries[at].used_at = self.uses;
         &mut self.entries[at].list
+    }
+
+    /// Lets go of the answer for this limit and coding: there is a better one.
+    pub fn forget(&mut self, limit: Option<usize>, coding: Coding) {
+        self.entries.retain(|entry| entry.limit != limit || entry.coding != coding);
     }
 
     /// Lets go of answers of other snapshots, so that an unused limit does not keep an old list alive.
@@ -224,8 +262,11 @@ pub struct Memo {
 pub struct Meaning {
     /// The first so many todos; `None` for all.
     pub limit: Option<usize>,
-    /// The entity tag that its condition names: it is answered with 304 as long as the list has this one.
-    pub unchanged: Option<u64>,
+    /// The coding that its client prefers.
+    pub coding: Coding,
+    /// The entity tag that its condition names, and in which coding: it is answered with 304 as long as the list has this
+    /// one.
+    pub unchanged: Option<(u64, Coding)>,
 }
 
 impl Memo {
@@ -265,7 +306,7 @@ mod tests {
 
     fn list(text: &str) -> PreparedList {
         let snapshot = Snapshot::empty();
-        PreparedList::new(&snapshot, snapshot.page(None, None), text.as_bytes().to_vec())
+        PreparedList::new(&snapshot, snapshot.page(None, None), None, text.as_bytes().to_vec())
     }
 
     fn text(list: &PreparedList) -> &[u8] {
@@ -275,22 +316,31 @@ mod tests {
     #[test]
     fn a_list_is_made_anew_for_each_version_and_second() {
         let mut lists = PreparedLists::default();
-        assert_eq!(text(lists.get(Some(10), 1, 1, || list("a"))), b"a");
-        assert_eq!(text(lists.get(Some(10), 1, 1, || list("b"))), b"a", "still good");
-        assert_eq!(text(lists.get(Some(10), 2, 1, || list("c"))), b"c");
-        assert_eq!(text(lists.get(Some(10), 2, 2, || list("d"))), b"d");
-        assert_eq!(text(lists.get(None, 2, 2, || list("all"))), b"all");
+        assert_eq!(text(lists.get(Some(10), Coding::Identity, 1, 1, || list("a"))), b"a");
+        assert_eq!(text(lists.get(Some(10), Coding::Identity, 1, 1, || list("b"))), b"a", "still good");
+        assert_eq!(text(lists.get(Some(10), Coding::Identity, 2, 1, || list("c"))), b"c");
+        assert_eq!(text(lists.get(Some(10), Coding::Identity, 2, 2, || list("d"))), b"d");
+        assert_eq!(text(lists.get(None, Coding::Identity, 2, 2, || list("all"))), b"all");
+        assert_eq!(text(lists.get(None, Coding::Gzip, 2, 2, || list("all zipped"))), b"all zipped");
+        assert_eq!(text(lists.get(None, Coding::Identity, 2, 2, || list("e"))), b"all", "each for its own");
+        lists.forget(None, Coding::Gzip);
+        assert_eq!(text(lists.get(None, Coding::Identity, 2, 2, || list("e"))), b"all");
+        assert_eq!(text(lists.get(None, Coding::Gzip, 2, 2, || list("better"))), b"better");
     }
 
     #[test]
     fn many_limits_do_not_grow_it() {
         let mut lists = PreparedLists::default();
         for limit in 0..1000 {
-            lists.get(Some(7), 1, 1, || list("hot"));
-            lists.get(Some(1000 + limit), 1, 1, || list("cold"));
+            lists.get(Some(7), Coding::Identity, 1, 1, || list("hot"));
+            lists.get(Some(1000 + limit), Coding::Identity, 1, 1, || list("cold"));
         }
         assert!(lists.entries.len() <= LISTS_MAX);
-        assert_eq!(text(lists.get(Some(7), 1, 1, || list("made again"))), b"hot", "what is used stays");
+        assert_eq!(
+            text(lists.get(Some(7), Coding::Identity, 1, 1, || list("made again"))),
+            b"hot",
+            "what is used stays"
+        );
         lists.retain_version(2);
         assert!(lists.entries.is_empty());
     }
@@ -312,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_memo_needs_the_whole_request() {
-        let meaning = Meaning { limit: Some(3), unchanged: None };
+        let meaning = Meaning { limit: Some(3), ..Meaning::default() };
         let mut memo = Memo::default();
         assert_eq!(memo.recall(b"GET"), None);
         memo.remember(b"GET / HTTP/1.1\r\n\r\n", meaning);

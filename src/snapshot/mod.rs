@@ -31,7 +31,9 @@
 
 mod builder;
 mod chunk;
+mod codec;
 mod draft;
+mod encoding;
 mod entry;
 mod index;
 mod reconciler;
@@ -39,9 +41,12 @@ mod run;
 mod tree;
 
 #[cfg(test)]
+mod encoding_tests;
+#[cfg(test)]
 mod tests;
 
 pub use builder::SnapshotBuilder;
+pub use encoding::{EncodedBody, Encoder};
 pub use entry::Entry;
 pub use reconciler::Reconciler;
 pub use run::Run;

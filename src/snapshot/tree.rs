@@ -93,13 +93,14 @@ pub(super) struct Tree<L: Leaf> {
 
 /// A leaf or a branch, as its parent knows it: what a search needs stands here, so that it only follows one pointer a
 /// level.
-struct Node<L: Leaf> {
+pub(super) struct Node<L: Leaf> {
     first: L::Key,
     summary: Summary,
-    content: Content<L>,
+    pub content: Content<L>,
 }
 
-enum Content<L: Leaf> {
+/// What a node stands for.
+pub(super) enum Content<L: Leaf> {
     Leaf(Arc<L>),
     Branch(Arc<[Node<L>]>),
 }
@@ -134,6 +135,11 @@ impl<L: Leaf> Tree<L> {
         let mut leaves = Vec::new();
         push_leaves(items, &mut leaves);
         Tree { root: grow(leaves) }
+    }
+
+    /// The node over all leaves, for who keeps something for each part of the tree; `None` of an empty one.
+    pub fn root(&self) -> Option<&Node<L>> {
+        self.root.as_ref()
     }
 
     /// The sum over all items.

@@ -9,6 +9,7 @@ mod harness;
 
 mod auth;
 mod bodies;
+mod codings;
 mod deadlines;
 mod drain;
 mod drivers;

@@ -1,0 +1,122 @@
+//! Answers with a page of the list: prepared ones, their heads, and the 304 to whoever has it.
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::encoded_pages::LocalBody;
+use super::local_snapshot::LocalSnapshot;
+use super::output::Output;
+use super::prepared::PreparedList;
+use crate::http::accept_encoding::preferred_coding;
+use crate::http::response::{CacheControl, ContentType};
+use crate::http::{Coding, Connection, Head, ResponseHead, Status};
+use crate::limits::ENCODING_MIN_BYTES;
+use crate::snapshot::Page;
+
+impl Shard {
+    /// The coding that the client prefers, where there are any.
+    #[inline]
+    pub(super) fn coding(&self, head: &Head<'_>) -> Coding {
+        if !head.has_accept_encoding() || self.wishes.is_none() {
+            return Coding::Identity;
+        }
+        preferred_coding(head.accept_encoding())
+    }
+
+    /// Calls `use_list` with the prepared first page for `limit`, in this coding if the encoder has made it.
+    #[inline]
+    pub(super) fn with_list<R>(
+        &self,
+        snapshot: &Rc<LocalSnapshot>,
+        limit: Option<usize>,
+        coding: Coding,
+        use_list: impl FnOnce(&mut PreparedList) -> R,
+    ) -> R {
+        let mut lists = self.lists.borrow_mut();
+        let prepare = || prepare_list(self, snapshot, limit, coding);
+        use_list(lists.get(limit, coding, snapshot.version(), self.clock.unix_seconds(), prepare))
+    }
+
+    #[inline]
+    pub(super) fn count_encoded(&self, encoded: &LocalBody, page: &Page, responses: usize) {
+        let metrics = &self.metrics.encoded[encoded.coding() as usize];
+        metrics.responses.add(responses as u64);
+        metrics.plain_bytes.add(responses as u64 * page.content_length);
+        metrics.encoded_bytes.add(responses as u64 * encoded.len());
+    }
+}
+
+fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize>, coding: Coding) -> PreparedList {
+    let page = snapshot.page(None, limit);
+    let mut encoded = None;
+    if coding != Coding::Identity && page.content_length >= ENCODING_MIN_BYTES {
+        encoded = shard.encoded.borrow().get(snapshot.version(), limit, coding);
+        if encoded.is_none() {
+            shard.wish(snapshot, limit, coding);
+        }
+    }
+    let mut head = Vec::with_capacity(512);
+    write_list_head(shard, &page, encoded.as_deref(), limit, Connection::KeepAlive, &mut head);
+    PreparedList::new(snapshot, page, encoded, head)
+}
+
+/// Appends a prepared list, or the answer that it is unchanged, with the tag of the coding given for it, as often as `count` says, given how many the output takes;
+/// returns how often.
+#[inline]
+pub fn push_list(
+    shard: &Shard,
+    list: &mut PreparedList,
+    snapshot: &Rc<LocalSnapshot>,
+    unchanged: Option<Coding>,
+    count: impl FnOnce(usize) -> usize,
+    output: &mut Output,
+) -> usize {
+    let (status, answered) = if let Some(coding) = unchanged {
+        let write = |page: &Page, text: &mut Vec<u8>| {
+            write_unchanged(shard, page.entity_tag, coding, Connection::KeepAlive, text);
+        };
+        (Status::NotModified, list.push_unchanged(coding, write, count, output))
+    } else {
+        let answered = list.push(snapshot, count, output);
+        if let Some(encoded) = &list.encoded {
+            shard.count_encoded(encoded, &list.page, answered);
+        }
+        (Status::Ok, answered)
+    };
+    shard.count_many(status, answered);
+    answered
+}
+
+/// Writes the answer 304 with the tag of this coding.
+pub fn write_unchanged(shard: &Shard, entity_tag: u64, coding: Coding, connection: Connection, text: &mut Vec<u8>) {
+    ResponseHead::start(text, Status::NotModified, &shard.clock.date())
+        .etag_in(entity_tag, coding)
+        .cache_control(CacheControl::NoCache)
+        .vary_accept_encoding()
+        .connection(connection)
+        .end();
+}
+
+/// Writes the head of a page, which is sent as `encoded` if that is there.
+pub fn write_list_head(
+    shard: &Shard,
+    page: &Page,
+    encoded: Option<&LocalBody>,
+    limit: Option<usize>,
+    connection: Connection,
+    text: &mut Vec<u8>,
+) {
+    let coding = encoded.map_or(Coding::Identity, |encoded| encoded.coding());
+    let head = ResponseHead::start(text, Status::Ok, &shard.clock.date())
+        .content_type(ContentType::Json)
+        .content_encoding(coding)
+        .content_length(encoded.map_or(page.content_length, |encoded| encoded.len()))
+        .etag_in(page.entity_tag, coding)
+        .cache_control(CacheControl::NoCache)
+        .vary_accept_encoding();
+    let head = match (limit, page.next) {
+        (Some(limit), Some(next)) => head.next_page(limit, next),
+        _ => head,
+    };
+    head.connection(connection).end();
+}
