@@ -221,18 +221,21 @@ impl Connection {
         buffers.output.settle_front(|pending, text| super::answer::write_outcome(shard, pending, text))
     }
 
-    /// Sends what is ready: at once what the socket takes, which for most answers is all, and the rest through the driver.
+    /// Sends what is ready: a short answer at once, and what the socket does not take of it, or a long one, through the driver.
     ///
     /// A system call of its own costs less than an operation of the ring that completes at once: that has to be entered,
-    /// completed and woken for, and the task to be polled again.
+    /// completed and woken for, and the task to be polled again. Pipelines are better off with the ring: it sends to many
+    /// connections in one go, so their next requests arrive together too.
     async fn send(&mut self) -> Result<(), Broken> {
         let mut buffers = self.take_buffers();
         buffers.output.fill(&mut buffers.batch);
-        self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-        match buffers.batch.send_now(self.stream.as_raw_fd()) {
-            Ok(sent) => self.note_sent(&mut buffers, sent),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(_) => return Err(Broken),
+        if buffers.batch.is_short() {
+            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
+            match buffers.batch.send_now(self.stream.as_raw_fd()) {
+                Ok(sent) => self.note_sent(&mut buffers, sent),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => return Err(Broken),
+            }
         }
         while !buffers.batch.is_sent() {
             self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));

@@ -14,7 +14,7 @@ use monoio::buf::{IoBuf, IoVecBuf};
 use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
-use super::prepared::PreparedAnswer;
+use super::prepared::{PreparedAnswer, WHOLE_BODY_MAX_BYTES};
 use crate::limits::{PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_BYTES_MAX, WRITE_PIECES_MAX};
 use crate::snapshot::Run;
 
@@ -316,6 +316,12 @@ impl WriteBatch {
     /// Whether one piece is left: a plain send costs less than a vectored write.
     pub fn is_single(&self) -> bool {
         self.sent_pieces + 1 == self.pieces.len()
+    }
+
+    /// Whether it is no more than an answer of ordinary size.
+    #[inline]
+    pub fn is_short(&self) -> bool {
+        self.total_bytes <= WHOLE_BODY_MAX_BYTES
     }
 
     /// Sends as much as the socket takes without waiting; returns how many bytes that was.

@@ -22,7 +22,7 @@ const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/go-manner");
 pub(super) fn prepare(programs: &Path, build: bool) -> Result<(), String> {
     let program = std::path::absolute(programs.join(PROGRAM)).map_err(|error| error.to_string())?;
     if !build {
-        return if program.exists() { Ok(()) } else { Err(format!("there is no {}", program.display())) };
+        return if program.exists() { Ok(()) } else { Err("it is not built".into()) };
     }
     let output = Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(SOURCES).output();
     let output = output.map_err(|error| format!("go cannot be started: {error} (Debian: apt install golang-go)"))?;
