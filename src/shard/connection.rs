@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
@@ -221,22 +220,11 @@ impl Connection {
         buffers.output.settle_front(|pending, text| super::answer::write_outcome(shard, pending, text))
     }
 
-    /// Sends what is ready: a short answer at once, and what the socket does not take of it, or a long one, through the driver.
-    ///
-    /// A system call of its own costs less than an operation of the ring that completes at once: that has to be entered,
-    /// completed and woken for, and the task to be polled again. Pipelines are better off with the ring: it sends to many
-    /// connections in one go, so their next requests arrive together too.
+    /// Sends what is ready. With io_uring the sends of all connections that had bytes go to the kernel together, so what they
+    /// ask next comes together too: a system call for each would wake a client, and be woken by it, again and again.
     async fn send(&mut self) -> Result<(), Broken> {
         let mut buffers = self.take_buffers();
         buffers.output.fill(&mut buffers.batch);
-        if buffers.batch.is_short() {
-            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-            match buffers.batch.send_now(self.stream.as_raw_fd()) {
-                Ok(sent) => self.note_sent(&mut buffers, sent),
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-                Err(_) => return Err(Broken),
-            }
-        }
         while !buffers.batch.is_sent() {
             self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
             let is_single = buffers.batch.is_single();
@@ -244,7 +232,10 @@ impl Connection {
                 if is_single { self.stream.write(buffers).await } else { self.stream.writev(buffers).await };
             buffers = returned;
             match sent {
-                Ok(sent) if sent > 0 && !self.state.expired() => self.note_sent(&mut buffers, sent),
+                Ok(sent) if sent > 0 && !self.state.expired() => {
+                    self.shard.metrics.bytes_sent.add(sent as u64);
+                    buffers.batch.advance(sent);
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => return Err(Broken),
             }
@@ -257,11 +248,6 @@ impl Connection {
             let_others_go_first().await;
         }
         Ok(())
-    }
-
-    fn note_sent(&self, buffers: &mut Buffers, sent: usize) {
-        self.shard.metrics.bytes_sent.add(sent as u64);
-        buffers.batch.advance(sent);
     }
 
     /// Waits until the first answer is decided, or until more bytes can be received.

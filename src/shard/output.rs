@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 
 use monoio::buf::{IoBuf, IoVecBuf};
@@ -14,7 +13,7 @@ use monoio::buf::{IoBuf, IoVecBuf};
 use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
-use super::prepared::{PreparedAnswer, WHOLE_BODY_MAX_BYTES};
+use super::prepared::PreparedAnswer;
 use crate::limits::{PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_BYTES_MAX, WRITE_PIECES_MAX};
 use crate::snapshot::Run;
 
@@ -316,36 +315,6 @@ impl WriteBatch {
     /// Whether one piece is left: a plain send costs less than a vectored write.
     pub fn is_single(&self) -> bool {
         self.sent_pieces + 1 == self.pieces.len()
-    }
-
-    /// Whether it is no more than an answer of ordinary size.
-    #[inline]
-    pub fn is_short(&self) -> bool {
-        self.total_bytes <= WHOLE_BODY_MAX_BYTES
-    }
-
-    /// Sends as much as the socket takes without waiting; returns how many bytes that was.
-    ///
-    /// # Errors
-    /// `WouldBlock` when that is nothing; else the connection is broken.
-    #[inline]
-    pub fn send_now(&self, socket: RawFd) -> io::Result<usize> {
-        let pieces = &self.pieces[self.sent_pieces..];
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the pieces point to bytes that live as long as the batch (see `IoVecBuf` below), and the kernel only reads
-        // them; an all-zero `msghdr` is valid, and names neither an address nor control data.
-        let sent = unsafe {
-            match pieces {
-                [piece] => libc::send(socket, piece.iov_base, piece.iov_len, flags),
-                pieces => {
-                    let mut message: libc::msghdr = std::mem::zeroed();
-                    message.msg_iov = pieces.as_ptr().cast_mut();
-                    message.msg_iovlen = pieces.len() as _;
-                    libc::sendmsg(socket, &raw const message, flags)
-                }
-            }
-        };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 
     /// Notes that `sent` more bytes have left.

@@ -70,7 +70,14 @@ fn median(runs: &[f64]) -> f64 {
     Measurement::new("", "", runs.to_vec()).median()
 }
 
-/// Ours against the cheaper floor and against every rival.
+/// The median of the ratios of each round. What else happens on the machine changes from one round to the next by more than
+/// candidates differ, but hardly within a round, where they are measured one after the other.
+fn paired_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
+    median(&ratios)
+}
+
+/// Ours against the cheaper floor and against every rival, round by round.
 pub fn bounds(cell: Cell, candidates: &[&Candidate], figures: &[Figures]) -> Vec<Bound> {
     let title = cell.title();
     let of = |kind| {
@@ -81,7 +88,7 @@ pub fn bounds(cell: Cell, candidates: &[&Candidate], figures: &[Figures]) -> Vec
     let mut bounds = Vec::new();
     let floors = of(Kind::Floor).map(|(_, floor)| floor);
     if let Some(floor) = floors.min_by(|one, other| median(&one.cpu_us).total_cmp(&median(&other.cpu_us))) {
-        let ratio = median(&ours.cpu_us) / median(&floor.cpu_us);
+        let ratio = paired_ratio(&ours.cpu_us, &floor.cpu_us);
         let claim = format!("{title}: CPU per request over the cheaper floor");
         bounds.push(Bound::at_most(claim, ratio, cell.load.floor_ratio_max()));
         let difference = (median(&ours.response_bytes) / median(&floor.response_bytes) - 1.0).abs();
@@ -92,7 +99,7 @@ pub fn bounds(cell: Cell, candidates: &[&Candidate], figures: &[Figures]) -> Vec
     }
     bounds.extend(of(Kind::Rival).map(|(rival, figures)| {
         let claim = format!("{title}: CPU per request over {}", rival.name);
-        Bound::at_most(claim, median(&ours.cpu_us) / median(&figures.cpu_us), 1.0)
+        Bound::at_most(claim, paired_ratio(&ours.cpu_us, &figures.cpu_us), 1.0)
     }));
     bounds
 }
@@ -132,6 +139,16 @@ mod tests {
             response_bytes: one(response_bytes),
             ..Figures::default()
         }
+    }
+
+    #[test]
+    fn rounds_are_compared_one_by_one() {
+        // The machine is slower in every other round.
+        let (ours, floor) = ([1.1, 2.2, 1.1, 2.2], [1.0, 2.0, 1.0, 2.0]);
+        assert!((paired_ratio(&ours, &floor) - 1.1).abs() < 1e-9);
+        // A rival that was left out after two rounds.
+        assert!((paired_ratio(&ours, &floor[..2]) - 1.1).abs() < 1e-9);
+        assert!(paired_ratio(&ours, &[]).is_nan());
     }
 
     #[test]

@@ -95,7 +95,8 @@ fn only(name: &str) -> Result<Only, String> {
 pub fn run(bench: &Bench, arguments: &ReadArguments) -> Result<Report, PartError> {
     let about = "The same response from ours, with real todos and live writes, from two floors, which are limits and not \
                  servers (they count the ends of requests and write a constant), and from others' servers, which return a \
-                 constant. One thread each. CPU per request is the server's own user and system time, so it is true also \
+                 constant. One thread each, one after the other in each round; a bound is about the median of the \
+                 rounds' ratios. CPU per request is the server's own user and system time, so it is true also \
                  where wrk is the limit. Pipelined requests (a depth above 1) and plain ones are different things: compare \
                  within a table.";
     let cells = match (&arguments.loads[..], &arguments.depths[..], &arguments.connections[..]) {
