@@ -82,6 +82,9 @@ pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
 pub const LIST_BRANCH_TARGET_CHILDREN: usize = 4;
 /// The same for the index by id, which most changes only search: fewer levels are searched faster.
 pub const INDEX_BRANCH_TARGET_CHILDREN: usize = 8;
+/// Changes of a batch whose memory the snapshot has the CPU fetch at once. Each takes about 10 KiB, of the list's branches, the
+/// chunk and the counts beside it, so these fit into a CPU's second cache; and as many are on their way as a CPU has room for.
+pub const PREFETCH_KEYS_MAX: usize = 64;
 /// JSON bytes of todos that a snapshot's builder collects out of order before it sorts them into chunks: enough that a
 /// list of gigabytes comes from some hundred sorted runs, little beside the list.
 pub const BUILD_RUN_BYTES: usize = 8 * 1024 * 1024;

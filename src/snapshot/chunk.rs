@@ -1,10 +1,14 @@
 //! The leaves of the list: neighbouring todos as one run of JSON.
 
 use std::cmp::Ordering;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::tree::{Edit, Leaf, Summary};
+use super::prefetch::Memory;
+use super::summary::Summary;
+use super::tree::{Edit, Edited, Leaf};
 use crate::limits::{CHUNK_TARGET_BYTES, LIST_BRANCH_TARGET_CHILDREN};
 use crate::todo::{Timestamp, Todo, TodoId, TodoKey};
 
@@ -83,15 +87,20 @@ pub(super) fn write_item_json(todo: &Todo, out: &mut Vec<u8>) -> u64 {
     hash
 }
 
-/// Some neighbouring todos of the list.
-pub(super) struct Chunk {
-    slots: Box<[Slot]>,
-    /// `{…},{…},`: any neighbours are one slice, and a list ends by leaving out the last comma.
-    json: Box<[u8]>,
-}
+/// Some neighbouring todos of the list, in one piece of memory, which is copied at once and freed at once. A clone shares it.
+///
+/// ```text
+/// number of todos (u32) | their slots | {…},{…},
+/// ```
+/// Any neighbours are one slice of the JSON, and a list ends by leaving out the last comma.
+#[derive(Clone)]
+pub(super) struct Chunk(Arc<[u8]>);
+
+/// Bytes before the first slot.
+const COUNT_BYTES: usize = size_of::<u32>();
 
 /// What a chunk knows about each todo, beside its JSON.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Slot {
     place: Place,
     /// Wrapping sum of the hashes from the chunk's first todo through this one.
@@ -101,6 +110,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Bytes of a slot within a chunk, where nothing is aligned.
+    const BYTES: usize = 4 * size_of::<u64>() + size_of::<u32>();
+
     pub fn place(&self) -> Place {
         self.place
     }
@@ -114,28 +126,63 @@ impl Slot {
             end: u32::try_from(end + item.json.len()).expect("a chunk is a few KiB, or one todo"),
         }
     }
+
+    fn to_bytes(self) -> [u8; Slot::BYTES] {
+        let mut bytes = [0; Slot::BYTES];
+        bytes[..8].copy_from_slice(&self.place.created_at.as_micros().to_ne_bytes());
+        bytes[8..16].copy_from_slice(&self.place.id.high.to_ne_bytes());
+        bytes[16..24].copy_from_slice(&self.place.id.low.to_ne_bytes());
+        bytes[24..32].copy_from_slice(&self.hash_through.to_ne_bytes());
+        bytes[32..].copy_from_slice(&self.end.to_ne_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; Slot::BYTES]) -> Slot {
+        let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        Slot {
+            place: Place {
+                created_at: Timestamp::from_micros(word(0).cast_signed()),
+                id: IdHalves { high: word(8), low: word(16) },
+            },
+            hash_through: word(24),
+            end: u32::from_ne_bytes(bytes[32..].try_into().expect("four bytes")),
+        }
+    }
 }
 
 impl Chunk {
     /// A chunk of these slots, whose JSON is `json`.
     pub fn new(slots: &[Slot], json: &[u8]) -> Chunk {
         debug_assert_eq!(slots.last().map(|slot| slot.end as usize), Some(json.len()));
-        Chunk { slots: slots.into(), json: json.into() }
+        let mut draft = ChunkDraft::new(slots.len(), json.len());
+        slots.iter().for_each(|slot| draft.push_slot(*slot));
+        draft.push_json(json);
+        draft.finish()
     }
 
     /// The JSON of all todos, each with a comma after it.
     pub fn json(&self) -> &[u8] {
-        &self.json
+        &self.0[COUNT_BYTES + self.len() * Slot::BYTES..]
     }
 
     /// Number of todos.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        let (count, _) = self.0.split_first_chunk().expect("a chunk begins with its count");
+        u32::from_ne_bytes(*count) as usize
+    }
+
+    /// The memory that all clones share, for who keeps its address.
+    pub fn shared(&self) -> &Arc<[u8]> {
+        &self.0
+    }
+
+    fn slots(&self) -> &[[u8; Slot::BYTES]] {
+        self.0[COUNT_BYTES..COUNT_BYTES + self.len() * Slot::BYTES].as_chunks().0
     }
 
     /// The sum over the first `count` todos.
     pub fn sum_of_first(&self, count: usize) -> Summary {
-        match count.checked_sub(1).map(|last| &self.slots[last]) {
+        match count.checked_sub(1).map(|last| Slot::from_bytes(&self.slots()[last])) {
             None => Summary::default(),
             Some(last) => Summary { len: count, bytes: last.end.into(), hash: last.hash_through },
         }
@@ -143,16 +190,27 @@ impl Chunk {
 
     /// How many todos stand before `place`, and whether one stands at it.
     pub fn find(&self, place: Place) -> Result<usize, usize> {
-        self.slots.binary_search_by_key(&place, |slot| slot.place)
+        self.slots().binary_search_by_key(&place, |slot| Slot::from_bytes(slot).place)
     }
 
     /// Todo number `at`, counted from 0.
     pub fn item(&self, at: usize) -> Item<'_> {
         let (before, through) = (self.sum_of_first(at), self.sum_of_first(at + 1));
         Item {
-            place: self.slots[at].place,
+            place: Slot::from_bytes(&self.slots()[at]).place,
             hash: (through - before).hash,
-            json: &self.json[before.bytes as usize..through.bytes as usize],
+            json: &self.json()[before.bytes as usize..through.bytes as usize],
+        }
+    }
+
+    /// Whether `edit` leaves this chunk as it is, where `found` says what stands at its place.
+    fn has(&self, edit: &Edit<'_, Chunk>, found: Result<usize, usize>) -> bool {
+        match (found, &edit.item) {
+            (Ok(at), Some(item)) => {
+                let standing = self.item(at);
+                standing.hash == item.hash && standing.json == item.json
+            }
+            (found, item) => found.is_err() && item.is_none(),
         }
     }
 }
@@ -180,8 +238,7 @@ impl Leaf for Chunk {
     }
 
     fn from_items(items: &[Item<'_>]) -> Chunk {
-        let bytes = items.iter().map(|item| item.json.len()).sum();
-        let mut chunk = ChunkDraft { slots: Vec::with_capacity(items.len()), json: Vec::with_capacity(bytes) };
+        let mut chunk = ChunkDraft::new(items.len(), items.iter().map(|item| item.json.len()).sum());
         items.iter().for_each(|item| chunk.push(item));
         chunk.finish()
     }
@@ -190,11 +247,18 @@ impl Leaf for Chunk {
         self.sum_of_first(self.len())
     }
 
+    fn memory(&self) -> Memory {
+        Memory::of(&self.0)
+    }
+
     /// Copies what stands between the edits in one piece each: most batches change one todo of a chunk.
-    fn edited<'a>(&'a self, edits: &[Edit<'a, Chunk>]) -> Option<Chunk> {
-        let (mut len, mut bytes) = (self.len(), self.json.len());
+    fn edited<'a>(&'a self, edits: &[Edit<'a, Chunk>]) -> Edited<Chunk> {
+        let (mut len, mut bytes) = (self.len(), self.json().len());
+        let mut is_same = true;
         for edit in edits {
-            if let Ok(at) = self.find(edit.key) {
+            let found = self.find(edit.key);
+            is_same = is_same && self.has(edit, found);
+            if let Ok(at) = found {
                 len -= 1;
                 bytes -= self.item(at).json.len();
             }
@@ -203,8 +267,13 @@ impl Leaf for Chunk {
                 bytes += item.json.len();
             }
         }
-        // Exactly as long as needed: a boxed slice of it is then no second copy.
-        let mut edited = ChunkDraft { slots: Vec::with_capacity(len), json: Vec::with_capacity(bytes) };
+        if is_same {
+            return Edited::Same;
+        }
+        if len == 0 {
+            return Edited::Gone;
+        }
+        let mut edited = ChunkDraft::new(len, bytes);
         let mut from = 0;
         for edit in edits {
             let (to, next) = match self.find(edit.key) {
@@ -218,37 +287,86 @@ impl Leaf for Chunk {
             from = next;
         }
         edited.copy(self, from, self.len());
-        (!edited.slots.is_empty()).then(|| edited.finish())
+        Edited::New(edited.finish())
     }
 }
 
-/// A chunk in the making.
+/// A chunk in the making, in the memory that it is going to have.
 struct ChunkDraft {
-    slots: Vec<Slot>,
-    json: Vec<u8>,
+    memory: Arc<[MaybeUninit<u8>]>,
+    /// The next slot and the next JSON are written there.
+    slot_at: usize,
+    json_at: usize,
+    json_start: usize,
+    last: Option<Slot>,
 }
 
 impl ChunkDraft {
+    /// For exactly so many todos with so many bytes of JSON.
+    fn new(len: usize, json_bytes: usize) -> ChunkDraft {
+        let json_start = COUNT_BYTES + len * Slot::BYTES;
+        let memory = Arc::new_uninit_slice(json_start + json_bytes);
+        let mut draft = ChunkDraft { memory, slot_at: COUNT_BYTES, json_at: json_start, json_start, last: None };
+        let count = u32::try_from(len).expect("a chunk is a few KiB, or one todo");
+        draft.write(0, &count.to_ne_bytes());
+        draft
+    }
+
+    fn write(&mut self, at: usize, bytes: &[u8]) {
+        let memory = Arc::get_mut(&mut self.memory).expect("nobody else has a draft");
+        memory[at..at + bytes.len()].iter_mut().zip(bytes).for_each(|(to, from)| {
+            to.write(*from);
+        });
+    }
+
+    fn push_slot(&mut self, slot: Slot) {
+        assert!(self.slot_at < self.json_start, "as many slots as were announced");
+        self.write(self.slot_at, &slot.to_bytes());
+        self.slot_at += Slot::BYTES;
+        self.last = Some(slot);
+    }
+
+    fn push_json(&mut self, json: &[u8]) {
+        self.write(self.json_at, json);
+        self.json_at += json.len();
+    }
+
     fn push(&mut self, item: &Item<'_>) {
-        self.slots.push(Slot::after(self.slots.last(), item));
-        self.json.extend_from_slice(item.json);
+        self.push_slot(Slot::after(self.last.as_ref(), item));
+        self.push_json(item.json);
     }
 
     /// Appends the todos `from..to` of another chunk.
     fn copy(&mut self, chunk: &Chunk, from: usize, to: usize) {
         let (skipped, through) = (chunk.sum_of_first(from), chunk.sum_of_first(to));
-        let hash_before = self.slots.last().map_or(0, |slot| slot.hash_through);
-        let end_before = self.json.len() as u32;
-        self.slots.extend(chunk.slots[from..to].iter().map(|slot| Slot {
-            place: slot.place,
-            hash_through: slot.hash_through.wrapping_sub(skipped.hash).wrapping_add(hash_before),
-            end: slot.end - skipped.bytes as u32 + end_before,
-        }));
-        self.json.extend_from_slice(&chunk.json[skipped.bytes as usize..through.bytes as usize]);
+        let slots = &chunk.slots()[from..to];
+        let (hash_before, end_before) = self.last.map_or((0, 0), |slot| (slot.hash_through, slot.end));
+        if skipped.hash == hash_before && skipped.bytes == u64::from(end_before) {
+            // As they stand: the todos before the first edit.
+            assert!(self.slot_at + slots.as_flattened().len() <= self.json_start, "as many slots as were announced");
+            self.write(self.slot_at, slots.as_flattened());
+            self.slot_at += slots.as_flattened().len();
+            self.last = slots.last().map(Slot::from_bytes).or(self.last);
+        } else {
+            for slot in slots.iter().map(Slot::from_bytes) {
+                self.push_slot(Slot {
+                    place: slot.place,
+                    hash_through: slot.hash_through.wrapping_sub(skipped.hash).wrapping_add(hash_before),
+                    end: slot.end - skipped.bytes as u32 + end_before,
+                });
+            }
+        }
+        self.push_json(&chunk.json()[skipped.bytes as usize..through.bytes as usize]);
     }
 
     fn finish(self) -> Chunk {
-        Chunk { slots: self.slots.into(), json: self.json.into() }
+        assert!(
+            self.slot_at == self.json_start && self.json_at == self.memory.len(),
+            "a chunk is as long as announced"
+        );
+        // SAFETY: the count was written at the start. Slots are only ever appended from behind it to `json_start`, and JSON
+        // from there to the end, and the assertion says that both came as far.
+        Chunk(unsafe { self.memory.assume_init() })
     }
 }
 
@@ -259,7 +377,10 @@ mod tests {
     #[test]
     fn a_todo_costs_few_bytes_beside_its_json() {
         assert_eq!(size_of::<Place>(), 24);
-        assert_eq!(size_of::<Slot>(), 40);
+        assert_eq!(Slot::BYTES, 36);
+        let place = Place { created_at: Timestamp::from_micros(-5), id: IdHalves { high: 1 << 63, low: 7 } };
+        let slot = Slot { place, hash_through: u64::MAX - 1, end: 230 };
+        assert_eq!(Slot::from_bytes(&slot.to_bytes()), slot);
     }
 
     #[test]

@@ -22,19 +22,9 @@ struct DraftEdit {
 impl Draft {
     /// Puts `todo` at its place.
     pub fn put(&mut self, todo: &Todo) {
-        self.put_unless(todo, None);
-    }
-
-    /// Puts `todo` at its place, unless its JSON is `standing`, what stands there already.
-    pub fn put_unless(&mut self, todo: &Todo, standing: Option<&[u8]>) {
         let start = self.json.len();
         let hash = write_item_json(todo, &mut self.json);
-        let end = self.json.len();
-        if standing == Some(&self.json[start..end - 1]) {
-            self.json.truncate(start);
-        } else {
-            self.edits.push(DraftEdit { place: todo.key().into(), content: Some((hash, start..end)) });
-        }
+        self.edits.push(DraftEdit { place: todo.key().into(), content: Some((hash, start..self.json.len())) });
     }
 
     /// Removes what stands at `place`.

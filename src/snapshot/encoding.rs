@@ -132,21 +132,21 @@ impl Sum {
 
 /// What a node encodes. While this lives, nothing else has its address.
 enum Source {
-    Chunk(Weak<Chunk>),
+    Chunk(Weak<[u8]>),
     Branch(Weak<[Node<Chunk>]>),
 }
 
 impl Source {
     fn of(content: &Content<Chunk>) -> Source {
         match content {
-            Content::Leaf(chunk) => Source::Chunk(Arc::downgrade(chunk)),
+            Content::Leaf(chunk) => Source::Chunk(Arc::downgrade(chunk.shared())),
             Content::Branch(children) => Source::Branch(Arc::downgrade(children)),
         }
     }
 
     fn address(&self) -> usize {
         match self {
-            Source::Chunk(chunk) => chunk.as_ptr().addr(),
+            Source::Chunk(chunk) => chunk.as_ptr().cast::<u8>().addr(),
             Source::Branch(children) => children.as_ptr().cast::<u8>().addr(),
         }
     }

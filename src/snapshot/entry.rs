@@ -2,7 +2,7 @@
 
 use super::chunk::Chunk;
 use super::run::Run;
-use super::tree::Summary;
+use super::summary::Summary;
 use crate::todo::TodoKey;
 
 /// One todo of a snapshot.

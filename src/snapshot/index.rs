@@ -1,9 +1,13 @@
 //! The index by id: where in the list a todo stands, and whose it is.
 
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::chunk::{IdHalves, Place};
-use super::tree::{Edit, Leaf, Summary, Tree};
+use super::prefetch::Memory;
+use super::summary::Summary;
+use super::tree::{Edit, Leaf, Tree};
 use crate::limits::{INDEX_BRANCH_TARGET_CHILDREN, INDEX_LEAF_TARGET_ENTRIES};
 use crate::todo::Todo;
 
@@ -32,8 +36,9 @@ pub(super) fn owner_hash(user_id: &str) -> u64 {
     xxh3_64(user_id.as_bytes())
 }
 
-/// Neighbouring entries of the index.
-pub(super) struct IndexLeaf(Box<[IndexEntry]>);
+/// Neighbouring entries of the index; a clone shares them.
+#[derive(Clone)]
+pub(super) struct IndexLeaf(Arc<[IndexEntry]>);
 
 impl Index {
     /// The entry of the todo with this id, if the list has it.
@@ -78,6 +83,10 @@ impl Leaf for IndexLeaf {
 
     fn from_items(entries: &[IndexEntry]) -> IndexLeaf {
         IndexLeaf(entries.into())
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::of(&self.0)
     }
 
     fn summary(&self) -> Summary {

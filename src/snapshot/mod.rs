@@ -9,13 +9,13 @@
 //!     chunk    chunk …            leaf      leaf …          first keys and sums
 //!       |                           |
 //!       |                           +- (id, created_at), owner's hash      32 bytes a todo, 64 todos
-//!       +- slots: (created_at, id), hash sum, end of the JSON              40 bytes a todo
+//!       +- slots: (created_at, id), hash sum, end of the JSON              36 bytes a todo
 //!       +- json:  {…},{…},{…},                                             4 KiB, 8 KiB at most
 //! ```
 //!
 //! - A change copies the chunk it falls into, a leaf of the index when the todo is new, gone or moved, and one branch
 //!   a level. All else is shared with the snapshot before. A batch copies each of these once, however many of its
-//!   changes fall there.
+//!   changes fall there, and has the CPU fetch all that they touch before it touches the first of it.
 //! - The sums (todos, bytes, hashes) let a page be found by key, its end by number and its bytes by position, each in
 //!   one way down; its length and entity tag are differences of two sums.
 //! - A response is a [`Run`]: a range of bytes of the list, walked chunk by chunk. Nothing is copied, no reference is
@@ -36,8 +36,10 @@ mod draft;
 mod encoding;
 mod entry;
 mod index;
+mod prefetch;
 mod reconciler;
 mod run;
+mod summary;
 mod tree;
 
 #[cfg(test)]
@@ -53,11 +55,13 @@ pub use run::Run;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use chunk::{Chunk, Place};
+use chunk::{Chunk, IdHalves, Place};
 use draft::{Draft, sort_latest_first};
 use index::{Index, IndexEntry, owner_hash};
-use tree::{Summary, Tree};
+use summary::Summary;
+use tree::Tree;
 
+use crate::limits::PREFETCH_KEYS_MAX;
 use crate::store::Changes;
 use crate::todo::{Todo, TodoId, TodoKey};
 
@@ -153,20 +157,19 @@ impl Snapshot {
     pub fn apply<'c>(&self, changes: impl IntoIterator<Item = &'c Changes>) -> Snapshot {
         let mut draft = Draft::default();
         let mut index_edits = Vec::new();
-        for (id, todo) in outcomes(changes) {
-            let id = id.into();
-            let old = self.index.get(id);
-            let new = todo.map(IndexEntry::from);
-            if old != new {
-                index_edits.push(new.map_or_else(|| index::remove(id), index::put));
-            }
-            let (old, new) = (old.map(|entry| entry.place), new.map(|entry| entry.place));
-            if old != new {
-                old.into_iter().for_each(|place| draft.remove(place));
-            }
-            if let Some(todo) = todo {
-                let standing = if old == new { self.find(todo.key().into()) } else { None };
-                draft.put_unless(todo, standing.map(|entry| entry.json()));
+        for outcomes in outcomes(changes).chunks(PREFETCH_KEYS_MAX) {
+            let ids: Vec<IdHalves> = outcomes.iter().map(|(id, _)| (*id).into()).collect();
+            self.index.prefetch(&ids);
+            for (id, (_, todo)) in ids.into_iter().zip(outcomes) {
+                let old = self.index.get(id);
+                let new = todo.map(IndexEntry::from);
+                if old != new {
+                    index_edits.push(new.map_or_else(|| index::remove(id), index::put));
+                    if let Some(left) = old.filter(|old| new.is_none_or(|new| old.place != new.place)) {
+                        draft.remove(left.place);
+                    }
+                }
+                todo.into_iter().for_each(|todo| draft.put(todo));
             }
         }
         Snapshot {

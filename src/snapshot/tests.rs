@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
@@ -321,12 +322,33 @@ fn a_change_copies_one_chunk_of_many() {
     let same = |before: &Snapshot, after: &Snapshot| {
         let (before, after) = (before.todos.check(), after.todos.check());
         assert_eq!(before.len(), after.len());
-        before.iter().zip(&after).filter(|(before, after)| std::ptr::eq(**before, **after)).count()
+        before.iter().zip(&after).filter(|(before, after)| Arc::ptr_eq(before.shared(), after.shared())).count()
     };
     let chunks = before.todos.check().len();
     assert!(chunks > 2 * crate::limits::LIST_BRANCH_TARGET_CHILDREN, "{chunks} chunks: more than one branch");
     assert_eq!(same(&before, &after), chunks - 1);
     assert_eq!(same(&after, &after.apply([&changes])), chunks, "what is there already copies nothing");
+}
+
+#[test]
+fn a_batch_may_be_longer_than_what_is_prefetched_at_once() {
+    let mut model = Model::default();
+    let todos = (1..=3000).map(|id| todo(id, id as i64, String::new(), "ann"));
+    model.apply(&Changes { upserts: todos.collect(), deletes: Vec::new() });
+    let before = model.snapshot(1);
+    let mut changes = Changes::default();
+    for id in (1..=3000).step_by(10) {
+        match id / 10 % 3 {
+            0 => changes.deletes.push(todo(id, id as i64, String::new(), "ann").key()),
+            1 => changes.upserts.push(todo(id, id as i64, "changed".to_owned(), "ann")),
+            _ => changes.upserts.push(todo(id, 3001 - id as i64, "moved".to_owned(), "ben")),
+        }
+    }
+    assert!(changes.len() > 4 * PREFETCH_KEYS_MAX);
+    model.apply(&changes);
+    let after = before.apply([&changes]);
+    check(&after, &model);
+    check(&after.apply([&changes]), &model);
 }
 
 #[test]

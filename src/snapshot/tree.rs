@@ -3,44 +3,15 @@
 //! Nothing is changed in place. A batch of edits makes a new tree that shares every leaf and branch that no edit falls
 //! into, so its cost follows the edits, and dropping the old tree frees only what the new one does not share.
 
-use std::ops::{Add, ControlFlow, Sub};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// What a run of items amounts to. Sums over any range are differences of two prefixes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Summary {
-    /// Number of items.
-    pub len: usize,
-    /// Bytes of their JSON, each with its comma.
-    pub bytes: u64,
-    /// Wrapping sum of their hashes.
-    pub hash: u64,
-}
+use super::prefetch::Memory;
+use super::summary::Summary;
+use crate::limits::PREFETCH_KEYS_MAX;
 
-impl Add for Summary {
-    type Output = Summary;
-
-    fn add(self, other: Summary) -> Summary {
-        Summary { len: self.len + other.len, bytes: self.bytes + other.bytes, hash: self.hash.wrapping_add(other.hash) }
-    }
-}
-
-impl Sub for Summary {
-    type Output = Summary;
-
-    fn sub(self, other: Summary) -> Summary {
-        Summary { len: self.len - other.len, bytes: self.bytes - other.bytes, hash: self.hash.wrapping_sub(other.hash) }
-    }
-}
-
-impl std::iter::Sum for Summary {
-    fn sum<I: Iterator<Item = Summary>>(summaries: I) -> Summary {
-        summaries.fold(Summary::default(), Summary::add)
-    }
-}
-
-/// A leaf: some neighbouring items, stored in its own way.
-pub(super) trait Leaf: Sized {
+/// A leaf: some neighbouring items, stored in its own way. It is shared: a clone counts one more reference.
+pub(super) trait Leaf: Clone {
     /// Weight of a leaf after a split or a build. A leaf of more than one item weighs at most twice that, and two
     /// neighbours under one branch weigh more than that together.
     const TARGET_WEIGHT: usize;
@@ -71,10 +42,13 @@ pub(super) trait Leaf: Sized {
         self.items().map(|item| Self::measure(&item)).sum()
     }
 
-    /// This leaf after `edits`, which are sorted by key, each key once; `None` when nothing is left. It may be too heavy.
-    fn edited<'a>(&'a self, edits: &[Edit<'a, Self>]) -> Option<Self> {
+    /// Where the items lie, with the counts of references.
+    fn memory(&self) -> Memory;
+
+    /// What becomes of this leaf with `edits`, which are sorted by key, each key once.
+    fn edited<'a>(&'a self, edits: &[Edit<'a, Self>]) -> Edited<Self> {
         let merged = merge(self.items(), edits);
-        (!merged.is_empty()).then(|| Self::from_items(&merged))
+        if merged.is_empty() { Edited::Gone } else { Edited::New(Self::from_items(&merged)) }
     }
 }
 
@@ -84,6 +58,16 @@ pub(super) struct Edit<'a, L: Leaf + 'a> {
     pub key: L::Key,
     /// The item to put there, instead of what may be there; `None` removes.
     pub item: Option<L::Item<'a>>,
+}
+
+/// What becomes of a leaf.
+pub(super) enum Edited<L> {
+    /// The edits change nothing.
+    Same,
+    /// Nothing is left of it.
+    Gone,
+    /// It may be too heavy.
+    New(L),
 }
 
 /// A persistent sorted sequence of items.
@@ -101,7 +85,7 @@ pub(super) struct Node<L: Leaf> {
 
 /// What a node stands for.
 pub(super) enum Content<L: Leaf> {
-    Leaf(Arc<L>),
+    Leaf(L),
     Branch(Arc<[Node<L>]>),
 }
 
@@ -114,10 +98,21 @@ impl<L: Leaf> Clone for Tree<L> {
 impl<L: Leaf> Clone for Node<L> {
     fn clone(&self) -> Node<L> {
         let content = match &self.content {
-            Content::Leaf(leaf) => Content::Leaf(Arc::clone(leaf)),
+            Content::Leaf(leaf) => Content::Leaf(leaf.clone()),
             Content::Branch(children) => Content::Branch(Arc::clone(children)),
         };
         Node { first: self.first, summary: self.summary, content }
+    }
+}
+
+impl<L: Leaf> Drop for Node<L> {
+    /// What is freed with this node lies anywhere: all of it is asked for before the first of it is needed.
+    fn drop(&mut self) {
+        if let Content::Branch(children) = &self.content
+            && Arc::strong_count(children) == 1
+        {
+            children.iter().for_each(|child| child.memory().prefetch_counts());
+        }
     }
 }
 
@@ -147,17 +142,26 @@ impl<L: Leaf> Tree<L> {
         self.root.as_ref().map_or(Summary::default(), |root| root.summary)
     }
 
-    /// The tree after `edits`, which are sorted by key, each key once.
+    /// The tree after `edits`, which are sorted by key, each key once; this one when they change nothing.
     pub fn apply<'a>(&'a self, edits: &[Edit<'a, L>]) -> Tree<L> {
-        if edits.is_empty() {
-            return self.clone();
-        }
         let mut nodes = Vec::new();
         match &self.root {
-            Some(root) => root.apply(edits, &mut nodes),
+            _ if edits.is_empty() => return self.clone(),
+            Some(root) => {
+                if !root.apply(edits, false, &mut nodes) {
+                    return self.clone();
+                }
+            }
             None => push_leaves(&merge(std::iter::empty(), edits), &mut nodes),
         }
         Tree { root: grow(nodes) }
+    }
+
+    /// Has the CPU fetch what searches for `keys`, which are sorted, are going to read: as many as [`PREFETCH_KEYS_MAX`].
+    pub fn prefetch(&self, keys: &[L::Key]) {
+        if let Some(root) = &self.root {
+            root.prefetch(keys, |key| *key, Purpose::Search);
+        }
     }
 
     /// The leaf that holds `key` if any does, with the sum over the leaves before it; `None` when `key` is smaller than
@@ -175,7 +179,10 @@ impl<L: Leaf> Tree<L> {
             match content {
                 Content::Leaf(leaf) => return Some(leaf),
                 Content::Branch(children) => {
-                    content = &children[children.partition_point(|child| child.first <= key) - 1].content;
+                    let child = &children[children.partition_point(|child| child.first <= key) - 1];
+                    // A binary search waits for each line that it meets; asked for before, they come together.
+                    child.memory().prefetch_for_search();
+                    content = &child.content;
                 }
             }
         }
@@ -207,7 +214,7 @@ impl<L: Leaf> Tree<L> {
 impl<L: Leaf> Node<L> {
     fn of_leaf(leaf: L) -> Node<L> {
         let first = L::key(&leaf.items().next().expect("a leaf has at least one item"));
-        Node { first, summary: leaf.summary(), content: Content::Leaf(Arc::new(leaf)) }
+        Node { first, summary: leaf.summary(), content: Content::Leaf(leaf) }
     }
 
     fn of_children(children: Vec<Node<L>>) -> Node<L> {
@@ -255,34 +262,85 @@ impl<L: Leaf> Node<L> {
         }
     }
 
-    /// Appends what becomes of this node to `nodes`: any number of nodes of the same height, none of them empty.
-    fn apply<'a>(&'a self, edits: &[Edit<'a, L>], nodes: &mut Vec<Node<L>>) {
+    /// Where its leaf or its children lie, with the counts of references.
+    fn memory(&self) -> Memory {
         match &self.content {
-            Content::Leaf(leaf) => match leaf.edited(edits) {
-                None => {}
-                Some(edited) if L::weight(&edited.summary()) <= 2 * L::TARGET_WEIGHT => {
-                    nodes.push(Node::of_leaf(edited))
+            Content::Leaf(leaf) => leaf.memory(),
+            Content::Branch(children) => Memory::of(children),
+        }
+    }
+
+    /// Has the CPU fetch what comes of looking for `sought`, sorted by `key`. All ways go down together, level by level: while
+    /// the memory for one is on its way, the others are looked for.
+    fn prefetch<T>(&self, sought: &[T], key: impl Fn(&T) -> L::Key, purpose: Purpose) {
+        let mut level = vec![(self, sought)];
+        let mut next = Vec::with_capacity(sought.len());
+        while !level.is_empty() {
+            for (node, sought) in level.drain(..) {
+                let Content::Branch(children) = &node.content else { continue };
+                if purpose == Purpose::Edit {
+                    // Each of them gets a reference from the branch that takes this one's place.
+                    children.iter().for_each(|child| child.memory().prefetch_counts());
                 }
-                Some(edited) => push_leaves(&edited.items().collect::<Vec<_>>(), nodes),
-            },
-            Content::Branch(children) => {
-                let mut applied = Vec::with_capacity(2 * L::TARGET_CHILDREN + 1);
-                let mut rest = edits;
-                for (at, child) in children.iter().enumerate() {
-                    let next_first = children.get(at + 1).map(|next| next.first);
-                    let own = next_first.map_or(rest.len(), |first| rest.partition_point(|edit| edit.key < first));
-                    match rest.split_at(own) {
-                        ([], _) => applied.push(child.clone()),
-                        (own, others) => {
-                            child.apply(own, &mut applied);
-                            rest = others;
-                        }
+                for (child, own) in parts(children, sought, &key) {
+                    match (&child.content, purpose) {
+                        (Content::Leaf(leaf), Purpose::Search) => leaf.memory().prefetch_for_search(),
+                        _ => child.memory().prefetch(),
                     }
+                    next.push((child, own));
                 }
-                join_small_neighbours(&mut applied);
-                push_branches(applied, nodes);
+            }
+            std::mem::swap(&mut level, &mut next);
+        }
+    }
+
+    /// Appends what becomes of this node to `nodes`: any number of nodes of the same height, none of them empty. When the
+    /// edits change nothing it appends nothing and returns `false`. `is_prefetched` says whether the CPU has been asked for
+    /// the memory of all this.
+    fn apply<'a>(&'a self, edits: &[Edit<'a, L>], is_prefetched: bool, nodes: &mut Vec<Node<L>>) -> bool {
+        let children = match &self.content {
+            Content::Branch(children) => children,
+            Content::Leaf(leaf) => {
+                match leaf.edited(edits) {
+                    Edited::Same => return false,
+                    Edited::Gone => {}
+                    Edited::New(edited) if L::weight(&edited.summary()) <= 2 * L::TARGET_WEIGHT => {
+                        nodes.push(Node::of_leaf(edited));
+                    }
+                    Edited::New(edited) => push_leaves(&edited.items().collect::<Vec<_>>(), nodes),
+                }
+                return true;
+            }
+        };
+        let prefetches = !is_prefetched && edits.len() <= PREFETCH_KEYS_MAX;
+        if prefetches {
+            self.prefetch(edits, |edit| edit.key, Purpose::Edit);
+        }
+        let mut applied = Vec::with_capacity(2 * L::TARGET_CHILDREN + 1);
+        let mut is_changed = false;
+        // Children that `applied` has, in their new form.
+        let mut done = 0;
+        let mut rest = edits;
+        for (at, child) in children.iter().enumerate() {
+            let next_first = children.get(at + 1).map(|next| next.first);
+            let own = next_first.map_or(rest.len(), |first| rest.partition_point(|edit| edit.key < first));
+            let (own, others) = rest.split_at(own);
+            if !own.is_empty() {
+                applied.extend_from_slice(&children[done..at]);
+                done = at;
+                if child.apply(own, is_prefetched || prefetches, &mut applied) {
+                    is_changed = true;
+                    done = at + 1;
+                }
+                rest = others;
             }
         }
+        if is_changed {
+            applied.extend_from_slice(&children[done..]);
+            join_small_neighbours(&mut applied);
+            push_branches(applied, nodes);
+        }
+        is_changed
     }
 
     /// Whether this node and the one after it are so small that one node should hold what they hold.
@@ -306,6 +364,33 @@ impl<L: Leaf> Node<L> {
             _ => unreachable!("neighbours have the same height"),
         }
     }
+}
+
+/// What memory is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To find keys.
+    Search,
+    /// To copy what the keys stand in.
+    Edit,
+}
+
+/// The children into which any of `sought`, sorted by `key`, fall, each with those; what is smaller than every key falls into
+/// the first.
+fn parts<'n, 's, L: Leaf, T>(
+    children: &'n [Node<L>],
+    mut sought: &'s [T],
+    key: &impl Fn(&T) -> L::Key,
+) -> impl Iterator<Item = (&'n Node<L>, &'s [T])> {
+    std::iter::from_fn(move || {
+        let wanted = key(sought.first()?);
+        let at = children.partition_point(|child| child.first <= wanted).saturating_sub(1);
+        let next_first = children.get(at + 1).map(|next| next.first);
+        let own = next_first.map_or(sought.len(), |first| sought.partition_point(|one| key(one) < first));
+        let (own, others) = sought.split_at(own);
+        sought = others;
+        Some((&children[at], own))
+    })
 }
 
 /// The items of a leaf after the edits that fall into it.

@@ -127,8 +127,7 @@ impl Store for SqliteStore {
                 return Err(StoreError::Fenced { partition: step.partition });
             }
         }
-        let prior = read_rows(&transaction, ids).map_err(store_error)?;
-        let places = prior.values().map(|todo| (todo.id, todo.created_at)).collect();
+        let (prior, places) = read_rows(&transaction, ids).map_err(store_error)?;
         let changes = fold(prior);
         write_changes(&transaction, &changes, &places).map_err(store_error)?;
         transaction.commit().map_err(store_error)?;
@@ -201,18 +200,32 @@ fn move_offset(transaction: &Transaction<'_>, step: &OffsetStep) -> rusqlite::Re
     Ok(moved == 1)
 }
 
-fn read_rows(transaction: &Transaction<'_>, ids: &[TodoId]) -> rusqlite::Result<HashMap<TodoId, Todo>> {
+/// Where a row that was read stands.
+struct RowPlace {
+    /// In the table's own order.
+    rowid: i64,
+    /// In the list.
+    created_at: Timestamp,
+}
+
+/// The rows of these ids that exist, and where they stand.
+fn read_rows(
+    transaction: &Transaction<'_>,
+    ids: &[TodoId],
+) -> rusqlite::Result<(HashMap<TodoId, Todo>, HashMap<TodoId, RowPlace>)> {
     let mut statement = transaction.prepare_cached(
-        "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos WHERE id = ?1",
+        "SELECT id, title, description, completed, user_id, created_at, updated_at, rowid FROM todos WHERE id = ?1",
     )?;
-    let mut found = HashMap::new();
+    let (mut found, mut places) = (HashMap::new(), HashMap::new());
     for id in ids {
         let mut rows = statement.query([id.as_u128().to_be_bytes()])?;
         if let Some(row) = rows.next()? {
-            found.insert(*id, todo_of(row)?);
+            let todo = todo_of(row)?;
+            places.insert(*id, RowPlace { rowid: row.get(7)?, created_at: todo.created_at });
+            found.insert(*id, todo);
         }
     }
-    Ok(found)
+    Ok((found, places))
 }
 
 fn todo_of(row: &Row<'_>) -> rusqlite::Result<Todo> {
@@ -228,21 +241,23 @@ fn todo_of(row: &Row<'_>) -> rusqlite::Result<Todo> {
 }
 
 /// Deletes first: a todo that was deleted and made again stands in both lists. `places` says where the rows that were
-/// there stood in the list.
+/// there stood.
 fn write_changes(
     transaction: &Transaction<'_>,
     changes: &Changes,
-    places: &HashMap<TodoId, Timestamp>,
+    places: &HashMap<TodoId, RowPlace>,
 ) -> rusqlite::Result<()> {
     let mut delete = transaction.prepare_cached("DELETE FROM todos WHERE id = ?1")?;
     for key in &changes.deletes {
         delete.execute([key.id.as_u128().to_be_bytes()])?;
     }
     // Most updates leave a todo where it is. A statement that does not name the columns of the list's index does not
-    // touch that index, which in a long list saves a page of its own for each update.
+    // touch that index, which in a long list saves a page of its own for each update; and by its rowid a row is found
+    // without a second search by id. The id is compared all the same: a rowid that a delete of this batch has freed may
+    // be another row's by now.
     let mut update_in_place = transaction.prepare_cached(
         "UPDATE todos SET title = ?3, description = ?4, completed = ?5, user_id = ?6, updated_at = ?7 \
-         WHERE id = ?1 AND created_at = ?2",
+         WHERE rowid = ?8 AND +id = ?1 AND created_at = ?2",
     )?;
     let mut upsert = transaction.prepare_cached(
         "INSERT INTO todos (id, title, description, completed, user_id, created_at, updated_at) \
@@ -252,19 +267,16 @@ fn write_changes(
     )?;
     for todo in &changes.upserts {
         let id = todo.id.as_u128().to_be_bytes();
-        let values = params![
-            id,
-            todo.created_at.as_micros(),
-            todo.title,
-            todo.description,
-            todo.completed,
-            todo.user_id,
-            todo.updated_at.as_micros(),
-        ];
-        let stays = places.get(&todo.id) == Some(&todo.created_at);
-        if !stays || update_in_place.execute(values)? == 0 {
-            upsert.execute(values)?;
+        let (created_at, updated_at) = (todo.created_at.as_micros(), todo.updated_at.as_micros());
+        let (title, description, completed, user_id) = (&todo.title, &todo.description, todo.completed, &todo.user_id);
+        let place = places.get(&todo.id).filter(|place| place.created_at == todo.created_at);
+        if let Some(RowPlace { rowid, .. }) = place {
+            let values = params![id, created_at, title, description, completed, user_id, updated_at, rowid];
+            if update_in_place.execute(values)? == 1 {
+                continue;
+            }
         }
+        upsert.execute(params![id, created_at, title, description, completed, user_id, updated_at])?;
     }
     Ok(())
 }
@@ -382,6 +394,22 @@ mod tests {
             Err(StoreError::Fatal(reason)) => assert!(reason.contains("damaged"), "{reason}"),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_rowid_that_another_row_has_taken_over_is_not_written_to() {
+        let (_folder, path) = new_file();
+        let mut store = SqliteStore::open(&path).expect("made");
+        store.migrate().expect("migrated");
+        upsert(&mut store, None, vec![todo(1), todo(2)]).expect("written");
+        // The last row goes, the next new one gets its rowid, and then the one that went comes back where it was.
+        let back = Todo { title: "back".to_owned(), ..todo(2) };
+        let changes = Changes { deletes: vec![todo(2).key()], upserts: vec![todo(3), back.clone()] };
+        let step = OffsetStep { partition: 0, from: Some(1), to: 2 };
+        store.apply(&[step], &[todo(2).id], &mut |_| changes.clone()).expect("applied");
+        let mut rows = Vec::new();
+        store.scan(&mut |todo| rows.push(todo)).expect("scanned");
+        assert_eq!(rows, [todo(3), back, todo(1)]);
     }
 
     #[test]

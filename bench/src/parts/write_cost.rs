@@ -24,7 +24,7 @@ const RATIO_MAX: f64 = 1.2;
 #[derive(Debug, Clone, Args)]
 pub struct WriteCostArguments {
     /// Lengths of the lists, the shortest first
-    #[arg(long, value_name = "TODOS", value_delimiter = ',', default_value = "1000,100000")]
+    #[arg(long, value_name = "TODOS", value_delimiter = ',', default_value = "1000,100000,1000000")]
     pub todos: Vec<u64>,
     /// Writes of each measurement, half of them creates, half updates of todos anywhere in the list
     #[arg(long, value_name = "WRITES", default_value_t = 4000)]
