@@ -46,6 +46,7 @@ pub mod encoder;
 pub mod feed;
 pub mod http;
 pub mod limits;
+pub mod memory;
 pub mod observe;
 pub mod process;
 pub mod producer;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::command_log::Coverage;
 use crate::feed::{FeedError, FeedEvent, FeedSubscriber};
+use crate::memory;
 use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
@@ -134,6 +135,8 @@ impl RefreshLoop {
         };
         match loaded {
             Ok(()) => {
+                // What sorting and reading took is some hundred bytes a todo, and this thread may not allocate for long.
+                memory::give_back(true);
                 self.parts.metrics.load_time.observe_time(started_at.elapsed());
                 self.verify_at = Some(Instant::now() + self.parts.verify_interval);
                 self.pause = RETRY_PAUSES.0;

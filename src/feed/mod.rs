@@ -52,6 +52,23 @@ pub trait FeedPublisher: Send {
     /// [`FeedError::Unavailable`]: publish the same set again before any later one.
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError>;
 
+    /// Begins to publish a set, as [`FeedPublisher::publish`] does it, and need not wait for the feed's answer: the next call is
+    /// [`FeedPublisher::finish`].
+    ///
+    /// # Errors
+    /// As for [`FeedPublisher::publish`]; then there is nothing to finish.
+    fn begin(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
+        self.publish(set)
+    }
+
+    /// Waits until the set is published that was begun last.
+    ///
+    /// # Errors
+    /// [`FeedError::Unavailable`]: nobody knows whether it is. Publish the same set again before any later one.
+    fn finish(&mut self) -> Result<(), FeedError> {
+        Ok(())
+    }
+
     /// Tells the feed where the store stands when a worker takes over partitions, before it applies anything to them:
     /// the feed compares, and marks the list as lost where steps are missing.
     ///

@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use redis::io::tcp::TcpSettings;
 use redis::{
     Cmd, Connection, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind,
+    Value,
 };
 
 pub use super::redis_publisher::RedisPublisher;
@@ -133,6 +134,18 @@ impl Link {
     /// [`Link::answer`].
     pub fn ask(&mut self, command: impl Fn(&Keys) -> Cmd) -> Result<(), FeedError> {
         self.run(Duration::ZERO, |connection, keys| connection.send_packed_command(&command(keys).get_packed_command()))
+    }
+
+    /// The answers to so many commands that were sent by [`Link::run`] and not waited for.
+    pub fn answers(&mut self, count: usize) -> RedisResult<Vec<Value>> {
+        let lost = || RedisError::from(std::io::Error::from(std::io::ErrorKind::NotConnected));
+        let connection = self.connection.as_mut().ok_or_else(lost)?;
+        let answers = (0..count).map(|_| connection.recv_response()).collect();
+        // Whatever may still come over this connection would be taken for another answer.
+        if RedisResult::is_err(&answers) {
+            self.connection = None;
+        }
+        answers
     }
 
     /// The answer to what was asked last.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use redis::{Cmd, ErrorKind, Script, ServerErrorKind};
+use redis::{Cmd, ErrorKind, Pipeline, RedisResult, Script, ServerErrorKind, Value};
 
-use crate::feed::redis::{Keys, Link, RedisOptions, sending_time};
+use crate::feed::redis::{Keys, Link, RedisOptions, feed_error, sending_time};
 use crate::feed::{ChangeSet, FeedError, FeedPublisher};
 use crate::limits::{REDIS_CHANGES_MAX_BYTES, REDIS_CHANGES_MAX_ENTRIES, REDIS_PART_MAX_BYTES, REDIS_PART_MAX_TODOS};
 use crate::store::AppliedOffsets;
@@ -15,6 +15,15 @@ pub struct RedisPublisher {
     link: Link,
     publish: Script,
     resume: Script,
+    sent: Option<Sent>,
+}
+
+/// A set on its way: what Redis was asked to run, so that it can be asked again.
+struct Sent {
+    calls: Pipeline,
+    /// Calls, each with an answer.
+    count: usize,
+    patience: Duration,
 }
 
 impl RedisPublisher {
@@ -27,31 +36,54 @@ impl RedisPublisher {
             link: Link::new(options)?,
             publish: Script::new(include_str!("redis_publish.lua")),
             resume: Script::new(include_str!("redis_resume.lua")),
+            sent: None,
         })
     }
 }
 
 impl FeedPublisher for RedisPublisher {
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
+        self.begin(set)?;
+        self.finish()
+    }
+
+    fn begin(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
+        debug_assert!(self.sent.is_none(), "the set before has to be finished");
         let parts = parts(set);
         let (script, changes_ttl_ms) = (&self.publish, self.link.changes_ttl_ms);
         let bytes = parts.iter().flat_map(|part| &part.upserts).map(|(_, json)| json.len()).sum();
         // One round trip, however many parts: each finds by itself what is known or missing.
-        let results: Vec<String> = self.link.run(sending_time(bytes), |connection, keys| {
-            let mut calls = redis::pipe();
-            for (number, part) in parts.iter().enumerate() {
-                let place = if number + 1 < parts.len() { "part" } else { "final" };
-                calls.add_command(publish_call(script, keys, changes_ttl_ms, set, part, place));
+        let mut calls = redis::pipe();
+        for (number, part) in parts.iter().enumerate() {
+            let place = if number + 1 < parts.len() { "part" } else { "final" };
+            calls.add_command(publish_call(script, &self.link.keys, changes_ttl_ms, set, part, place));
+        }
+        let patience = sending_time(bytes);
+        let packed = calls.get_packed_pipeline();
+        self.link.run(patience, |connection, _| connection.send_packed_command(&packed))?;
+        self.sent = Some(Sent { calls, count: parts.len(), patience });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), FeedError> {
+        let Some(Sent { calls, count, patience }) = self.sent.take() else { return Ok(()) };
+        let script = &self.publish;
+        let results = match self.link.answers(count) {
+            Ok(answers) if !answers.iter().any(is_missing_script) => {
+                answers.into_iter().map(|answer| text(answer).map_err(|error| feed_error(&error))).collect()
             }
-            match calls.query(connection) {
-                // Not one of them has run.
+            Err(error) if error.is_timeout() => Err(feed_error(&error)),
+            // Redis has not got the script, and has run none of the calls; or the connection died, perhaps long ago: what
+            // has run after all is then known.
+            _ => self.link.run(patience, |connection, _| match calls.query(connection) {
                 Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                     script.prepare_invoke().load(connection)?;
                     calls.query(connection)
                 }
                 other => other,
-            }
-        })?;
+            }),
+        };
+        let results: Vec<String> = results?;
         // "known": the set was published before, by this worker or by the one that took the partition over.
         for gap in results.iter().filter(|result| !matches!(result.as_str(), "applied" | "known")) {
             tracing::warn!(gap, "the feed has missed changes; the list will be loaded anew");
@@ -77,6 +109,15 @@ impl FeedPublisher for RedisPublisher {
         }
         Ok(())
     }
+}
+
+fn is_missing_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript))
+}
+
+/// An answer as text.
+fn text(answer: Value) -> RedisResult<String> {
+    Ok(redis::from_redis_value(answer.extract_error()?)?)
 }
 
 /// One run of the script.

@@ -268,7 +268,7 @@ impl Shard {
             }
             if self.clock.ticks() >= collect_at {
                 collect_at = NEVER;
-                spare_buffers::give_memory_back();
+                crate::memory::give_back(false);
             }
             self.registry.sweep(self.clock.ticks());
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);

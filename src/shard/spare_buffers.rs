@@ -45,13 +45,6 @@ impl SpareBuffers {
     }
 }
 
-/// Lets the allocator give what this thread has freed back to the system. By itself it does so when it allocates again,
-/// which an idle shard does not.
-pub fn give_memory_back() {
-    // SAFETY: a plain call that may be made at any time; it concerns the calling thread's heap.
-    unsafe { libmimalloc_sys::mi_collect(false) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -367,6 +367,22 @@ fn inserts_at_the_head_leave_full_chunks_behind() {
 }
 
 #[test]
+fn a_build_fills_chunks_up_to_their_target_and_not_beyond() {
+    let todos: Vec<Todo> = (1..=1500).map(|id| todo(id, id as i64, "d".repeat(id as usize % 90), "ann")).collect();
+    for newest_first in [true, false] {
+        let mut todos = todos.clone();
+        if newest_first {
+            todos.reverse();
+        }
+        let snapshot = build(&todos, 1);
+        let chunks = snapshot.todos.check();
+        assert!(chunks.iter().all(|chunk| chunk.json().len() <= CHUNK_TARGET_BYTES), "{newest_first}");
+        let average_bytes = snapshot.content_length() / chunks.len() as u64;
+        assert!(average_bytes >= CHUNK_TARGET_BYTES as u64 * 9 / 10, "{average_bytes} bytes a chunk");
+    }
+}
+
+#[test]
 fn snapshots_can_be_handed_to_other_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Snapshot>();

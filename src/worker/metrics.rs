@@ -40,7 +40,7 @@ pub struct WorkerMetrics {
     pub batch_sizes: Histogram,
     /// Time of each store transaction, those that failed included.
     pub apply_time: Histogram,
-    /// Time of each attempt to publish.
+    /// Time that the worker spent on each attempt to publish, without what it did meanwhile.
     pub publish_time: Histogram,
     /// Attempts that failed and were tried again.
     pub retries: AtomicU64,

@@ -5,7 +5,8 @@
 //! ```
 //! One thread, one loop. What was taken from the log and is not finished stands in a queue ([`work::Work`]); a step that
 //! fails stays at its head and is tried again, while the loop goes on polling the reader (which returns no records
-//! meanwhile), so that the worker keeps its place in the group. Nothing is lost or reordered by that, and a crash at any
+//! meanwhile), so that the worker keeps its place in the group. While the feed takes a batch in, the next one is read and
+//! applied; its publishing waits for the answer to the one before, so sets are published in their order. Nothing is lost or reordered by that, and a crash at any
 //! point is repaired by what the store holds: rows and offsets move together, and the feed is told at the next start
 //! where the store stands.
 
@@ -91,6 +92,13 @@ enum Partition {
     Started { applied: Option<Offset> },
 }
 
+/// A set on its way to the feed.
+struct Sent {
+    set: ChangeSet,
+    /// Time that the worker has spent on it so far.
+    spent: Duration,
+}
+
 /// A worker: the reading end of the log, a connection to the store, the writing end of the feed.
 pub struct Worker {
     reader: Box<dyn CommandReader>,
@@ -103,6 +111,8 @@ pub struct Worker {
     chance: Box<dyn FnMut() -> u64 + Send>,
     partitions: BTreeMap<PartitionId, Partition>,
     work: VecDeque<Work>,
+    /// A set that the feed was handed, whose answer has not been waited for; the earliest of what is unfinished.
+    sent: Option<Sent>,
     back_off: BackOff,
     /// When the newest record that was taken from the log had been written: what is not read yet is younger.
     newest_taken: Option<Timestamp>,
@@ -131,6 +141,7 @@ impl Worker {
             chance: Box::new(|| RandomState::new().hash_one(())),
             partitions: BTreeMap::new(),
             work: VecDeque::new(),
+            sent: None,
             back_off: BackOff::default(),
             newest_taken: None,
             trouble: None,
@@ -172,8 +183,11 @@ impl Worker {
             self.turn(Duration::from_millis(WORKER_POLL_WAIT_MS), stop)?;
         }
         // What is committed is published if it can be, so that no API process has to load the list for it.
-        if let Some(Work::Publish(set)) = self.work.pop_front() {
-            let _ = self.publish(set);
+        let _ = self.settle();
+        while let Some(Work::Publish(set)) = self.work.pop_front() {
+            if self.publish(set).and_then(|()| self.settle()).is_err() {
+                break;
+            }
         }
         Ok(())
     }
@@ -187,7 +201,13 @@ impl Worker {
         let advanced = self.advance_when_due(stop);
         // Also after a failure: the worker's place in the group depends on it.
         let polled = self.poll(max_wait);
-        self.note(advanced.and(polled))?;
+        // The feed's answer is waited for when there is nothing to apply meanwhile.
+        let goes_on = advanced.is_ok() && matches!(self.work.front(), Some(Work::Apply(_)));
+        let settled = if goes_on { Ok(()) } else { self.settle() };
+        if settled.is_err() {
+            self.back_off.grow((self.clock)(), (self.chance)());
+        }
+        self.note(advanced.and(polled).and(settled))?;
         self.measure_lag();
         Ok(())
     }
@@ -242,11 +262,16 @@ impl Worker {
     /// Does what there is to do, until it is done or a step fails.
     fn advance(&mut self, stop: &AtomicBool) -> Result<(), Trouble> {
         while !stop.load(Ordering::Relaxed)
-            && let Some(work) = self.work.pop_front()
+            && let Some(work) = self.work.front()
         {
-            match work {
-                Work::Apply(parts) => self.apply(parts)?,
-                Work::Publish(set) => self.publish(set)?,
+            if matches!(work, Work::Publish(_)) {
+                // Sets are published in their order.
+                self.settle()?;
+            }
+            match self.work.pop_front() {
+                Some(Work::Apply(parts)) => self.apply(parts)?,
+                Some(Work::Publish(set)) => self.publish(set)?,
+                None => {}
             }
         }
         self.start_partitions()
@@ -255,7 +280,12 @@ impl Worker {
     /// Takes what the log has: new records only when all earlier ones are finished.
     fn poll(&mut self, max_wait: Duration) -> Result<(), Trouble> {
         let max_records = if self.work.is_empty() { APPLY_BATCH_MAX_COMMANDS } else { 0 };
-        let wait = if self.work.is_empty() { max_wait } else { max_wait.min(self.back_off.wait((self.clock)())) };
+        let wait = match (&self.sent, self.work.is_empty()) {
+            // What has come by now can be applied while the feed works.
+            (Some(_), _) => Duration::ZERO,
+            (None, true) => max_wait,
+            (None, false) => max_wait.min(self.back_off.wait((self.clock)())),
+        };
         let event =
             self.reader.poll(max_records, APPLY_BATCH_MAX_BYTES, wait).inspect_err(|_| std::thread::sleep(wait))?;
         match event {
@@ -317,6 +347,7 @@ impl Worker {
         if waiting.is_empty() {
             return Ok(());
         }
+        self.settle()?;
         let mut offsets: AppliedOffsets = self.store.applied_offsets()?;
         offsets.retain(|partition, _| waiting.contains(partition));
         self.publisher.resume(&offsets)?;
@@ -401,12 +432,28 @@ impl Worker {
         Ok(())
     }
 
-    /// Publishes a committed batch, and tells the log that it is finished.
+    /// Hands a committed batch to the feed. Its answer is for [`Worker::settle`]: the next batch is read and applied
+    /// meanwhile, but not while there is trouble.
     fn publish(&mut self, set: ChangeSet) -> Result<(), Trouble> {
+        debug_assert!(self.sent.is_none(), "sets are published in their order");
         let started_at = Instant::now();
-        let published = self.publisher.publish(&set);
-        self.metrics.publish_time.observe_time(started_at.elapsed());
+        if let Err(error) = self.publisher.begin(&set) {
+            self.metrics.publish_time.observe_time(started_at.elapsed());
+            self.work.push_front(Work::Publish(set));
+            return Err(error.into());
+        }
+        self.sent = Some(Sent { set, spent: started_at.elapsed() });
+        if self.back_off.is_over() { Ok(()) } else { self.settle() }
+    }
+
+    /// Waits for the feed's answer, if one is to come, and tells the log that the batch is finished.
+    fn settle(&mut self) -> Result<(), Trouble> {
+        let Some(Sent { set, spent }) = self.sent.take() else { return Ok(()) };
+        let started_at = Instant::now();
+        let published = self.publisher.finish();
+        self.metrics.publish_time.observe_time(spent + started_at.elapsed());
         if let Err(error) = published {
+            // Before all that came later.
             self.work.push_front(Work::Publish(set));
             return Err(error.into());
         }

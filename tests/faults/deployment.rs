@@ -1,7 +1,7 @@
 //! A deployment: a database, a topic and the processes that work with them.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use million_rps::todo::TodoId;
@@ -40,25 +40,45 @@ fn database_url(name: &str) -> String {
     format!("{server}/{name}?{query}")
 }
 
-/// A deployment of its own. Only one exists at a time: its test may stop the servers.
+/// Whose turn it is.
+static TURN: RwLock<()> = RwLock::new(());
+
+/// A deployment's turn.
+#[allow(dead_code, reason = "held, not read")]
+enum Turn {
+    Alone(RwLockWriteGuard<'static, ()>),
+    BesideOthers(RwLockReadGuard<'static, ()>),
+}
+
+/// A deployment of its own.
 pub struct Deployment {
     setup: Setup,
     /// Its topic of commands; names its keys in Redis and its database too.
     pub topic: String,
     /// The consumer group of its workers.
     pub group: String,
+    /// Lanes of each worker, which are members of the group.
+    lanes: usize,
     runtime: tokio::runtime::Runtime,
     /// Ends before the turn: the next deployment's stands at the same address.
     pub(crate) network: Option<Network>,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Turn,
 }
 
 impl Deployment {
-    /// Waits for its turn and creates the database. The topic is created by the first process.
+    /// Waits for its turn and creates the database. The topic is created by the first process. No other deployment exists
+    /// meanwhile: its test may stop the servers, put them behind a network or measure.
     pub fn new() -> Deployment {
-        static TURN: Mutex<()> = Mutex::new(());
         // A failed test has put right what it had stopped.
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        Deployment::in_turn(Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The same for a test that stops its own processes alone, and may share the servers with others of that kind.
+    pub fn beside_others() -> Deployment {
+        Deployment::in_turn(Turn::BesideOthers(TURN.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn in_turn(turn: Turn) -> Deployment {
         let topic = format!("faults-{}", TodoId::new());
         let group = format!("{topic}-workers");
         let setup = Setup::new()
@@ -71,7 +91,7 @@ impl Deployment {
             .set("ACK_TIMEOUT_MS", &ACK_TIMEOUT.as_millis().to_string())
             .set("SHARDS", "2");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let deployment = Deployment { setup, topic, group, runtime, network: None, _turn: turn };
+        let deployment = Deployment { setup, topic, group, lanes: 1, runtime, network: None, _turn: turn };
         let create = format!("CREATE DATABASE \"{}\"", deployment.topic);
         deployment.run_sql(&required("DATABASE_URL"), &create).expect("the database is created");
         deployment
@@ -81,6 +101,12 @@ impl Deployment {
     pub fn set(mut self, name: &str, value: &str) -> Deployment {
         self.setup = self.setup.clone().set(name, value);
         self
+    }
+
+    /// Gives the workers that are started from now on so many lanes.
+    pub fn with_lanes(mut self, lanes: usize) -> Deployment {
+        self.lanes = lanes;
+        self.set("WORKER_LANES", &lanes.to_string())
     }
 
     /// The value of a setting that it has given to its processes.
@@ -127,10 +153,11 @@ impl Deployment {
         self.setup.run(arguments)
     }
 
-    /// Waits until the group has so many members, each with a share, and no partition is without one.
-    pub fn await_members(&self, count: usize) {
+    /// Waits until the group has the lanes of so many workers, each with a share, and no partition is without one.
+    pub fn await_members(&self, workers: usize) {
         let consumer: BaseConsumer = self.client_config().create().expect("a client");
-        within(&format!("{count} workers that share the partitions"), || {
+        let count = workers * self.lanes;
+        within(&format!("{workers} workers that share the partitions"), || {
             let shares = shares(&consumer, &self.group)?;
             (shares.len() == count && !shares.contains(&0) && shares.iter().sum::<usize>() == PARTITIONS).then_some(())
         });

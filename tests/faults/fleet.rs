@@ -14,7 +14,7 @@ const SPREAD: Duration = Duration::from_secs(10);
 #[test]
 fn a_worker_is_killed_under_writes_through_two_apis() {
     let writes = std::env::var("FAULTS_WRITES").map_or(WRITES, |text| text.parse().expect("FAULTS_WRITES is a number"));
-    let deployment = Deployment::new();
+    let deployment = Deployment::beside_others();
     let [first, _second] = deployment.workers();
     let apis = [deployment.serve(), deployment.serve()];
     let both = [&apis[0], &apis[1]];
@@ -31,7 +31,7 @@ fn a_worker_is_killed_under_writes_through_two_apis() {
 
 #[test]
 fn workers_come_and_go_under_writes() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::beside_others();
     let [mut oldest] = deployment.workers();
     let apis = [deployment.serve(), deployment.serve()];
     let both = [&apis[0], &apis[1]];

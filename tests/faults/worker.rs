@@ -16,7 +16,18 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_worker_is_killed_while_it_applies() {
-    let deployment = Deployment::new();
+    kill_while_it_applies(&Deployment::beside_others(), "worker killed (-9), another takes over");
+}
+
+#[test]
+fn a_worker_of_two_lanes_is_killed_while_it_applies() {
+    kill_while_it_applies(
+        &Deployment::beside_others().with_lanes(2),
+        "worker of two lanes killed (-9), another takes over",
+    );
+}
+
+fn kill_while_it_applies(deployment: &Deployment, fault: &str) {
     let [first, _second] = deployment.workers();
     let api = deployment.serve();
     let writers = Writers::start(Load::default(), &[Target::new(api.address)]);
@@ -26,12 +37,12 @@ fn a_worker_is_killed_while_it_applies() {
     writers.await_accepted(500);
     let history = writers.finish();
     let healed = await_shown(&[&api], &history, killed_at);
-    judge("worker killed (-9), another takes over", &deployment, &[&api], &history, healed);
+    judge(fault, deployment, &[&api], &history, healed);
 }
 
 #[test]
 fn a_worker_is_killed_while_the_group_divides_its_partitions() {
-    let deployment = Deployment::new();
+    let deployment = Deployment::beside_others();
     let [first] = deployment.workers();
     let api = deployment.serve();
     let writers = Writers::start(Load::default(), &[Target::new(api.address)]);
@@ -92,12 +103,20 @@ fn a_worker_is_told_to_stop() {
 
 #[test]
 fn a_worker_that_was_stopped_in_mid_transaction_wakes_when_its_partitions_have_moved() {
-    let deployment = Deployment::new();
+    stop_until_its_partitions_have_moved(&Deployment::beside_others(), "worker");
+}
+
+#[test]
+fn a_worker_of_two_lanes_that_was_stopped_in_mid_transaction_wakes_when_its_partitions_have_moved() {
+    stop_until_its_partitions_have_moved(&Deployment::beside_others().with_lanes(2), "worker of two lanes");
+}
+
+fn stop_until_its_partitions_have_moved(deployment: &Deployment, who: &str) {
     let [first, _second] = deployment.workers();
     let api = deployment.serve();
     let writers = Writers::start(Load::default(), &[Target::new(api.address)]);
     writers.await_accepted(500);
-    stop_in_mid_transaction(&deployment, &first);
+    stop_in_mid_transaction(deployment, &first);
     let stopped_at = Instant::now();
     deployment.await_members(1);
     // The other one has everything now, and moves on. The first wakes with a transaction in its hands, and believes that
@@ -110,8 +129,8 @@ fn a_worker_that_was_stopped_in_mid_transaction_wakes_when_its_partitions_have_m
     writers.await_accepted(500);
     let history = writers.finish();
     await_shown(&[&api], &history, Instant::now());
-    let fault = format!("worker stopped (SIGSTOP) in mid transaction for {:.1} s", away.as_secs_f64());
-    judge(&fault, &deployment, &[&api], &history, woken_at.elapsed());
+    let fault = format!("{who} stopped (SIGSTOP) in mid transaction for {:.1} s", away.as_secs_f64());
+    judge(&fault, deployment, &[&api], &history, woken_at.elapsed());
 }
 
 /// Stops a worker and looks where that has caught it, until it has left a transaction open.

@@ -211,7 +211,7 @@ fn start_processes(stage: &Arc<Stage>) {
     } else if starts_api && apis < APIS_MAX {
         stage.add(process, Box::new(Api::new(seat.clone(), ModelSubscriber::new(seat))));
     } else if !starts_api && workers < WORKERS_MAX {
-        stage.add(process, Box::new(WorkerProcess::new(seat.clone(), ModelPublisher(seat))));
+        stage.add(process, Box::new(WorkerProcess::new(seat.clone(), ModelPublisher::new(seat))));
     }
 }
 

@@ -25,7 +25,7 @@ use million_rps::todo::TodoId;
 const HISTORIES: u64 = 2_000;
 
 /// What the histories are for; each has to happen somewhere in some hundred of them.
-const PURPOSES: [&str; 10] = [
+const PURPOSES: [&str; 12] = [
     "answer lost",
     "cold load",
     "dead letter",
@@ -35,6 +35,8 @@ const PURPOSES: [&str; 10] = [
     "lost",
     "published",
     "published twice",
+    "published late",
+    "published after death",
     "warm load",
 ];
 

@@ -191,7 +191,32 @@ fn change(rows: &mut Rows, changes: &Changes) {
 }
 
 /// A worker's end.
-pub struct ModelPublisher(pub Seat);
+pub struct ModelPublisher {
+    seat: Seat,
+    /// The set that was sent, and what came of it, if Redis has got to it.
+    sent: Option<(ChangeSet, Option<Result<(), FeedError>>)>,
+}
+
+impl ModelPublisher {
+    pub fn new(seat: Seat) -> ModelPublisher {
+        ModelPublisher { seat, sent: None }
+    }
+}
+
+impl Drop for ModelPublisher {
+    /// What a process had sent may still be run when it is dead.
+    fn drop(&mut self) {
+        if let Some((set, None)) = self.sent.take()
+            && !std::thread::panicking()
+        {
+            let mut world = self.seat.stage.world();
+            if !world.calm && world.random.percent(50) {
+                world.redis.publish(&set);
+                world.count("published after death");
+            }
+        }
+    }
+}
 
 fn unavailable(reason: &str) -> FeedError {
     FeedError::Unavailable(reason.to_owned())
@@ -199,15 +224,36 @@ fn unavailable(reason: &str) -> FeedError {
 
 impl FeedPublisher for ModelPublisher {
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
-        let published = self.0.call(Link::Resending, |world| {
+        let published = self.seat.call(Link::Resending, |world| {
             let result = world.redis.publish(set);
             world.count(result);
         });
         published.ok_or_else(|| unavailable("by chance"))
     }
 
+    /// Redis runs it at once, or when the answer is waited for.
+    fn begin(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
+        assert!(self.sent.is_none(), "the set before has not been finished");
+        let at_once = self.seat.stage.world().random.percent(50);
+        let answer = if at_once { Some(self.publish(set)) } else { None };
+        self.sent = Some((set.clone(), answer));
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), FeedError> {
+        match self.sent.take() {
+            Some((set, None)) => {
+                self.seat.stage.world().count("published late");
+                self.publish(&set)
+            }
+            Some((_, Some(answer))) => answer,
+            None => panic!("nothing was begun"),
+        }
+    }
+
     fn resume(&mut self, offsets: &AppliedOffsets) -> Result<(), FeedError> {
-        let resumed = self.0.call(Link::Resending, |world| {
+        assert!(self.sent.is_none(), "the set before has not been finished");
+        let resumed = self.seat.call(Link::Resending, |world| {
             let result = world.redis.resume(offsets);
             world.count(result);
         });
