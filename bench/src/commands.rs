@@ -148,11 +148,11 @@ impl Producer {
     }
 
     /// Sends creates for `duration`, each as soon as an earlier one is acknowledged, so that `in_flight` are always on
-    /// their way; returns how many were acknowledged a second.
+    /// their way; returns how many were acknowledged, and over which time.
     ///
     /// # Errors
     /// The broker refuses.
-    pub fn rate(&self, topic: &str, in_flight: u64, duration: Duration) -> Result<f64, ServiceError> {
+    pub fn load(&self, topic: &str, in_flight: u64, duration: Duration) -> Result<(u64, Duration), ServiceError> {
         // Made before the clock starts: what is measured is the producer.
         let rows: Vec<(String, String)> = (0..10_000).map(Row::new).map(|row| (row.create("bench"), row.id)).collect();
         let base = self.acknowledged.load(Ordering::Relaxed);
@@ -171,9 +171,9 @@ impl Producer {
                 std::thread::sleep(Duration::from_micros(50));
             }
         }
-        let rate = (self.acknowledged.load(Ordering::Relaxed) - base) as f64 / begin.elapsed().as_secs_f64();
+        let (acknowledged, elapsed) = (self.acknowledged.load(Ordering::Relaxed) - base, begin.elapsed());
         self.producer.flush(ACKNOWLEDGED_MAX)?;
-        Ok(rate)
+        Ok((acknowledged, elapsed))
     }
 }
 

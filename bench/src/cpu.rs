@@ -141,6 +141,24 @@ fn thread_cpu_time(thread: &Path) -> io::Result<(String, Duration)> {
     Ok((name, Duration::from_nanos(on_cpu_ns)))
 }
 
+/// The CPU time that all processes of the machine have used together, in hundredths of a second.
+///
+/// # Errors
+/// `/proc/stat` cannot be read.
+pub fn machine_cpu_time() -> io::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/stat")?;
+    busy_time(&text).ok_or_else(|| io::Error::other("/proc/stat does not begin with the sum of all CPUs"))
+}
+
+/// User, nice, system, interrupts and soft interrupts of the first line of `/proc/stat`; not idle and waiting for I/O, which
+/// stand between them, nor what is behind (proc_stat(5)).
+fn busy_time(stat: &str) -> Option<Duration> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let fields: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    let [user, nice, system, _idle, _io_wait, interrupts, soft_interrupts, ..] = fields[..] else { return None };
+    Some(Duration::from_millis((user + nice + system + interrupts + soft_interrupts) * 10))
+}
+
 /// The CPU time that the calling thread has used.
 ///
 /// # Errors
@@ -157,6 +175,13 @@ pub fn current_thread_cpu_time() -> io::Result<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn busy_time_is_what_is_neither_idle_nor_waiting() {
+        let stat = "cpu  100 20 3 9999 8888 4 5 7777 0 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(busy_time(stat), Some(Duration::from_millis(1_320)));
+        assert_eq!(busy_time("intr 1 2 3"), None);
+    }
 
     #[test]
     fn a_process_has_used_at_least_what_its_thread_has() {

@@ -23,7 +23,7 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 /// Between two looks at something that is about to be.
 const POLL: Duration = Duration::from_millis(5);
 /// The key of the bench's tokens.
-const JWT_SECRET: &str = "a key of the bench, which guards nothing";
+pub const JWT_SECRET: &str = "a key of the bench, which guards nothing";
 
 /// Whatever ends a conversation with a service.
 pub type ServiceError = Box<dyn std::error::Error>;
@@ -96,6 +96,11 @@ impl AllServices {
             Ok::<(), ServiceError>(())
         })?;
         Ok(deployment)
+    }
+
+    /// Where the brokers are.
+    pub fn kafka_brokers(&self) -> &str {
+        &self.kafka_brokers
     }
 
     /// How to reach the brokers.

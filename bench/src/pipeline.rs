@@ -1,10 +1,13 @@
 //! A pipelined load that costs less than wrk: where one CPU of wrk cannot keep one CPU of a server busy, this can. It reads
-//! large pieces, looks at the status and the length of each response, and skips the body.
+//! large pieces, looks at the status and the length of each response, and skips the body. It also keeps each batch's own
+//! latency, which wrk estimates again after the run, and wrongly so for pipelines.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
+
+use crate::cpu::current_thread_cpu_time;
 
 /// Bytes of one receive.
 const RECEIVE_BYTES: usize = 256 * 1024;
@@ -26,30 +29,37 @@ pub struct PipelineLoad {
     pub connections: usize,
     /// How long.
     pub duration: Duration,
+    /// The status of every response.
+    pub status: u16,
 }
 
 /// What was seen.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PipelineResult {
-    /// Responses, each with status 200.
+    /// Responses, each with the status that was asked for.
     pub responses: u64,
     /// Bytes of them.
     pub bytes: u64,
     /// Over which time.
     pub elapsed: Duration,
+    /// From sending each batch of requests until its last response, in microseconds.
+    pub latencies_us: Vec<f64>,
+    /// CPU time of the load itself.
+    pub cpu_time: Duration,
 }
 
 struct Connection {
     socket: TcpStream,
     responses: ResponseStream,
     unanswered: u64,
+    sent_at: Instant,
 }
 
 impl PipelineLoad {
     /// Runs the load in the calling thread.
     ///
     /// # Errors
-    /// A connection breaks, the server falls silent, or answers with another status than 200.
+    /// A connection breaks, the server falls silent, or answers with another status.
     pub fn run(&self) -> io::Result<PipelineResult> {
         let batch = self.request.repeat(self.depth);
         // SAFETY: no pointers.
@@ -66,15 +76,27 @@ impl PipelineLoad {
             check(unsafe {
                 libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event)
             })?;
-            connections.push(Connection { socket, responses: ResponseStream::default(), unanswered: 0 });
+            connections.push(Connection {
+                socket,
+                responses: ResponseStream::new(self.status),
+                unanswered: 0,
+                sent_at: Instant::now(),
+            });
         }
         let begin = Instant::now();
+        let cpu_before = current_thread_cpu_time()?;
         for connection in &mut connections {
             connection.send(&batch, self.depth)?;
         }
         let mut buffer = vec![0; RECEIVE_BYTES];
         let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; self.connections.max(1)];
-        let mut result = PipelineResult { responses: 0, bytes: 0, elapsed: Duration::ZERO };
+        let mut result = PipelineResult {
+            responses: 0,
+            bytes: 0,
+            elapsed: Duration::ZERO,
+            latencies_us: Vec::new(),
+            cpu_time: Duration::ZERO,
+        };
         while begin.elapsed() < self.duration {
             let (pointer, length) = (events.as_mut_ptr(), events.len() as libc::c_int);
             // SAFETY: the pointer and the length are those of `events`.
@@ -93,11 +115,13 @@ impl PipelineLoad {
                 result.responses += responses;
                 connection.unanswered -= responses;
                 if connection.unanswered == 0 {
+                    result.latencies_us.push(connection.sent_at.elapsed().as_secs_f64() * 1e6);
                     connection.send(&batch, self.depth)?;
                 }
             }
         }
         result.elapsed = begin.elapsed();
+        result.cpu_time = current_thread_cpu_time()?.saturating_sub(cpu_before);
         Ok(result)
     }
 }
@@ -106,6 +130,7 @@ impl Connection {
     /// All earlier requests are answered, so the socket has room for these.
     fn send(&mut self, batch: &[u8], depth: usize) -> io::Result<()> {
         self.unanswered = depth as u64;
+        self.sent_at = Instant::now();
         self.socket.write_all(batch)
     }
 }
@@ -115,8 +140,10 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// Counts the responses of a stream that comes in pieces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct ResponseStream {
+    /// How every response begins.
+    beginning: String,
     /// The beginning of a head that has not come to its end.
     head: Vec<u8>,
     /// Bytes of the body that are still to come.
@@ -125,6 +152,10 @@ struct ResponseStream {
 }
 
 impl ResponseStream {
+    fn new(status: u16) -> ResponseStream {
+        ResponseStream { beginning: format!("HTTP/1.1 {status} "), head: Vec::new(), body_bytes: 0, is_in_body: false }
+    }
+
     /// The number of responses that end in this piece.
     fn count(&mut self, mut piece: &[u8]) -> io::Result<u64> {
         let mut responses = 0;
@@ -145,7 +176,7 @@ impl ResponseStream {
             let (content_length, rest) = if self.head.is_empty()
                 && let Some(end) = memchr::memmem::find(piece, b"\r\n\r\n")
             {
-                (content_length(&piece[..end])?, &piece[end + 4..])
+                (content_length(&piece[..end], &self.beginning)?, &piece[end + 4..])
             } else {
                 let before = self.head.len();
                 self.head.extend_from_slice(piece);
@@ -158,7 +189,7 @@ impl ResponseStream {
                     return Ok(responses);
                 };
                 let end = from + end;
-                let content_length = content_length(&self.head[..end])?;
+                let content_length = content_length(&self.head[..end], &self.beginning)?;
                 self.head.clear();
                 (content_length, &piece[end + 4 - before..])
             };
@@ -169,11 +200,11 @@ impl ResponseStream {
     }
 }
 
-/// The length of the body behind this head, which has to be that of a 200.
-fn content_length(head: &[u8]) -> io::Result<u64> {
+/// The length of the body behind this head, which has to begin so.
+fn content_length(head: &[u8], beginning: &str) -> io::Result<u64> {
     let text = String::from_utf8_lossy(&head[..head.len().min(64)]);
-    if !head.starts_with(b"HTTP/1.1 200 ") {
-        return Err(io::Error::other(format!("a response that is no 200: {text}")));
+    if !head.starts_with(beginning.as_bytes()) {
+        return Err(io::Error::other(format!("a response that is no {beginning}: {text}")));
     }
     const NAME: &[u8] = b"\r\nContent-Length: ";
     let digits = memchr::memmem::find(head, NAME).map(|at| &head[at + NAME.len()..]);
@@ -192,7 +223,7 @@ mod tests {
         let empty = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
         let stream = [&one[..], one, empty, one].concat();
         for size in 1..=stream.len() {
-            let mut responses = ResponseStream::default();
+            let mut responses = ResponseStream::new(200);
             let counts: Vec<u64> =
                 stream.chunks(size).map(|piece| responses.count(piece).expect("well-formed")).collect();
             // An empty body ends with its head.
@@ -203,7 +234,7 @@ mod tests {
     #[test]
     fn other_responses_are_errors() {
         for text in ["HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"] {
-            assert!(ResponseStream::default().count(text.as_bytes()).is_err(), "{text}");
+            assert!(ResponseStream::new(200).count(text.as_bytes()).is_err(), "{text}");
         }
     }
 }

@@ -167,7 +167,7 @@ impl WriteLoad<'_> {
 }
 
 /// One request with a bearer token; an empty body has no content type.
-fn request(method: &str, target: &str, token: &str, body: &str) -> Vec<u8> {
+pub fn request(method: &str, target: &str, token: &str, body: &str) -> Vec<u8> {
     let content = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let length = body.len();
     format!(

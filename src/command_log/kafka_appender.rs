@@ -20,6 +20,7 @@ use rdkafka::types::RDKafkaEvent;
 
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error, partition_count};
 use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error};
+use crate::command_log::new_ids::NewIds;
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogError, LogPosition, Refusal, Submission, Ticket,
 };
@@ -44,6 +45,7 @@ pub struct KafkaAppender {
     /// `None` when closed.
     link: Option<Link>,
     refused: Vec<Acknowledgement>,
+    new_ids: Arc<NewIds>,
 }
 
 /// One producer of librdkafka and the thread that serves its events.
@@ -66,8 +68,9 @@ impl KafkaAppender {
     /// # Errors
     /// [`LogError::Fatal`] when librdkafka does not take the options.
     pub fn new(options: KafkaOptions, sink: Arc<dyn AcknowledgementSink>) -> Result<KafkaAppender, LogError> {
-        let link = Link::start(&options, sink.clone())?;
-        Ok(KafkaAppender { options, sink, link: Some(link), refused: Vec::new() })
+        let new_ids = Arc::new(NewIds::default());
+        let link = Link::start(&options, sink.clone(), new_ids.clone())?;
+        Ok(KafkaAppender { options, sink, link: Some(link), refused: Vec::new(), new_ids })
     }
 
     /// librdkafka stops for good at errors that break its promise of no gaps and no doubles, for example when the topic
@@ -76,7 +79,7 @@ impl KafkaAppender {
         let Some(link) = &self.link else { return };
         let Some((code, reason)) = link.producer.client().fatal_error() else { return };
         tracing::error!(%code, reason, "Kafka's producer stopped; starting another");
-        match Link::start(&self.options, self.sink.clone()) {
+        match Link::start(&self.options, self.sink.clone(), self.new_ids.clone()) {
             Ok(link) => {
                 if let Some(broken) = self.link.replace(link) {
                     broken.end(Duration::ZERO);
@@ -105,6 +108,10 @@ impl CommandAppender for KafkaAppender {
         }
     }
 
+    fn new_ids(&self) -> Arc<NewIds> {
+        self.new_ids.clone()
+    }
+
     fn close(&mut self, deadline: Duration) {
         if let Some(link) = self.link.take() {
             link.end(deadline);
@@ -119,7 +126,11 @@ impl Drop for KafkaAppender {
 }
 
 impl Link {
-    fn start(options: &KafkaOptions, sink: Arc<dyn AcknowledgementSink>) -> Result<Link, LogError> {
+    fn start(
+        options: &KafkaOptions,
+        sink: Arc<dyn AcknowledgementSink>,
+        new_ids: Arc<NewIds>,
+    ) -> Result<Link, LogError> {
         let producer: BaseProducer<AppenderContext> = options
             .producer_config()
             .set("linger.ms", options.linger_ms.to_string())
@@ -133,7 +144,7 @@ impl Link {
             .map_err(log_error)?;
         let producer = Arc::new(producer);
         let shared = Arc::new(Shared { waiting: AtomicUsize::new(0), ending: AtomicBool::new(false) });
-        spawn_watch(options.clone(), Arc::downgrade(&producer), shared.clone(), sink.clone());
+        spawn_watch(options.clone(), Arc::downgrade(&producer), shared.clone(), sink.clone(), new_ids);
         let reports = {
             let (producer, shared) = (producer.clone(), shared.clone());
             std::thread::Builder::new()
@@ -191,18 +202,22 @@ fn spawn_watch(
     producer: Weak<BaseProducer<AppenderContext>>,
     shared: Arc<Shared>,
     sink: Arc<dyn AcknowledgementSink>,
+    new_ids: Arc<NewIds>,
 ) {
     let watch = move || {
         let mut topic_is_there = false;
         while !shared.ending.load(Ordering::SeqCst) {
             let asked = match (topic_is_there, producer.upgrade()) {
                 (_, None) => return,
-                (false, _) => ensure_topic(&options).map(|_| ()),
+                (false, _) => ensure_topic(&options),
                 (true, Some(producer)) => ask_brokers(&producer, &options.topic),
             };
+            if let Ok(partitions) = asked {
+                new_ids.set_partitions(partitions);
+            }
             // What comes after the end is about a link that nobody uses.
             if !shared.ending.load(Ordering::SeqCst) {
-                sink.note_reachable(asked.as_ref().copied());
+                sink.note_reachable(asked.as_ref().map(|_| ()));
             }
             if let Err(error) = &asked
                 && !topic_is_there
@@ -219,13 +234,14 @@ fn spawn_watch(
     }
 }
 
-/// Whether a broker answers a question about the topic.
-fn ask_brokers(producer: &BaseProducer<AppenderContext>, topic: &str) -> Result<(), LogError> {
+/// Whether a broker answers a question about the topic: its partitions, 0 when it is not there.
+fn ask_brokers(producer: &BaseProducer<AppenderContext>, topic: &str) -> Result<usize, LogError> {
     let trouble = &producer.client().context().trouble;
     match partition_count(producer.client(), topic) {
-        Ok(_) => {
+        // The topic may be gone for a moment.
+        Ok(partitions) => {
             trouble.clear();
-            Ok(())
+            Ok(partitions.unwrap_or(0))
         }
         Err(error) => Err(trouble.explain(error)),
     }

@@ -17,11 +17,15 @@ mod kafka_membership;
 mod kafka_reader;
 #[cfg(feature = "services")]
 mod kafka_trouble;
+pub mod new_ids;
 mod position;
 
 pub use position::{Coverage, LogPosition};
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use self::new_ids::NewIds;
 
 use crate::todo::{Timestamp, TodoId};
 
@@ -96,6 +100,11 @@ pub trait CommandAppender: Send {
     /// Appends the batch in its order and leaves the vector empty. Each ticket gets exactly one acknowledgement through
     /// the sink that the appender was made with: before this returns, or later from another thread.
     fn append(&mut self, batch: &mut Vec<Submission>);
+
+    /// Makes the ids of new todos, so that this log takes them well.
+    fn new_ids(&self) -> Arc<NewIds> {
+        Arc::default()
+    }
 
     /// Waits until everything appended is acknowledged, `deadline` at most; what is not by then is refused as
     /// [`Refusal::Unavailable`].

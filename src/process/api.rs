@@ -109,6 +109,7 @@ impl Api {
             worker: worker_metrics,
         });
         let (submissions, queue) = Producer::queue(config.write.queue_commands);
+        let new_ids = seams.appender.new_ids();
         let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE, Arc::clone(&metrics.producer))?;
         let inboxes = plan.inbox_senders();
         let (wishes, encoder) = match config.http.compression {
@@ -145,6 +146,7 @@ impl Api {
                 settings: settings.clone(),
                 inbox,
                 submissions: submissions.clone(),
+                new_ids: Arc::clone(&new_ids),
                 wishes: wishes.clone(),
                 token_secret: seams.token_secret.clone(),
                 auth: config.auth.clone(),

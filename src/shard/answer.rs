@@ -248,7 +248,7 @@ impl Request<'_> {
         let id = match self.head.idempotency_key() {
             // Sent again, it is the same todo; a create of one that is there changes nothing.
             Some(key) => TodoId::of_key(&user, &idempotency_key(key)?),
-            None => TodoId::new(),
+            None => self.shard.new_ids.next(),
         };
         let mut parser = self.shard.parser.borrow_mut();
         let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
@@ -325,7 +325,7 @@ impl Request<'_> {
         let submission = Submission { ticket, id: command.id, payload };
         let is_queued = shard.submissions.borrow().as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
         if !is_queued {
-            in_flight.acknowledge(ticket, Err(Refusal::Full));
+            in_flight.acknowledge(ticket, Err(Refusal::Full), Instant::now());
             return Err(refused(Refusal::Full));
         }
         shard.metrics.commands_submitted.add(1);

@@ -251,11 +251,15 @@ impl Connection {
     }
 
     /// Waits until the first answer is decided, or until more bytes can be received.
+    ///
+    /// Behind a single write, most clients wait for its answer: they are spared the poll of their socket, and its
+    /// cancellation, until the sweeper finds that the log takes its time.
     async fn wait_for_log(&mut self) -> Woken {
-        self.state.enter(Phase::Log, super::registry::NEVER);
+        self.state.enter(Phase::Log, self.shard.after(super::registry::TICK));
         let Connection { shard, stream, state, buffers, dispatch, received_end, .. } = self;
         let output = &buffers.get_or_insert_with(|| shard.buffers()).output;
         let wants_bytes = !*received_end && !dispatch.is_closing() && output.accepts_more();
+        let pipelines = !output.is_single();
         let mut readable = pin!(async {
             match wants_bytes {
                 true => stream.readable(false).await,
@@ -267,6 +271,9 @@ impl Connection {
                 return Poll::Ready(Woken::Log);
             }
             state.set_waker(context.waker());
+            if !pipelines && !state.is_log_slow() {
+                return Poll::Pending;
+            }
             readable.as_mut().poll(context).map(|_| Woken::Bytes)
         })
         .await

@@ -160,8 +160,9 @@ impl InFlight {
         ticket::new(self.shard, u64::from(entry.generation) << SLOT_BITS | u64::from(slot))
     }
 
-    /// Takes out the write of this ticket and decides its answer, unless that is to wait for the snapshot.
-    pub fn acknowledge(&mut self, ticket: Ticket, result: Result<(), Refusal>) -> Option<Returned> {
+    /// Takes out the write of this ticket, that comes back `now`, and decides its answer, unless that is to wait for the
+    /// snapshot.
+    pub fn acknowledge(&mut self, ticket: Ticket, result: Result<(), Refusal>, now: Instant) -> Option<Returned> {
         let sequence = ticket::sequence(ticket);
         let (slot, generation) = ((sequence & ((1 << SLOT_BITS) - 1)) as u32, (sequence >> SLOT_BITS) as u32);
         let found = self.slots.get_mut(slot as usize).filter(|found| found.generation == generation)?;
@@ -170,7 +171,7 @@ impl InFlight {
         found.generation = (generation + 1) & ((1 << (54 - SLOT_BITS)) - 1);
         self.free.push(slot);
         self.bytes -= entry.bytes;
-        let latency = entry.submitted_at.elapsed();
+        let latency = now.saturating_duration_since(entry.submitted_at);
         let is_waiting = result.is_ok() && entry.pending.wait_until().is_some() && entry.pending.outcome().is_none();
         if is_waiting {
             return Some(Returned { latency, bytes: entry.bytes, waiting: Some(entry.pending) });
@@ -223,7 +224,7 @@ mod tests {
         assert!(!in_flight.admits(41) && in_flight.admits(40));
         in_flight.insert(pending(), 10);
         assert!(!in_flight.admits(1), "as many commands as allowed");
-        assert_eq!(in_flight.acknowledge(first, Ok(())).map(|returned| returned.bytes), Some(60));
+        assert_eq!(in_flight.acknowledge(first, Ok(()), Instant::now()).map(|returned| returned.bytes), Some(60));
         assert!(in_flight.admits(90) && !in_flight.admits(91));
     }
 
@@ -231,12 +232,12 @@ mod tests {
     fn a_late_acknowledgement_does_not_meet_a_later_write() {
         let mut in_flight = InFlight::new(0, 10, 1000);
         let first = in_flight.insert(pending(), 1);
-        assert!(in_flight.acknowledge(first, Ok(())).is_some());
+        assert!(in_flight.acknowledge(first, Ok(()), Instant::now()).is_some());
         let second_write = pending();
         let second = in_flight.insert(Rc::clone(&second_write), 1);
-        assert!(in_flight.acknowledge(first, Err(Refusal::Full)).is_none(), "the ticket was used up");
+        assert!(in_flight.acknowledge(first, Err(Refusal::Full), Instant::now()).is_none(), "the ticket was used up");
         assert_eq!(second_write.outcome(), None);
-        assert!(in_flight.acknowledge(second, Ok(())).is_some());
+        assert!(in_flight.acknowledge(second, Ok(()), Instant::now()).is_some());
         assert_eq!(second_write.outcome(), Some(Outcome::Accepted));
     }
 
@@ -249,7 +250,7 @@ mod tests {
         assert_eq!(in_flight.expire(Duration::ZERO), 1);
         assert_eq!(in_flight.expire(Duration::ZERO), 0, "told once");
         assert!(!in_flight.admits(1), "the command may still be in the queue");
-        in_flight.acknowledge(ticket, Ok(()));
+        in_flight.acknowledge(ticket, Ok(()), Instant::now());
         assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unavailable)), "the client was told 503");
         assert!(in_flight.admits(1));
     }

@@ -55,6 +55,7 @@ use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
 use crate::auth::Verifier;
+use crate::command_log::new_ids::NewIds;
 use crate::command_log::{Acknowledgement, Coverage};
 use crate::config::{Auth, Secret};
 use crate::encoder::{EncodedPage, Wish, WishQueue};
@@ -121,6 +122,8 @@ pub struct ShardParts {
     pub inbox: (InboxSender, Inbox),
     /// Where its commands go.
     pub submissions: SubmissionQueue,
+    /// Makes the ids of new todos.
+    pub new_ids: Arc<NewIds>,
     /// Where it leaves wishes for lists in content codings; `None`: all answers are identity.
     pub wishes: Option<WishQueue>,
     /// The key of the tokens.
@@ -173,6 +176,7 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         parser: RefCell::default(),
         body: RefCell::default(),
         submissions: RefCell::new(Some(parts.submissions)),
+        new_ids: parts.new_ids,
         user_rates: parts.user_rates,
         metrics: own_metrics,
         all_metrics: parts.metrics,
@@ -241,6 +245,7 @@ pub(crate) struct Shard {
     visibility: RefCell<Visibility>,
     /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
     submissions: RefCell<Option<SubmissionQueue>>,
+    new_ids: Arc<NewIds>,
     user_rates: Option<Arc<UserRates>>,
     metrics: Arc<ShardMetrics>,
     all_metrics: Arc<Metrics>,
@@ -385,8 +390,9 @@ impl Shard {
 
     fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
         let mut in_flight = self.in_flight.borrow_mut();
+        let now = Instant::now();
         for Acknowledgement { ticket, result, position } in acknowledgements {
-            let Some(returned) = in_flight.acknowledge(*ticket, *result) else { continue };
+            let Some(returned) = in_flight.acknowledge(*ticket, *result, now) else { continue };
             let outcome =
                 if result.is_ok() { &self.metrics.commands_acknowledged } else { &self.metrics.commands_refused };
             outcome.add(1);
@@ -394,7 +400,7 @@ impl Shard {
             self.metrics.command_bytes_in_flight.subtract(returned.bytes as u64);
             self.metrics.acknowledgement_latency.observe_time(returned.latency);
             if let Some(write) = returned.waiting {
-                self.change_visibility(|visibility| visibility.hold(*position, write, Instant::now()));
+                self.change_visibility(|visibility| visibility.hold(*position, write, now));
             }
         }
     }

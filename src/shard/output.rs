@@ -70,6 +70,11 @@ impl Output {
         self.segments.is_empty()
     }
 
+    /// Whether there is one part, and nothing behind it.
+    pub fn is_single(&self) -> bool {
+        self.segments.len() == 1
+    }
+
     /// How many more answers of this size may be appended before some have left; at least one.
     #[inline]
     pub fn room_for(&self, answer_bytes: usize) -> usize {
@@ -183,7 +188,16 @@ impl Output {
         while batch.has_room() {
             match self.segments.pop_front() {
                 None => break,
-                Some(Segment::Text(range)) => batch.push_text(range),
+                Some(Segment::Text(mut range)) => {
+                    // The answers to a pipeline of writes were written one behind the other: they leave as one piece.
+                    while let Some(Segment::Text(next)) = self.segments.front()
+                        && next.start == range.end
+                    {
+                        range.end = next.end;
+                        self.segments.pop_front();
+                    }
+                    batch.push_text(range);
+                }
                 Some(Segment::Prepared(bytes, length)) => batch.push_prepared(bytes, length),
                 Some(Segment::Todos(snapshot, mut run)) => {
                     batch.push_todos(&snapshot, &mut run);
@@ -354,5 +368,48 @@ unsafe impl IoBuf for WriteBatch {
 
     fn bytes_init(&self) -> usize {
         self.pieces[self.sent_pieces].iov_len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command_log::Refusal;
+    use crate::http::Connection;
+    use crate::shard::in_flight::{Outcome, WriteKind};
+    use crate::shard::registry::ConnectionState;
+    use crate::todo::TodoId;
+
+    #[test]
+    fn answers_of_pipelined_writes_that_are_decided_leave_as_one_piece() {
+        let mut output = Output::default();
+        let state = Rc::new(ConnectionState::new(-1));
+        let writes: Vec<Rc<PendingWrite>> = (0..5)
+            .map(|_| PendingWrite::new(TodoId::new(), WriteKind::Create, Connection::KeepAlive, Rc::clone(&state)))
+            .map(Rc::new)
+            .collect();
+        for write in &writes {
+            output.push_pending(Rc::clone(write));
+        }
+        let render = |write: &PendingWrite, text: &mut Vec<u8>| {
+            text.extend_from_slice(if write.outcome() == Some(Outcome::Accepted) { b"yes " } else { b"no " });
+        };
+        assert!(!output.settle_front(render));
+        let sent = |output: &mut Output| {
+            assert!(output.settle_front(render));
+            let mut batch = WriteBatch::default();
+            output.fill(&mut batch);
+            assert_eq!(batch.pieces.len(), 1);
+            let text = String::from_utf8_lossy(&batch.text[..batch.total_bytes as usize]).into_owned();
+            batch.advance(batch.total_bytes as usize);
+            output.finish_batch(&mut batch);
+            text
+        };
+        // The third is not decided: it holds back the fourth.
+        for (write, outcome) in [(0, Outcome::Accepted), (1, Outcome::Refused(Refusal::Full)), (3, Outcome::Accepted)] {
+            writes[write].decide(outcome);
+        }
+        assert_eq!(sent(&mut output), "yes no ");
+        assert!(!output.is_front_decided() && !output.is_empty());
     }
 }

@@ -28,7 +28,7 @@ pub enum Phase {
     Body,
     /// The client has to take what is being sent.
     Send,
-    /// Waiting for the command log; it has deadlines of its own.
+    /// Waiting for the command log, which has deadlines of its own: at this one, the connection's task is woken.
     Log,
     /// The last answer has been sent; what the client still sends is read and dropped, so that the answer arrives.
     Linger,
@@ -96,6 +96,11 @@ impl ConnectionState {
         self.canceller.borrow_mut().take()
     }
 
+    /// Whether the wait for the log has lasted long enough for the sweeper to see it.
+    pub fn is_log_slow(&self) -> bool {
+        self.deadline.get() == NEVER
+    }
+
     /// Remembers the task that waits for an acknowledgement.
     pub fn set_waker(&self, waker: &Waker) {
         self.waker.set(Some(waker.clone()));
@@ -115,6 +120,11 @@ impl ConnectionState {
             canceller.cancel();
         }
         if self.deadline.get() > now || self.expired.get() {
+            return false;
+        }
+        if self.phase.get() == Phase::Log {
+            self.deadline.set(NEVER);
+            self.wake();
             return false;
         }
         if self.phase.get() == Phase::Idle && self.has_bytes_waiting() {
@@ -217,6 +227,25 @@ mod tests {
         assert_eq!((registry.len(), registry.states.borrow().len()), (2, 2));
         drop((second, third));
         assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_wait_for_the_log_that_lasts_is_woken_and_goes_on() {
+        struct Woken(std::sync::atomic::AtomicUsize);
+        impl std::task::Wake for Woken {
+            fn wake(self: std::sync::Arc<Woken>) {
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let woken = std::sync::Arc::new(Woken(0.into()));
+        let state = ConnectionState::new(-1);
+        state.enter(Phase::Log, 5);
+        state.set_waker(&Waker::from(std::sync::Arc::clone(&woken)));
+        assert!(!state.sweep(4) && !state.is_log_slow());
+        for now in 5..8 {
+            assert!(!state.sweep(now) && state.is_log_slow() && !state.expired());
+        }
+        assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -19,7 +19,7 @@ const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/go-manner");
 ///
 /// # Errors
 /// There is no Go, or the build fails: in words.
-pub(super) fn prepare(programs: &Path, build: bool) -> Result<(), String> {
+pub fn prepare(programs: &Path, build: bool) -> Result<(), String> {
     let program = std::path::absolute(programs.join(PROGRAM)).map_err(|error| error.to_string())?;
     if !build {
         return if program.exists() { Ok(()) } else { Err("it is not built".into()) };
@@ -66,6 +66,26 @@ pub(super) fn start(setting: &Setting<'_>) -> Result<Server, ServerError> {
     }
     let server = Server::start_at(command, &[setting.server_cpu], setting.folder, address)?;
     Ok(server.with_companion(redis))
+}
+
+/// Starts the program for writes alone, on the CPUs of the calling thread: it checks tokens made with `jwt_secret`, and hands
+/// commands to Kafka without waiting for it.
+///
+/// # Errors
+/// [`ServerError`].
+pub fn start_for_writes(
+    programs: &Path,
+    folder: &Path,
+    kafka_brokers: &str,
+    topic: &str,
+    jwt_secret: &str,
+) -> Result<Server, ServerError> {
+    let address = free_address()?;
+    let mut command = Command::new(programs.join(PROGRAM));
+    // Nobody reads, so there is no Redis.
+    command.env("ADDRESS", address.to_string()).env("REDIS_ADDRESS", "127.0.0.1:1").env("GIN_MODE", "release");
+    command.env("KAFKA_BROKERS", kafka_brokers).env("KAFKA_TODO_TOPIC", topic).env("JWT_SECRET", jwt_secret);
+    Server::start_at(command, &[], folder, address)
 }
 
 /// The key under which the program looks for the answer: one for each limit, as the service that it stands for has.

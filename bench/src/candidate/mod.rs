@@ -1,7 +1,7 @@
 //! What the read load is sent to: ours, the two floors, and others' servers that return the same bytes.
 
 mod caches;
-mod go_manner;
+pub mod go_manner;
 mod h2o;
 mod nginx;
 

@@ -1,21 +1,24 @@
 //! Part `accept`: acknowledged writes a second through the API, beside a bare producer of librdkafka that has as many
-//! messages of the same size on their way to the same broker.
+//! messages of the same size on their way to the same broker, and beside a Go program that acknowledges nothing.
 //!
-//! Nothing applies the writes meanwhile. Each load is followed by its producer, so that whatever else happens on the machine
-//! meets both.
+//! Nothing applies the writes meanwhile. Each load is followed by those that it is compared with, so that whatever else
+//! happens on the machine meets all.
 
-use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use clap::Args;
 
 use super::{Bench, PartError, USER, setting};
+use crate::candidate::go_manner;
 use crate::commands::{Producer, Row};
-use crate::deployment::AllServices;
-use crate::measurement::Measurement;
+use crate::cpu::{machine_cpu_time, process_cpu_time};
+use crate::deployment::{AllServices, Deployment, JWT_SECRET, ServiceError};
+use crate::measurement::{Measurement, percentile};
+use crate::pipeline::PipelineLoad;
 use crate::report::{Bound, Report, Row as ReportRow, Table};
+use crate::server::Server;
+use crate::writes::request;
 
 /// The API's part of what the bare producer does.
 const PRODUCER_RATIO_MIN: f64 = 0.5;
@@ -25,8 +28,8 @@ const RIVAL_CONNECTIONS: u64 = 512;
 /// The product's own settings.
 const LINGER_MS: u64 = 1;
 const COMPRESSION: &str = "lz4";
-/// What wrk is told.
-const SCRIPT: &str = include_str!("../../wrk/post.lua");
+/// The rival gets so long before it is measured.
+const RIVAL_WARM_UP: Duration = Duration::from_secs(1);
 
 /// What the part takes.
 #[derive(Debug, Clone, Args)]
@@ -37,9 +40,9 @@ pub struct AcceptArguments {
     /// How long each measurement takes, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 4)]
     pub seconds: u64,
-    /// Another server whose POST /todos is measured at 512 connections, in turn with ours
-    #[arg(long, value_name = "ADDRESS")]
-    pub rival: Option<SocketAddr>,
+    /// Leave the Go program out
+    #[arg(long)]
+    pub without_rival: bool,
 }
 
 /// Connections, and requests that each sends together.
@@ -57,135 +60,215 @@ fn load(text: &str) -> Result<Load, String> {
     }
 }
 
+/// Runs of one load.
 #[derive(Default)]
 struct Figures {
-    api: Vec<f64>,
-    p50_ms: Vec<f64>,
-    p99_ms: Vec<f64>,
-    errors: Vec<f64>,
-    producer: Vec<f64>,
+    api: Vec<Posted>,
+    rival: Vec<Posted>,
+    producer: Vec<Produced>,
+}
+
+/// What a server did under a load.
+struct Posted {
+    /// Writes that were answered with 202, a second.
+    rate: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    server_us: f64,
+    load_us: f64,
+    rest_us: f64,
+}
+
+/// What the bare producer did.
+struct Produced {
+    rate: f64,
+    producer_us: f64,
+    rest_us: f64,
 }
 
 /// Runs the part.
 ///
 /// # Errors
-/// A server, a service or wrk fails.
+/// A server, a service or the load fails; a write is not answered with 202.
 pub fn run(bench: &Bench, arguments: &AcceptArguments) -> Result<Report, PartError> {
     crate::cpu::unpin_current_thread()?;
     let mut report = bench.report(
         "accept",
         "Writes that are acknowledged a second: by the API, whose 202 comes after the broker's own acknowledgement, and by \
          the broker to a bare producer with the same settings and as many messages on their way. Both share all CPUs with \
-         the broker, and the API with its load as well.",
+         the broker, and the API with its load as well. The Go program answers 202 without waiting for the broker. A latency \
+         is that of all requests that a connection sends together.",
         vec![setting("seconds of each measurement", arguments.seconds), setting("compression", COMPRESSION)],
     );
     std::fs::create_dir_all(&bench.scratch)?;
+    let has_rival = !arguments.without_rival && {
+        let prepared = go_manner::prepare(&bench.programs, bench.builds);
+        prepared.inspect_err(|reason| report.remarks.push(format!("go-manner was not measured: {reason}"))).is_ok()
+    };
     let services = AllServices::open(&bench.scratch.join("services"))?;
     let deployment = services.deployment("bench-accept")?;
+    let rival_deployment = services.deployment("bench-accept-rival")?;
     let api = deployment.api(&bench.product, &bench.scratch)?;
     let token = deployment.token(&bench.product, USER)?;
     let producer = Producer::new(&services, LINGER_MS, COMPRESSION)?;
-    let duration = Duration::from_secs(arguments.seconds);
-    let mut rows = Vec::new();
+    let duration = Duration::from_secs(arguments.seconds.max(1));
+    let (mut rows, mut costs) = (Vec::new(), Vec::new());
     for load in &arguments.loads {
-        let Load { connections, depth } = *load;
         let mut figures = Figures::default();
         for run in 0..=bench.runs {
-            let posted = load.post(api.address(), &token, duration)?;
-            let produced = producer.rate(deployment.topic(), connections * depth, duration)?;
+            let posted = load.post(&api, &token, duration)?;
+            let produced = load.produce(&producer, &deployment, duration)?;
             eprintln!(
-                "accept: {connections} connections, depth {depth}, run {run} of {}: API {:.0}/s, producer {produced:.0}/s",
-                bench.runs, posted.rate
+                "accept: {}, run {run} of {}: API {:.0}/s, producer {:.0}/s",
+                load.label(),
+                bench.runs,
+                posted.rate,
+                produced.rate
             );
             // The first run warms up.
-            if run > 0 {
-                figures.add(&posted, produced);
+            if run == 0 {
+                continue;
             }
+            if has_rival && load.connections == RIVAL_CONNECTIONS {
+                // Made anew each time: what it has not written yet is gone with it, and takes no CPU from the others.
+                let rival = go_manner::start_for_writes(
+                    &bench.programs,
+                    &bench.scratch,
+                    services.kafka_brokers(),
+                    rival_deployment.topic(),
+                    JWT_SECRET,
+                )?;
+                load.post(&rival, &token, RIVAL_WARM_UP)?;
+                let posted = load.post(&rival, &token, duration)?;
+                eprintln!("accept: {}, go-manner {:.0}/s", load.label(), posted.rate);
+                figures.rival.push(posted);
+            }
+            figures.api.push(posted);
+            figures.producer.push(produced);
         }
-        let label =
-            format!("{connections} connections, {}", if depth == 1 { "plain".into() } else { format!("{depth} deep") });
-        report.bounds.push(Bound::at_least(
-            format!("{label}: acknowledged by the API over the bare producer"),
-            median(&figures.api) / median(&figures.producer),
-            PRODUCER_RATIO_MIN,
-        ));
-        rows.push(figures.row(label));
+        figures.judge(*load, &mut report);
+        rows.push(figures.rates(*load));
+        costs.push(figures.costs(*load));
     }
     report.tables.push(Table::new("Acknowledged writes", rows));
-    if let Some(rival) = arguments.rival {
-        let load = Load { connections: RIVAL_CONNECTIONS, depth: 1 };
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for _ in 0..bench.runs {
-            ours.push(load.post(api.address(), &token, duration)?.rate);
-            theirs.push(load.post(rival, &token, duration)?.rate);
-        }
-        report.bounds.push(Bound::at_least(
-            format!("{RIVAL_CONNECTIONS} connections: acknowledged by the API over accepted by the rival"),
-            median(&ours) / median(&theirs),
-            RIVAL_RATIO_MIN,
-        ));
-    }
+    report.tables.push(Table::new("CPU time of one write", costs));
     Ok(report)
 }
 
-fn median(runs: &[f64]) -> f64 {
-    Measurement::new("", "", runs.to_vec()).median()
-}
-
-struct Posted {
-    /// Writes/s that were answered with 2xx.
-    rate: f64,
-    errors: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
 impl Load {
-    fn post(self, address: SocketAddr, token: &str, duration: Duration) -> io::Result<Posted> {
-        let mut script = tempfile::Builder::new().suffix(".lua").tempfile()?;
-        script.write_all(SCRIPT.as_bytes())?;
-        let Row { title, description, .. } = Row::new(100_000);
-        let mut command = Command::new("wrk");
-        command.args(["-t1", &format!("-c{}", self.connections), &format!("-d{}s", duration.as_secs().max(1))]);
-        command.arg("--timeout").arg("10s").arg("-s").arg(script.path()).arg(format!("http://{address}/todos"));
-        command.arg("--").arg(self.depth.to_string()).arg(token);
-        command.arg(format!("{{\"title\":\"{title}\",\"description\":\"{description}\"}}"));
-        let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let numbers: Option<Vec<f64>> = text
-            .lines()
-            .find_map(|line| line.strip_prefix("RESULT "))
-            .and_then(|line| line.split(' ').map(|number| number.parse().ok()).collect());
-        match numbers.as_deref() {
-            Some([accepted, duration_us, errors, p50_us, p99_us]) => Ok(Posted {
-                rate: accepted / duration_us * 1e6,
-                errors: *errors,
-                p50_ms: p50_us / 1e3,
-                p99_ms: p99_us / 1e3,
-            }),
-            _ => Err(io::Error::other(format!("wrk gave no result. It wrote:\n{text}"))),
-        }
+    fn label(self) -> String {
+        let Load { connections, depth } = self;
+        format!("{connections} connections, {}", if depth == 1 { "plain".into() } else { format!("{depth} deep") })
     }
+
+    fn post(self, server: &Server, token: &str, duration: Duration) -> Result<Posted, PartError> {
+        let Row { title, description, .. } = Row::new(100_000);
+        let body = format!("{{\"title\":\"{title}\",\"description\":\"{description}\"}}");
+        let address: SocketAddr = server.address();
+        let load = PipelineLoad {
+            address,
+            request: request("POST", "/todos", token, &body),
+            depth: self.depth as usize,
+            connections: self.connections as usize,
+            duration,
+            status: 202,
+        };
+        let (machine_before, server_before) = (machine_cpu_time()?, server.cpu_time()?);
+        let mut result = load.run()?;
+        let server_time = server.cpu_time()?.saturating_sub(server_before);
+        let machine_time = machine_cpu_time()?.saturating_sub(machine_before);
+        let micros = |time: Duration| time.as_secs_f64() * 1e6 / result.responses as f64;
+        Ok(Posted {
+            rate: result.responses as f64 / result.elapsed.as_secs_f64(),
+            server_us: micros(server_time),
+            load_us: micros(result.cpu_time),
+            rest_us: micros(machine_time.saturating_sub(server_time + result.cpu_time)),
+            p50_ms: percentile(&mut result.latencies_us, 50.0) / 1e3,
+            p99_ms: percentile(&mut result.latencies_us, 99.0) / 1e3,
+        })
+    }
+
+    fn produce(
+        self,
+        producer: &Producer,
+        deployment: &Deployment<'_>,
+        duration: Duration,
+    ) -> Result<Produced, ServiceError> {
+        let (machine_before, own_before) = (machine_cpu_time()?, process_cpu_time(std::process::id())?);
+        let in_flight = self.connections * self.depth;
+        let (acknowledged, elapsed) = producer.load(deployment.topic(), in_flight, duration)?;
+        let own_time = process_cpu_time(std::process::id())?.saturating_sub(own_before);
+        let machine_time = machine_cpu_time()?.saturating_sub(machine_before);
+        let micros = |time: Duration| time.as_secs_f64() * 1e6 / acknowledged as f64;
+        Ok(Produced {
+            rate: acknowledged as f64 / elapsed.as_secs_f64(),
+            producer_us: micros(own_time),
+            rest_us: micros(machine_time.saturating_sub(own_time)),
+        })
+    }
+}
+
+/// One figure of all runs.
+fn column<R>(label: &str, unit: &str, runs: &[R], figure: impl Fn(&R) -> f64) -> Measurement {
+    Measurement::new(label, unit, runs.iter().map(figure).collect())
 }
 
 impl Figures {
-    fn add(&mut self, posted: &Posted, produced: f64) {
-        self.api.push(posted.rate);
-        self.p50_ms.push(posted.p50_ms);
-        self.p99_ms.push(posted.p99_ms);
-        self.errors.push(posted.errors);
-        self.producer.push(produced);
+    fn judge(&self, load: Load, report: &mut Report) {
+        let label = load.label();
+        let api = column("", "", &self.api, |run| run.rate).median();
+        report.bounds.push(Bound::at_least(
+            format!("{label}: acknowledged by the API over the bare producer"),
+            api / column("", "", &self.producer, |run| run.rate).median(),
+            PRODUCER_RATIO_MIN,
+        ));
+        if !self.rival.is_empty() {
+            report.bounds.push(Bound::at_least(
+                format!("{label}: acknowledged by the API over accepted by go-manner"),
+                api / column("", "", &self.rival, |run| run.rate).median(),
+                RIVAL_RATIO_MIN,
+            ));
+        }
+        let half_us = self.half_us(report.machine.cpus);
+        let (load_us, rest_us) = (self.median_us(|run| run.load_us), self.median_us(|run| run.rest_us));
+        report.remarks.push(format!(
+            "{label}: half of the bare producer's rate leaves {half_us:.1} µs of all CPUs together for a write. The load alone \
+             takes {load_us:.1}, the broker and the rest of the machine {rest_us:.1}, the API {:.1}.",
+            self.median_us(|run| run.server_us)
+        ));
     }
 
-    fn row(self, label: String) -> ReportRow {
-        let measurements = vec![
-            Measurement::new("API", "writes/s", self.api),
-            Measurement::new("p50", "ms", self.p50_ms),
-            Measurement::new("p99", "ms", self.p99_ms),
-            Measurement::new("errors", "", self.errors),
-            Measurement::new("bare producer", "writes/s", self.producer),
+    fn median_us(&self, figure: impl Fn(&Posted) -> f64) -> f64 {
+        column("", "", &self.api, figure).median()
+    }
+
+    /// The CPU time that a write may take in all, at half the bare producer's rate, in microseconds.
+    fn half_us(&self, cpus: usize) -> f64 {
+        cpus as f64 * 1e6 / (PRODUCER_RATIO_MIN * column("", "", &self.producer, |run| run.rate).median())
+    }
+
+    fn rates(&self, load: Load) -> ReportRow {
+        let mut measurements = vec![
+            column("API", "writes/s", &self.api, |run| run.rate),
+            column("p50", "ms", &self.api, |run| run.p50_ms),
+            column("p99", "ms", &self.api, |run| run.p99_ms),
+            column("bare producer", "writes/s", &self.producer, |run| run.rate),
         ];
-        ReportRow { label, measurements }
+        if !self.rival.is_empty() {
+            measurements.push(column("go-manner, unacknowledged", "writes/s", &self.rival, |run| run.rate));
+        }
+        ReportRow { label: load.label(), measurements }
+    }
+
+    fn costs(&self, load: Load) -> ReportRow {
+        let measurements = vec![
+            column("API", "µs", &self.api, |run| run.server_us),
+            column("load", "µs", &self.api, |run| run.load_us),
+            column("broker and the rest", "µs", &self.api, |run| run.rest_us),
+            column("bare producer", "µs", &self.producer, |run| run.producer_us),
+            column("broker and the rest, for the producer", "µs", &self.producer, |run| run.rest_us),
+        ];
+        ReportRow { label: load.label(), measurements }
     }
 }
 

@@ -81,6 +81,7 @@ pub fn run(bench: &Bench, arguments: &CeilingArguments) -> Result<Report, PartEr
                 depth: *depth,
                 connections: arguments.connections,
                 duration,
+                status: 200,
             };
             let read = || -> io::Result<(PipelineResult, Duration, Duration)> {
                 load(WARM_UP).run()?;

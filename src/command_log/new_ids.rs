@@ -1,0 +1,185 @@
+//! Ids for new todos that the log takes in few, large requests.
+//!
+//! A log with partitions places a command by its id. With ids left to chance, what is written in one moment is spread over
+//! all partitions, and each of them takes a request of its own for a few commands. So ids made in the same moment are chosen
+//! to meet in one partition, and the next moment is the next partition's: over time all get as much. An id alone still says
+//! where its commands stand, so their order, and everybody else who writes or reads the log, does not know of this.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::todo::{TODO_ID_TEXT_BYTES, TodoId};
+
+/// How long one partition gets all new todos, in milliseconds: about as long as the log's client waits for company.
+const SLOT_MS: u128 = 1;
+/// Most partitions that ids are looked for: it takes as many tries, of a few nanoseconds each. With more, ids are left to
+/// chance.
+const PARTITIONS_MAX: u32 = 64;
+/// Tries for one id; of 64 partitions, it misses its own with a probability of 2 %, and then stands in another.
+const TRIES_MAX: u16 = 256;
+/// The bits of an id that are tried: the last of what UUIDv7 leaves to chance.
+const TRIED_BITS: u32 = u16::BITS;
+
+/// Makes ids; the log says how many partitions it has.
+#[derive(Debug, Default)]
+pub struct NewIds {
+    /// 0 while unknown, and for a log without partitions.
+    partitions: AtomicU32,
+}
+
+impl NewIds {
+    /// The log spreads ids over so many partitions, by murmur2 of their text.
+    pub fn set_partitions(&self, partitions: usize) {
+        self.partitions.store(u32::try_from(partitions).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// The partitions, 0 while unknown.
+    pub fn partitions(&self) -> u32 {
+        self.partitions.load(Ordering::Relaxed)
+    }
+
+    /// A new id.
+    pub fn next(&self) -> TodoId {
+        match self.partitions() {
+            partitions @ 2..=PARTITIONS_MAX => in_slot(TodoId::new(), partitions),
+            _ => TodoId::new(),
+        }
+    }
+}
+
+/// This id with other last bits, so that it falls to the partition whose turn it is.
+fn in_slot(id: TodoId, partitions: u32) -> TodoId {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    const HEAD_BYTES: usize = TODO_ID_TEXT_BYTES - TRIED_BITS as usize / 4;
+    let made_at_ms = id.as_u128() >> 80;
+    let wanted = (made_at_ms / SLOT_MS % u128::from(partitions)) as u32;
+    let mut text = [0; TODO_ID_TEXT_BYTES];
+    id.write_text(&mut text);
+    let head =
+        text[..HEAD_BYTES].as_chunks().0.iter().fold(SEED ^ TODO_ID_TEXT_BYTES as u32, |hash, word| mix(hash, *word));
+    let first = id.as_u128() as u16;
+    let found = (0..TRIES_MAX).map(|step| first.wrapping_add(step)).find(|tried| {
+        let word = [12, 8, 4, 0].map(|shift| HEX[usize::from(tried >> shift & 15)]);
+        partition(finish(mix(head, word)), partitions) == wanted
+    });
+    let bits = found.unwrap_or(first);
+    TodoId::from_u128(id.as_u128() >> TRIED_BITS << TRIED_BITS | u128::from(bits))
+}
+
+/// Where a hash falls, as Kafka's clients have it.
+fn partition(hash: u32, partitions: u32) -> u32 {
+    (hash & 0x7fff_ffff) % partitions
+}
+
+const SEED: u32 = 0x9747_b28c;
+const FACTOR: u32 = 0x5bd1_e995;
+
+/// One step of murmur2, over four bytes. The text of an id is nine times four.
+fn mix(hash: u32, word: [u8; 4]) -> u32 {
+    let word = u32::from_le_bytes(word).wrapping_mul(FACTOR);
+    hash.wrapping_mul(FACTOR) ^ (word ^ word >> 24).wrapping_mul(FACTOR)
+}
+
+/// The end of murmur2.
+fn finish(hash: u32) -> u32 {
+    let hash = (hash ^ hash >> 13).wrapping_mul(FACTOR);
+    hash ^ hash >> 15
+}
+
+const _: () = assert!(TODO_ID_TEXT_BYTES.is_multiple_of(4));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn murmur2(text: &str) -> i32 {
+        let (words, rest) = text.as_bytes().as_chunks();
+        assert!(rest.is_empty(), "only whole words");
+        finish(words.iter().fold(SEED ^ text.len() as u32, |hash, word| mix(hash, *word))) as i32
+    }
+
+    #[test]
+    fn the_hash_is_the_one_of_kafkas_clients() {
+        // From the Java client's own tests.
+        assert_eq!(murmur2("a-little-bit-long-string"), -985_981_536);
+        assert_eq!(murmur2("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8"), -58_897_971);
+    }
+
+    #[test]
+    fn ids_of_one_moment_fall_to_one_partition_and_those_of_all_moments_to_all() {
+        for partitions in [2, 3, 16, PARTITIONS_MAX] {
+            let mut taken = vec![0; partitions as usize];
+            for ms in 0..500_u128 {
+                // Divisible by each of the numbers of partitions: its own partition is 0.
+                let made_at_ms = 1_700_000_000_064 / 192 * 192 + ms;
+                let id = in_slot(TodoId::from_u128(made_at_ms << 80 | 7 << 76 | ms * 0x1357_9bdf), partitions);
+                let fell_to = partition(murmur2(&id.to_string()) as u32, partitions);
+                taken[fell_to as usize] += u32::from(u128::from(fell_to) == ms % u128::from(partitions));
+            }
+            let met: u32 = taken.iter().sum();
+            assert!(met > 450, "{met} of 500 are where they belong, of {partitions} partitions");
+            assert!(taken.iter().all(|count| *count > 0), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn ids_stay_new_and_in_order() {
+        let ids = NewIds::default();
+        for partitions in [0, 1, 16, 10_000] {
+            ids.set_partitions(partitions);
+            let made: Vec<TodoId> = (0..20_000).map(|_| ids.next()).collect();
+            assert!(made.is_sorted(), "UUIDv7 counts in bits above those that are tried");
+            let different: std::collections::HashSet<_> = made.iter().collect();
+            assert_eq!(different.len(), made.len());
+            let id = uuid::Uuid::from_u128(made[0].as_u128());
+            assert_eq!((id.get_version_num(), id.get_variant()), (7, uuid::Variant::RFC4122));
+        }
+    }
+
+    #[cfg(feature = "services")]
+    #[test]
+    fn kafkas_client_puts_todos_of_one_moment_into_one_partition() {
+        use std::sync::{Arc, Mutex};
+        use std::time::Duration;
+
+        use crate::command_log::kafka::{KafkaAppender, KafkaOptions};
+        use crate::command_log::{Acknowledgement, AcknowledgementSink, CommandAppender as _, Submission, Ticket};
+
+        #[derive(Default)]
+        struct Collected(Mutex<Vec<Acknowledgement>>);
+        impl AcknowledgementSink for Collected {
+            fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>) {
+                self.0.lock().expect("unpoisoned").append(acknowledgements);
+            }
+        }
+
+        const PARTITIONS: u32 = 4;
+        let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
+        brokers.create_topic("todo-commands", PARTITIONS as i32, 1).expect("created");
+        let sink = Arc::new(Collected::default());
+        let options = KafkaOptions::new(&brokers.bootstrap_servers(), "todo-commands");
+        let mut appender = KafkaAppender::new(options, sink.clone()).expect("usable options");
+        let new_ids = appender.new_ids();
+        while new_ids.partitions() != PARTITIONS {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut ids = Vec::new();
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_micros(200));
+            ids.push(new_ids.next());
+        }
+        let submissions = ids.iter().zip(0..).map(|(id, ticket)| Submission {
+            ticket: Ticket(ticket),
+            id: *id,
+            payload: b"{}".to_vec(),
+        });
+        appender.append(&mut submissions.collect());
+        appender.close(Duration::from_secs(10));
+        let acknowledged = sink.0.lock().expect("unpoisoned");
+        assert_eq!(acknowledged.len(), ids.len());
+        for taken in &*acknowledged {
+            let made_at_ms = ids[taken.ticket.0 as usize].as_u128() >> 80;
+            let position = taken.position.expect("acknowledged");
+            assert_eq!(position.partition as u128, made_at_ms % u128::from(PARTITIONS));
+        }
+    }
+}
