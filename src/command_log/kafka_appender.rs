@@ -457,7 +457,8 @@ mod tests {
         brokers.create_topic("todo-commands", 4, 1).expect("created");
         let (mut appender, sink) = appender_without_broker(|options| {
             options.brokers = brokers.bootstrap_servers();
-            options.acknowledge_timeout_ms = 1_000;
+            // The first write opens the connection, perhaps on a machine that is busy with other tests.
+            options.acknowledge_timeout_ms = 4_000;
         });
         let mut ask = |ticket| {
             appender.append(&mut vec![submission(ticket, 10)]);

@@ -111,7 +111,7 @@ mod tests {
             for ms in 0..500_u128 {
                 // Divisible by each of the numbers of partitions: its own partition is 0.
                 let made_at_ms = 1_700_000_000_064 / 192 * 192 + ms;
-                let id = in_slot(TodoId::from_u128(made_at_ms << 80 | 7 << 76 | ms * 0x1357_9bdf), partitions);
+                let id = in_slot(TodoId::from_u128(made_at_ms << 80 | 7 << 76 | (ms * 0x1357_9bdf)), partitions);
                 let fell_to = partition(murmur2(&id.to_string()) as u32, partitions);
                 taken[fell_to as usize] += u32::from(u128::from(fell_to) == ms % u128::from(partitions));
             }

@@ -4,7 +4,6 @@
 //! copied. A write that waits for the command log holds its place in the order.
 
 use std::collections::VecDeque;
-use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 

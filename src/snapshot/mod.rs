@@ -169,7 +169,7 @@ impl Snapshot {
                         draft.remove(left.place);
                     }
                 }
-                todo.into_iter().for_each(|todo| draft.put(todo));
+                todo.iter().for_each(|todo| draft.put(todo));
             }
         }
         Snapshot {
