@@ -110,7 +110,8 @@ impl ChunkWriter {
     }
 
     fn push(&mut self, item: &Item<'_>) {
-        // Up to the target and not beyond: a little more than a power of two costs the allocator's next size, 25 % more.
+        // Up to the target and not beyond: together with its slots, a chunk of ordinary todos then takes the allocator's size of
+        // 5 KiB, and not the next one.
         if self.json.len() + item.json.len() > CHUNK_TARGET_BYTES {
             self.close_chunk();
         }

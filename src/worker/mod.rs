@@ -6,9 +6,9 @@
 //! One thread, one loop. What was taken from the log and is not finished stands in a queue ([`work::Work`]); a step that
 //! fails stays at its head and is tried again, while the loop goes on polling the reader (which returns no records
 //! meanwhile), so that the worker keeps its place in the group. While the feed takes a batch in, the next one is read and
-//! applied; its publishing waits for the answer to the one before, so sets are published in their order. Nothing is lost or reordered by that, and a crash at any
-//! point is repaired by what the store holds: rows and offsets move together, and the feed is told at the next start
-//! where the store stands.
+//! applied; its publishing waits for the answer to the one before, so sets are published in their order. Nothing is lost
+//! or reordered by that, and a crash at any point is repaired by what the store holds: rows and offsets move together,
+//! and the feed is told at the next start where the store stands.
 
 mod back_off;
 mod fold;
