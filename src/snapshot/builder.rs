@@ -110,9 +110,8 @@ impl ChunkWriter {
     }
 
     fn push(&mut self, item: &Item<'_>) {
-        // Up to the target and not beyond: together with its slots, a chunk of ordinary todos then takes the allocator's size of
-        // 5 KiB, and not the next one.
-        if self.json.len() + item.json.len() > CHUNK_TARGET_BYTES {
+        // Up to the target and not beyond, which would take the allocator's next size.
+        if Chunk::weight_of(self.slots.len() + 1, self.json.len() + item.json.len()) > CHUNK_TARGET_BYTES {
             self.close_chunk();
         }
         self.slots.push(Slot::after(self.slots.last(), item));

@@ -160,6 +160,11 @@ impl Chunk {
         draft.finish()
     }
 
+    /// Bytes that so many todos with so many bytes of JSON take, as [`CHUNK_TARGET_BYTES`] counts them.
+    pub fn weight_of(len: usize, json_bytes: usize) -> usize {
+        len * Slot::BYTES + json_bytes
+    }
+
     /// The JSON of all todos, each with a comma after it.
     pub fn json(&self) -> &[u8] {
         &self.0[COUNT_BYTES + self.len() * Slot::BYTES..]
@@ -230,7 +235,7 @@ impl Leaf for Chunk {
     }
 
     fn weight(summary: &Summary) -> usize {
-        summary.bytes as usize
+        Chunk::weight_of(summary.len, summary.bytes as usize)
     }
 
     fn items(&self) -> impl Iterator<Item = Item<'_>> {
@@ -378,6 +383,8 @@ mod tests {
     fn a_todo_costs_few_bytes_beside_its_json() {
         assert_eq!(size_of::<Place>(), 24);
         assert_eq!(Slot::BYTES, 36);
+        let counts_of_references = 2 * size_of::<usize>();
+        assert_eq!(counts_of_references + COUNT_BYTES + CHUNK_TARGET_BYTES, 4 * 1024);
         let place = Place { created_at: Timestamp::from_micros(-5), id: IdHalves { high: 1 << 63, low: 7 } };
         let slot = Slot { place, hash_through: u64::MAX - 1, end: 230 };
         assert_eq!(Slot::from_bytes(&slot.to_bytes()), slot);

@@ -10,7 +10,7 @@
 //!       |                           |
 //!       |                           +- (id, created_at), owner's hash      32 bytes a todo, 64 todos
 //!       +- slots: (created_at, id), hash sum, end of the JSON              36 bytes a todo
-//!       +- json:  {…},{…},{…},                                             4 KiB, 8 KiB at most
+//!       +- json:  {…},{…},{…},                                             with the slots 4 KiB, 8 KiB at most
 //! ```
 //!
 //! - A change copies the chunk it falls into, a leaf of the index when the todo is new, gone or moved, and one branch

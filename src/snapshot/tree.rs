@@ -282,7 +282,8 @@ impl<L: Leaf> Node<L> {
                     // Each of them gets a reference from the branch that takes this one's place.
                     children.iter().for_each(|child| child.memory().prefetch_counts());
                 }
-                for (child, own) in parts(children, sought, &key) {
+                for (at, own) in parts(children, sought, &key) {
+                    let child = &children[at];
                     match (&child.content, purpose) {
                         (Content::Leaf(leaf), Purpose::Search) => leaf.memory().prefetch_for_search(),
                         _ => child.memory().prefetch(),
@@ -320,19 +321,12 @@ impl<L: Leaf> Node<L> {
         let mut is_changed = false;
         // Children that `applied` has, in their new form.
         let mut done = 0;
-        let mut rest = edits;
-        for (at, child) in children.iter().enumerate() {
-            let next_first = children.get(at + 1).map(|next| next.first);
-            let own = next_first.map_or(rest.len(), |first| rest.partition_point(|edit| edit.key < first));
-            let (own, others) = rest.split_at(own);
-            if !own.is_empty() {
-                applied.extend_from_slice(&children[done..at]);
-                done = at;
-                if child.apply(own, is_prefetched || prefetches, &mut applied) {
-                    is_changed = true;
-                    done = at + 1;
-                }
-                rest = others;
+        for (at, own) in parts(children, edits, &|edit: &Edit<'a, L>| edit.key) {
+            applied.extend_from_slice(&children[done..at]);
+            done = at;
+            if children[at].apply(own, is_prefetched || prefetches, &mut applied) {
+                is_changed = true;
+                done = at + 1;
             }
         }
         if is_changed {
@@ -377,11 +371,11 @@ enum Purpose {
 
 /// The children into which any of `sought`, sorted by `key`, fall, each with those; what is smaller than every key falls into
 /// the first.
-fn parts<'n, 's, L: Leaf, T>(
-    children: &'n [Node<L>],
+fn parts<'s, L: Leaf, T>(
+    children: &[Node<L>],
     mut sought: &'s [T],
     key: &impl Fn(&T) -> L::Key,
-) -> impl Iterator<Item = (&'n Node<L>, &'s [T])> {
+) -> impl Iterator<Item = (usize, &'s [T])> {
     std::iter::from_fn(move || {
         let wanted = key(sought.first()?);
         let at = children.partition_point(|child| child.first <= wanted).saturating_sub(1);
@@ -389,7 +383,7 @@ fn parts<'n, 's, L: Leaf, T>(
         let own = next_first.map_or(sought.len(), |first| sought.partition_point(|one| key(one) < first));
         let (own, others) = sought.split_at(own);
         sought = others;
-        Some((&children[at], own))
+        Some((at, own))
     })
 }
 

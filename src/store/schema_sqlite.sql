@@ -1,4 +1,5 @@
--- Schema of the embedded store, version 1 (PRAGMA user_version). Run by `million-rps migrate` and by the first start.
+-- Schema of the embedded store, version 1 (PRAGMA user_version). Run by `million-rps migrate` and by the first start, and
+-- followed by the steps to later versions.
 
 -- Ids are the 16 bytes of the UUID, times are microseconds since 1970-01-01T00:00:00Z: half the size of text, and a batch
 -- is applied in two thirds of the time. The view todos_readable shows both as text.

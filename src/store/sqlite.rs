@@ -24,9 +24,13 @@ use crate::todo::{Timestamp, Todo, TodoId};
 
 /// The steps of the schema: the first makes version 1 out of an empty file, the next version 2 out of version 1, and so
 /// on. A step that was released is never changed.
-const SCHEMA_STEPS: &[&str] = &[include_str!("schema_sqlite.sql")];
+const SCHEMA_STEPS: &[&str] = &[include_str!("schema_sqlite.sql"), include_str!("schema_sqlite_2.sql")];
 /// Version of the schema that this program reads and writes.
 pub const SCHEMA_VERSION: u32 = SCHEMA_STEPS.len() as u32;
+
+/// All todos, newest first.
+const SCAN: &str = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
+                    ORDER BY created_at DESC, id DESC";
 
 /// How long a statement waits for another connection's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
@@ -139,10 +143,7 @@ impl Store for SqliteStore {
         let transaction = self.connection.transaction().map_err(store_error)?;
         let mut scan = || {
             let offsets = read_offsets(&transaction)?;
-            let mut statement = transaction.prepare_cached(
-                "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
-                 ORDER BY created_at DESC, id DESC",
-            )?;
+            let mut statement = transaction.prepare_cached(SCAN)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 each(todo_of(row)?);
@@ -353,6 +354,46 @@ mod tests {
             Err(StoreError::Fatal(reason)) => assert!(reason.contains("schema version 99"), "{reason}"),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_store_of_an_older_schema_keeps_its_rows_and_gets_what_a_new_one_has() {
+        let schema = |store: &SqliteStore| -> Vec<(String, Option<String>)> {
+            let mut statement =
+                store.connection.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").expect("a statement");
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+            rows.collect::<Result<_, _>>().expect("the schema")
+        };
+        let (_folder, path) = new_file();
+        let mut store = SqliteStore::open(&path).expect("made");
+        store.connection.execute_batch(SCHEMA_STEPS[0]).expect("the first version");
+        store.connection.pragma_update(None, "user_version", 1).expect("changed");
+        upsert(&mut store, None, (1..=300).map(todo).collect()).expect("written");
+        drop(store);
+
+        let mut store = SqliteStore::open(&path).expect("opened");
+        store.migrate().expect("migrated");
+        assert_eq!(schema_version(&store.connection).expect("a version"), SCHEMA_VERSION);
+        let (_new_folder, new_path) = new_file();
+        let mut new = SqliteStore::open(&new_path).expect("made");
+        new.migrate().expect("migrated");
+        assert_eq!(schema(&store), schema(&new));
+        upsert(&mut store, Some(1), vec![todo(301)]).expect("written");
+        let mut rows = Vec::new();
+        let offsets = store.scan(&mut |todo| rows.push(todo)).expect("scanned");
+        assert_eq!(rows, (1..=301).rev().map(todo).collect::<Vec<_>>());
+        assert_eq!(offsets, AppliedOffsets::from([(0, 2)]));
+    }
+
+    #[test]
+    fn the_list_is_read_in_the_order_of_its_index() {
+        let (_folder, path) = new_file();
+        let mut store = SqliteStore::open(&path).expect("made");
+        store.migrate().expect("migrated");
+        let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {SCAN}")).expect("a statement");
+        let plan: Vec<String> =
+            statement.query_map([], |row| row.get(3)).expect("a plan").map(Result::unwrap).collect();
+        assert_eq!(plan, ["SCAN todos USING INDEX todos_by_age"]);
     }
 
     #[test]
