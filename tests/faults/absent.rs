@@ -53,7 +53,7 @@ fn absent_servers_are_named_and_waited_for() {
     // The schema is the worker's to make; then the list, empty as it is, can be loaded.
     within("readiness without a broker", || (api.ready().0 == 200).then_some(()));
     api.await_trouble("command_log: ");
-    network.kafka.heal();
+    network.kafka().heal();
     // Also while nobody writes.
     api.await_well();
     let target = Target::new(api.address);

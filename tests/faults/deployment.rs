@@ -67,13 +67,14 @@ pub struct Deployment {
 
 impl Deployment {
     /// Waits for its turn and creates the database. The topic is created by the first process. No other deployment exists
-    /// meanwhile: its test may stop the servers, put them behind a network or measure.
+    /// meanwhile: its test may stop the servers or measure.
     pub fn new() -> Deployment {
         // A failed test has put right what it had stopped.
         Deployment::in_turn(Turn::Alone(TURN.write().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// The same for a test that stops its own processes alone, and may share the servers with others of that kind.
+    /// The same for a test that stops its own processes and harms its own links alone, and may share the servers with
+    /// others of that kind.
     pub fn beside_others() -> Deployment {
         Deployment::in_turn(Turn::BesideOthers(TURN.read().unwrap_or_else(PoisonError::into_inner)))
     }

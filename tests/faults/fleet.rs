@@ -31,7 +31,15 @@ fn a_worker_is_killed_under_writes_through_two_apis() {
 
 #[test]
 fn workers_come_and_go_under_writes() {
-    let deployment = Deployment::beside_others();
+    replace_workers(&Deployment::beside_others(), "workers replaced three times");
+}
+
+#[test]
+fn workers_of_two_lanes_come_and_go_under_writes() {
+    replace_workers(&Deployment::beside_others().with_lanes(2), "workers of two lanes replaced three times");
+}
+
+fn replace_workers(deployment: &Deployment, fault: &str) {
     let [mut oldest] = deployment.workers();
     let apis = [deployment.serve(), deployment.serve()];
     let both = [&apis[0], &apis[1]];
@@ -46,5 +54,5 @@ fn workers_come_and_go_under_writes() {
     }
     let history = writers.finish();
     let healed = await_shown(&both, &history, Instant::now());
-    judge("workers replaced three times", &deployment, &both, &history, healed);
+    judge(fault, deployment, &both, &history, healed);
 }

@@ -51,7 +51,16 @@ fn account(fault: &str, deployment: &Deployment, apis: &[&Api], writers: Writers
 
 #[test]
 fn the_link_to_postgres_is_slowed_cut_and_silenced() {
-    let deployment = Deployment::new().set("CACHE_TTL_SEC", CACHE_TTL_SEC).behind_network(&["DATABASE_URL"]);
+    maltreat_the_link_to_postgres(Deployment::beside_others(), "link to PostgreSQL");
+}
+
+#[test]
+fn the_link_to_postgres_of_workers_of_two_lanes_is_slowed_cut_and_silenced() {
+    maltreat_the_link_to_postgres(Deployment::beside_others().with_lanes(2), "two lanes' link to PostgreSQL");
+}
+
+fn maltreat_the_link_to_postgres(deployment: Deployment, link: &str) {
+    let deployment = deployment.set("CACHE_TTL_SEC", CACHE_TTL_SEC).behind_network(&["DATABASE_URL"]);
     let _workers = deployment.workers::<2>();
     let apis = [deployment.serve(), deployment.serve()];
     let both = [&apis[0], &apis[1]];
@@ -63,12 +72,21 @@ fn the_link_to_postgres_is_slowed_cut_and_silenced() {
         writers.await_accepted(100);
     }
     let healed_at = maltreat(&deployment.network().postgres, &writers);
-    account("link to PostgreSQL slow, cut, silent", &deployment, &both, writers, healed_at);
+    account(&format!("{link} slow, cut, silent"), &deployment, &both, writers, healed_at);
 }
 
 #[test]
 fn the_link_to_redis_is_slowed_cut_and_silenced() {
-    let deployment = Deployment::new().set("CACHE_TTL_SEC", CACHE_TTL_SEC).behind_network(&["REDIS_URL"]);
+    maltreat_the_link_to_redis(Deployment::beside_others(), "link to Redis");
+}
+
+#[test]
+fn the_link_to_redis_of_workers_of_two_lanes_is_slowed_cut_and_silenced() {
+    maltreat_the_link_to_redis(Deployment::beside_others().with_lanes(2), "two lanes' link to Redis");
+}
+
+fn maltreat_the_link_to_redis(deployment: Deployment, link: &str) {
+    let deployment = deployment.set("CACHE_TTL_SEC", CACHE_TTL_SEC).behind_network(&["REDIS_URL"]);
     let _workers = deployment.workers::<2>();
     let apis = [deployment.serve(), deployment.serve()];
     let both = [&apis[0], &apis[1]];
@@ -80,7 +98,7 @@ fn the_link_to_redis_is_slowed_cut_and_silenced() {
         writers.await_accepted(100);
     }
     let healed_at = maltreat(&deployment.network().redis, &writers);
-    account("link to Redis slow, cut, silent", &deployment, &both, writers, healed_at);
+    account(&format!("{link} slow, cut, silent"), &deployment, &both, writers, healed_at);
 }
 
 #[test]
@@ -92,7 +110,7 @@ fn the_apis_link_to_kafka_is_slowed_cut_and_silenced() {
     let both = [&apis[0], &apis[1]];
     let writers = Writers::start(Load::default(), &both.map(|api| Target::new(api.address)));
     writers.await_accepted(500);
-    let healed_at = maltreat(&deployment.network().kafka, &writers);
+    let healed_at = maltreat(deployment.network().kafka(), &writers);
     let account = account("APIs' link to Kafka slow, cut, silent", &deployment, &both, writers, healed_at);
     assert!(account.refused > 0, "nobody can take writes while the log is out of reach");
     assert_eq!(account.overtaken, 0, "a refused write came after a newer one");
@@ -100,7 +118,15 @@ fn the_apis_link_to_kafka_is_slowed_cut_and_silenced() {
 
 #[test]
 fn the_workers_link_to_kafka_is_slowed_cut_and_silenced() {
-    let deployment = Deployment::new();
+    maltreat_the_workers_link_to_kafka(Deployment::beside_others(), "workers' link to Kafka");
+}
+
+#[test]
+fn the_link_to_kafka_of_workers_of_two_lanes_is_slowed_cut_and_silenced() {
+    maltreat_the_workers_link_to_kafka(Deployment::beside_others().with_lanes(2), "two lanes' link to Kafka");
+}
+
+fn maltreat_the_workers_link_to_kafka(deployment: Deployment, link: &str) {
     // The schema is otherwise the workers' to make, and they come later here.
     assert!(deployment.command(&["migrate"]).status.success());
     let apis = [deployment.serve(), deployment.serve()];
@@ -109,8 +135,8 @@ fn the_workers_link_to_kafka_is_slowed_cut_and_silenced() {
     let _workers = deployment.workers::<2>();
     let writers = Writers::start(Load::default(), &both.map(|api| Target::new(api.address)));
     writers.await_accepted(500);
-    let healed_at = maltreat(&deployment.network().kafka, &writers);
-    account("workers' link to Kafka slow, cut, silent", &deployment, &both, writers, healed_at);
+    let healed_at = maltreat(deployment.network().kafka(), &writers);
+    account(&format!("{link} slow, cut, silent"), &deployment, &both, writers, healed_at);
 }
 
 #[test]

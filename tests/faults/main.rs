@@ -4,7 +4,8 @@
 //! Every test ends with the same account ([`verdict`]): what the clients were promised against what stands in the command
 //! log, in the store and in the list of every API process. `make test` starts the servers and sets DATABASE_URL,
 //! REDIS_URL, KAFKA_BROKERS and SERVICES_DIR (for stopping them). Tests that stop what all share run one after the other,
-//! those that stop their own processes alone side by side; each has a database and a topic of its own. One line for each fault goes to stderr.
+//! those that stop their own processes and harm their own links alone side by side; each has a database and a topic of its
+//! own. One line for each fault goes to stderr.
 
 #[path = "../harness/mod.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "other suites use the rest of it")]

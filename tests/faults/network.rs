@@ -1,5 +1,6 @@
 //! The network between processes and servers: one proxy in front of each server.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::deployment::{Deployment, required};
@@ -10,36 +11,58 @@ use crate::proxy::Proxy;
 pub struct Network {
     /// In front of PostgreSQL.
     pub postgres: Proxy,
-    /// In front of Kafka, whose answers name the proxy's address too.
-    pub kafka: Proxy,
     /// In front of Redis.
     pub redis: Proxy,
+    kafka: Option<KafkaProxy>,
+}
+
+/// Whose the one address is that Kafka's answers name for its proxy.
+static KAFKA_ADDRESS: Mutex<()> = Mutex::new(());
+
+/// The proxy in front of Kafka. It ends before another deployment may take its address.
+struct KafkaProxy {
+    proxy: Proxy,
+    _address: MutexGuard<'static, ()>,
+}
+
+impl KafkaProxy {
+    /// Waits until the address is free.
+    fn new() -> KafkaProxy {
+        let address = KAFKA_ADDRESS.lock().unwrap_or_else(PoisonError::into_inner);
+        let proxy = Proxy::listen(&required("KAFKA_PROXY_ADDRESS"), &required("KAFKA_PROXY_TARGET"));
+        KafkaProxy { proxy, _address: address }
+    }
 }
 
 impl Network {
     fn new() -> Network {
         Network {
             postgres: Proxy::before(host_and_port(&required("DATABASE_URL"))),
-            kafka: Proxy::listen(&required("KAFKA_PROXY_ADDRESS"), &required("KAFKA_PROXY_TARGET")),
             redis: Proxy::before(host_and_port(&required("REDIS_URL"))),
+            kafka: None,
         }
+    }
+
+    /// In front of Kafka, whose answers name the proxy's address too.
+    pub fn kafka(&self) -> &Proxy {
+        &self.kafka.as_ref().expect("Kafka was put behind the network").proxy
     }
 
     /// All three.
     pub fn links(&self) -> [&Proxy; 3] {
-        [&self.postgres, &self.kafka, &self.redis]
+        [&self.postgres, self.kafka(), &self.redis]
     }
 }
 
 impl Deployment {
     /// Processes that are started from now on reach these servers ([`SERVERS`]) through the network.
     pub fn behind_network(mut self, servers: &[&str]) -> Deployment {
-        let network = self.network.take().unwrap_or_else(Network::new);
+        let mut network = self.network.take().unwrap_or_else(Network::new);
         for &name in servers {
             let direct = self.setting(name);
             let proxy = match name {
                 "DATABASE_URL" => &network.postgres,
-                "KAFKA_BROKERS" => &network.kafka,
+                "KAFKA_BROKERS" => &network.kafka.get_or_insert_with(KafkaProxy::new).proxy,
                 "REDIS_URL" => &network.redis,
                 _ => panic!("{name} names no server"),
             };

@@ -41,14 +41,17 @@ impl Service {
         let pid = self.pid().expect("it runs");
         signal(pid, with);
         within("the end of a server", || self.pid().is_none().then_some(()));
-        Outage { service: self, frozen: None }
+        Outage { service: self, frozen: Vec::new() }
     }
 
     /// Freezes it (SIGSTOP): its connections stay open, and nobody answers.
     pub fn freeze(self) -> Outage {
         let pid = self.pid().expect("it runs");
-        signal(pid, libc::SIGSTOP);
-        Outage { service: self, frozen: Some(pid) }
+        let mut outage = Outage { service: self, frozen: Vec::new() };
+        outage.freeze(pid);
+        // It starts no more of them, and buries none: their ids stay theirs.
+        children(pid).into_iter().for_each(|child| outage.freeze(child));
+        outage
     }
 
     fn pid(self) -> Option<i32> {
@@ -61,10 +64,16 @@ impl Service {
 #[derive(Debug)]
 pub struct Outage {
     service: Service,
-    frozen: Option<i32>,
+    /// Its processes, when it is frozen: PostgreSQL has one for each connection.
+    frozen: Vec<i32>,
 }
 
 impl Outage {
+    fn freeze(&mut self, pid: i32) {
+        signal(pid, libc::SIGSTOP);
+        self.frozen.push(pid);
+    }
+
     /// Brings it back, and waits until it answers.
     pub fn end(self) {
         drop(self);
@@ -78,8 +87,8 @@ impl Outage {
 
 impl Drop for Outage {
     fn drop(&mut self) {
-        if let Some(pid) = self.frozen {
-            signal(pid, libc::SIGCONT);
+        if !self.frozen.is_empty() {
+            self.frozen.iter().rev().for_each(|pid| signal(*pid, libc::SIGCONT));
             return;
         }
         let output = services(&["restart", &required("SERVICES_DIR"), self.service.name()]).output();
@@ -88,6 +97,18 @@ impl Drop for Outage {
             panic!("{:?} does not come back: {output:?}", self.service);
         }
     }
+}
+
+/// The processes whose parent this one is.
+fn children(of: i32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").expect("Linux tells").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    // Field 4; the name in field 2 may hold spaces.
+    let parent = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<i32>().ok()
+    };
+    pids.filter(|pid| parent(*pid) == Some(of)).collect()
 }
 
 /// Sends a signal.

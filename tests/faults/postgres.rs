@@ -10,7 +10,18 @@ use crate::writers::{Load, Target, Writers};
 
 #[test]
 fn postgres_is_restarted_in_immediate_mode_while_batches_are_applied() {
-    let deployment = Deployment::new();
+    restart_while_batches_are_applied(&Deployment::new(), "PostgreSQL restarted in immediate mode twice");
+}
+
+#[test]
+fn postgres_is_restarted_in_immediate_mode_while_two_lanes_apply_batches() {
+    restart_while_batches_are_applied(
+        &Deployment::new().with_lanes(2),
+        "PostgreSQL restarted in immediate mode twice under two lanes",
+    );
+}
+
+fn restart_while_batches_are_applied(deployment: &Deployment, fault: &str) {
     let _workers = deployment.workers::<2>();
     let api = deployment.serve();
     let writers = Writers::start(Load::default(), &[Target::new(api.address)]);
@@ -26,7 +37,30 @@ fn postgres_is_restarted_in_immediate_mode_while_batches_are_applied() {
     writers.await_accepted(300);
     let history = writers.finish();
     let healed = await_shown(&[&api], &history, back_at);
-    judge("PostgreSQL restarted in immediate mode twice", &deployment, &[&api], &history, healed);
+    judge(fault, deployment, &[&api], &history, healed);
+}
+
+#[test]
+fn postgres_is_frozen_while_a_worker_of_two_lanes_is_killed() {
+    let deployment = Deployment::new().with_lanes(2);
+    let [first, _second] = deployment.workers();
+    let api = deployment.serve();
+    let writers = Writers::start(Load::default(), &[Target::new(api.address)]);
+    writers.await_accepted(500);
+    let outage = Service::Postgres.freeze();
+    // The log takes writes all the same. The lanes of the other worker get partitions whose last batch may still be
+    // committed, while they wait for batches of their own.
+    writers.await_accepted(300);
+    first.signal(libc::SIGKILL);
+    deployment.await_members(1);
+    writers.await_accepted(300);
+    outage.end();
+    let thawed_at = Instant::now();
+    writers.await_accepted(300);
+    let history = writers.finish();
+    let healed = await_shown(&[&api], &history, thawed_at);
+    let fault = "PostgreSQL frozen while one of two workers of two lanes is killed (-9)";
+    judge(fault, &deployment, &[&api], &history, healed);
 }
 
 #[test]
