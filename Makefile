@@ -56,7 +56,7 @@ bench: bench-build ## measure reads in about ten minutes, and make docs/benchmar
 
 bench-full: bench-build ## measure everything, about an hour: all rivals, loads, latencies, shards, writes and memory
 	@$(call run_bench,'read --plan full' ceiling mixed latency shards write-cost list-memory \
-		ready accept apply 'visible --half-rate' overload)
+		ready accept tuning apply 'visible --half-rate' overload)
 
 bench-build:
 	@deploy/setup.sh build services bench

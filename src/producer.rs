@@ -169,7 +169,144 @@ impl AcknowledgementSink for ShardAcknowledgements {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Wake, Waker};
+
     use super::*;
+    use crate::shard::inbox::Inbox;
+    use crate::todo::TodoId;
+
+    /// Commands that are submitted in one go, by two shards in turn.
+    const TOGETHER: usize = 64;
+    const FIRST: usize = 1;
+
+    /// A shard that takes a message as soon as it is woken and sleeps again at once, so that each message would cost it a
+    /// wake-up of its own.
+    struct EagerShard {
+        inbox: Inbox,
+        /// Acknowledgements that each wake-up brought.
+        woken_for: Mutex<Vec<usize>>,
+    }
+
+    impl EagerShard {
+        /// Takes what has come, and sleeps.
+        fn sleep(self: &Arc<Self>) -> usize {
+            let waker = Waker::from(Arc::clone(self));
+            let mut taken = 0;
+            while let Poll::Ready(message) = pin!(self.inbox.next()).poll(&mut Context::from_waker(&waker)) {
+                match message {
+                    Some(Message::Acknowledgements(acknowledgements)) => taken += acknowledgements.len(),
+                    Some(_) => panic!("only acknowledgements are sent here"),
+                    None => break,
+                }
+            }
+            taken
+        }
+    }
+
+    impl Wake for EagerShard {
+        fn wake(self: Arc<Self>) {
+            let taken = self.sleep();
+            self.woken_for.lock().expect("not poisoned").push(taken);
+        }
+    }
+
+    /// Holds the producer up in each batch, and tells of how many commands it is.
+    struct Gate {
+        appender: Box<dyn CommandAppender>,
+        entered: Sender<usize>,
+        opened: Receiver<()>,
+        left: Sender<()>,
+    }
+
+    impl CommandAppender for Gate {
+        fn append(&mut self, batch: &mut Vec<Submission>) {
+            self.entered.send(batch.len()).expect("the test listens");
+            self.opened.recv().expect("the test opens it");
+            self.appender.append(batch);
+            self.left.send(()).expect("the test listens");
+        }
+
+        fn close(&mut self, deadline: Duration) {
+            self.appender.close(deadline);
+        }
+    }
+
+    /// Submits one command, and `TOGETHER` more while the producer is busy with it. `release` is called when the log has
+    /// them all. Returns the sizes of the producer's batches, and the acknowledgements of each wake-up of each shard.
+    fn wake_ups(
+        log: impl FnOnce(Arc<dyn AcknowledgementSink>) -> Box<dyn CommandAppender>,
+        release: impl FnOnce(),
+    ) -> (Vec<usize>, Vec<Vec<usize>>) {
+        let (senders, shards): (Vec<InboxSender>, Vec<Arc<EagerShard>>) = (0..2)
+            .map(|_| Inbox::new())
+            .map(|(sender, inbox)| (sender, Arc::new(EagerShard { inbox, woken_for: Mutex::default() })))
+            .unzip();
+        shards.iter().for_each(|shard| assert_eq!(shard.sleep(), 0));
+        let appender = log(Arc::new(ShardAcknowledgements::new(senders, Arc::default())));
+        let ((entered, batches), (open, opened)) = (crossbeam_channel::unbounded(), crossbeam_channel::unbounded());
+        let (left, done) = crossbeam_channel::unbounded();
+        let gate = Gate { appender, entered, opened, left };
+        let (queue, submissions) = Producer::queue(FIRST + TOGETHER);
+        let metrics = Arc::new(ProducerMetrics::default());
+        let close_deadline = Duration::from_secs(60);
+        let producer =
+            Producer::start(submissions, Box::new(gate), close_deadline, Arc::clone(&metrics)).expect("a thread");
+        let submit = |number: usize| {
+            let ticket = ticket::new(number % 2, number as u64);
+            queue.try_send(Submission { ticket, id: TodoId::new(), payload: b"{}".to_vec() }).expect("there is room");
+        };
+
+        submit(0);
+        let mut sizes = vec![batches.recv().expect("the producer runs")];
+        (FIRST..FIRST + TOGETHER).for_each(submit);
+        while sizes.iter().sum::<usize>() < FIRST + TOGETHER {
+            open.send(()).expect("the producer waits");
+            sizes.push(batches.recv().expect("the producer runs"));
+        }
+        open.send(()).expect("the producer waits");
+        sizes.iter().for_each(|_| done.recv().expect("the producer runs"));
+        release();
+        drop(queue);
+        producer.into_thread().join().expect("no panic");
+        assert_eq!(metrics.commands_taken.get(), (FIRST + TOGETHER) as u64);
+        assert_eq!(metrics.batch_commands.counts().sum::<u64>(), sizes.len() as u64);
+        let woken_for = shards.iter().map(|shard| shard.woken_for.lock().expect("not poisoned").clone());
+        (sizes, woken_for.collect())
+    }
+
+    // The producer sleeps in one place, where it waits for the first command of a batch: it is woken once per batch at most.
+    #[test]
+    fn commands_that_came_together_cost_one_batch_of_the_producer_and_one_wake_up_of_each_shard() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data_dir = crate::data_dir::DataDir::open(folder.path()).expect("opened");
+        let log = |sink| {
+            let (appender, _reader) = crate::command_log::embedded::open(&data_dir, sink).expect("opened");
+            Box::new(appender) as Box<dyn CommandAppender>
+        };
+        let (batches, woken_for) = wake_ups(log, || ());
+        assert_eq!(batches, [FIRST, TOGETHER]);
+        assert_eq!(woken_for, [vec![FIRST, TOGETHER / 2], vec![TOGETHER / 2]]);
+    }
+
+    #[cfg(feature = "services")]
+    #[test]
+    fn commands_that_a_broker_acknowledges_together_cost_one_wake_up_of_each_shard() {
+        use crate::command_log::kafka::{KafkaAppender, KafkaOptions};
+
+        let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
+        brokers.create_topic("todo-commands", 1, 1).expect("created");
+        // Until it is back, everything waits in one queue, and goes there in one request.
+        brokers.broker_down(1).expect("stopped");
+        let log = |sink| {
+            let mut options = KafkaOptions::new(&brokers.bootstrap_servers(), "todo-commands");
+            options.acknowledge_timeout_ms = 60_000;
+            Box::new(KafkaAppender::new(options, sink).expect("usable options")) as Box<dyn CommandAppender>
+        };
+        let (batches, woken_for) = wake_ups(log, || brokers.broker_up(1).expect("started"));
+        assert_eq!(batches, [FIRST, TOGETHER]);
+        assert_eq!(woken_for, [vec![FIRST + TOGETHER / 2], vec![TOGETHER / 2]]);
+    }
 
     #[test]
     fn a_ticket_keeps_its_shard_and_its_number() {

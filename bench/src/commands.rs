@@ -8,7 +8,12 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 
-use crate::deployment::{AllServices, ServiceError};
+use crate::deployment::{AllServices, PARTITIONS, ServiceError};
+
+/// How long the product waits for company to a message, by its own default, in milliseconds.
+pub const LINGER_MS: u64 = 1;
+/// How the product compresses, by its own default.
+pub const COMPRESSION: &str = "lz4";
 
 /// Everything that was produced is acknowledged within it.
 const ACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
@@ -103,17 +108,29 @@ impl ProducerContext for Acknowledged {
     }
 }
 
+/// Which partition a message goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitions {
+    /// The one that its key falls to: messages of one moment spread over all.
+    ByKey,
+    /// The one whose turn it is in this millisecond, which is where the product's ids of new todos fall to.
+    ByMillisecond,
+}
+
 impl Producer {
-    /// A producer with the product's settings.
+    /// A producer with the product's settings, but these (names and values of librdkafka).
     ///
     /// # Errors
     /// librdkafka refuses one.
-    pub fn new(services: &AllServices, linger_ms: u64, compression: &str) -> Result<Producer, ServiceError> {
+    pub fn new(services: &AllServices, changed: &[(&str, &str)]) -> Result<Producer, ServiceError> {
         let acknowledged = Arc::new(AtomicU64::new(0));
         let mut config = services.kafka_config();
         config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random");
-        config.set("linger.ms", linger_ms.to_string()).set("compression.type", compression);
+        config.set("linger.ms", LINGER_MS.to_string()).set("compression.type", COMPRESSION);
         config.set("queue.buffering.max.messages", "1000000").set("socket.nagle.disable", "true");
+        for (name, value) in changed {
+            config.set(*name, *value);
+        }
         Ok(Producer { producer: config.create_with_context(Acknowledged(acknowledged.clone()))?, acknowledged })
     }
 
@@ -125,7 +142,7 @@ impl Producer {
         let before = self.acknowledged.load(Ordering::Relaxed);
         let mut sent = 0;
         for (key, payload) in commands {
-            self.send(topic, &key, payload.as_bytes())?;
+            self.send(BaseRecord::to(topic).key(key.as_str()).payload(payload.as_bytes()))?;
             sent += 1;
         }
         self.producer.flush(ACKNOWLEDGED_MAX)?;
@@ -135,16 +152,30 @@ impl Producer {
         }
     }
 
-    fn send(&self, topic: &str, key: &str, payload: &[u8]) -> Result<(), KafkaError> {
+    fn send(&self, mut record: BaseRecord<'_, str, [u8]>) -> Result<(), KafkaError> {
         loop {
-            match self.producer.send(BaseRecord::to(topic).key(key).payload(payload)) {
+            match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((error, _)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
+                Err((error, refused)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) => {
                     self.producer.poll(Duration::from_millis(1));
+                    record = refused;
                 }
                 Err((error, _)) => return Err(error),
             }
         }
+    }
+
+    /// The records that stand in a topic of [`PARTITIONS`] partitions, whoever has put them there.
+    ///
+    /// # Errors
+    /// The broker does not tell.
+    pub fn records(&self, topic: &str) -> Result<u64, ServiceError> {
+        let mut records = 0;
+        for partition in 0..PARTITIONS {
+            let (low, high) = self.producer.client().fetch_watermarks(topic, partition, ACKNOWLEDGED_MAX)?;
+            records += u64::try_from(high - low)?;
+        }
+        Ok(records)
     }
 
     /// Sends creates for `duration`, each as soon as an earlier one is acknowledged, so that `in_flight` are always on
@@ -152,7 +183,13 @@ impl Producer {
     ///
     /// # Errors
     /// The broker refuses.
-    pub fn load(&self, topic: &str, in_flight: u64, duration: Duration) -> Result<(u64, Duration), ServiceError> {
+    pub fn load(
+        &self,
+        topic: &str,
+        partitions: Partitions,
+        in_flight: u64,
+        duration: Duration,
+    ) -> Result<(u64, Duration), ServiceError> {
         // Made before the clock starts: what is measured is the producer.
         let rows: Vec<(String, String)> = (0..10_000).map(Row::new).map(|row| (row.create("bench"), row.id)).collect();
         let base = self.acknowledged.load(Ordering::Relaxed);
@@ -160,9 +197,14 @@ impl Producer {
         let begin = Instant::now();
         while begin.elapsed() < duration {
             let acknowledged = self.acknowledged.load(Ordering::Relaxed) - base;
+            let turn = (begin.elapsed().as_millis() % PARTITIONS as u128) as i32;
             while sent < acknowledged + in_flight {
                 let (payload, key) = &rows[sent as usize % rows.len()];
-                self.send(topic, key, payload.as_bytes())?;
+                let record = BaseRecord::to(topic).key(key.as_str()).payload(payload.as_bytes());
+                self.send(match partitions {
+                    Partitions::ByKey => record,
+                    Partitions::ByMillisecond => record.partition(turn),
+                })?;
                 sent += 1;
             }
             // The crate's poll returns after its whole timeout: as short as it can be without spinning.
@@ -180,6 +222,14 @@ impl Producer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_products_defaults_are_the_ones_here() {
+        let settings = include_str!("../../.env.example");
+        for default in [format!("#KAFKA_LINGER_MS={LINGER_MS}\n"), format!("#KAFKA_COMPRESSION={COMPRESSION}\n")] {
+            assert!(settings.contains(&default), "{default}");
+        }
+    }
 
     #[test]
     fn rows_differ_and_their_ids_are_uuids_in_the_order_of_their_times() {

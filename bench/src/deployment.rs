@@ -17,7 +17,7 @@ use crate::server::{Server, ServerError};
 /// The product's schema, so that what it is compared with has the same table and the same indexes.
 const SCHEMA: &str = include_str!("../../src/store/schema.sql");
 /// Partitions of a topic, as by the product's own default.
-const PARTITIONS: i32 = 16;
+pub const PARTITIONS: i32 = 16;
 /// A worker that was told to stop has so long.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// Between two looks at something that is about to be.
@@ -202,12 +202,41 @@ impl Deployment<'_> {
         command
     }
 
+    /// The bytes of its topic on the broker's disk; `None` when the services were not started here.
+    ///
+    /// # Errors
+    /// The broker's files cannot be looked at.
+    pub fn log_bytes(&self) -> io::Result<Option<u64>> {
+        let Some(folder) = &self.services.started else { return Ok(None) };
+        let data = folder.join("kafka/data");
+        let mut bytes = 0;
+        for partition in 0..PARTITIONS {
+            for file in std::fs::read_dir(data.join(format!("{}-{partition}", self.name)))? {
+                let file = file?;
+                if file.path().extension().is_some_and(|extension| extension == "log") {
+                    bytes += file.metadata()?.len();
+                }
+            }
+        }
+        Ok(Some(bytes))
+    }
+
     /// Starts an API process on the CPUs of the calling thread and waits until it is ready.
     ///
     /// # Errors
     /// [`ServerError`].
     pub fn api(&self, product: &Path, folder: &Path) -> Result<Server, ServerError> {
-        let mut server = Server::start(self.command(product, &["serve"]), &[], folder)?;
+        self.api_with(product, folder, &[])
+    }
+
+    /// The same, with these settings of the product (names of the environment, and values).
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn api_with(&self, product: &Path, folder: &Path, settings: &[(&str, &str)]) -> Result<Server, ServerError> {
+        let mut command = self.command(product, &["serve"]);
+        command.envs(settings.iter().copied());
+        let mut server = Server::start(command, &[], folder)?;
         server.wait_for("/ready", |head| head.status == 200)?;
         Ok(server)
     }

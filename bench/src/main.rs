@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use clap::{Args, Parser, Subcommand};
 use million_rps_bench::parts::{Bench, ceiling, latency, list_memory, read, ready, shards, visible, write_cost};
 #[cfg(feature = "services")]
-use million_rps_bench::parts::{accept, apply, overload};
+use million_rps_bench::parts::{accept, apply, overload, tuning};
 use million_rps_bench::server::raise_file_limit;
 use million_rps_bench::{cpu, page};
 
@@ -40,6 +40,9 @@ enum Part {
     /// Acknowledged writes a second, beside a bare producer
     #[cfg(feature = "services")]
     Accept(accept::AcceptArguments),
+    /// Acknowledged writes a second with one setting of Kafka's producer changed: linger, compression, batch, in flight
+    #[cfg(feature = "services")]
+    Tuning(tuning::TuningArguments),
     /// A minute of more writes than can be applied: memory, answers, and that nothing acknowledged is lost
     #[cfg(feature = "services")]
     Overload(overload::OverloadArguments),
@@ -124,6 +127,8 @@ fn execute(cli: &Cli) -> Result<bool, Box<dyn Error>> {
         Part::Ceiling(arguments) => ceiling::run(&bench, arguments)?,
         #[cfg(feature = "services")]
         Part::Accept(arguments) => accept::run(&bench, arguments)?,
+        #[cfg(feature = "services")]
+        Part::Tuning(arguments) => tuning::run(&bench, arguments)?,
         #[cfg(feature = "services")]
         Part::Overload(arguments) => overload::run(&bench, arguments)?,
         Part::Ready(arguments) => ready::run(&bench, arguments)?,

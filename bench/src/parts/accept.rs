@@ -4,30 +4,22 @@
 //! Nothing applies the writes meanwhile. Each load is followed by those that it is compared with, so that whatever else
 //! happens on the machine meets all.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::acknowledged::{Load, Posted, Produced, column, load};
 use super::{Bench, PartError, USER, setting};
 use crate::candidate::go_manner;
-use crate::commands::{Producer, Row};
-use crate::cpu::{machine_cpu_time, process_cpu_time};
-use crate::deployment::{AllServices, Deployment, JWT_SECRET, ServiceError};
-use crate::measurement::{Measurement, percentile};
-use crate::pipeline::PipelineLoad;
+use crate::commands::{COMPRESSION, Partitions, Producer};
+use crate::deployment::{AllServices, JWT_SECRET};
 use crate::report::{Bound, Report, Row as ReportRow, Table};
-use crate::server::Server;
-use crate::writes::request;
 
 /// The API's part of what the bare producer does.
 const PRODUCER_RATIO_MIN: f64 = 0.5;
 /// What the API acknowledges is so many times what a server accepts that acknowledges nothing, at the connections below.
 const RIVAL_RATIO_MIN: f64 = 5.0;
 const RIVAL_CONNECTIONS: u64 = 512;
-/// The product's own settings.
-const LINGER_MS: u64 = 1;
-const COMPRESSION: &str = "lz4";
 /// The rival gets so long before it is measured.
 const RIVAL_WARM_UP: Duration = Duration::from_secs(1);
 
@@ -45,45 +37,12 @@ pub struct AcceptArguments {
     pub without_rival: bool,
 }
 
-/// Connections, and requests that each sends together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
-    connections: u64,
-    depth: u64,
-}
-
-fn load(text: &str) -> Result<Load, String> {
-    let (connections, depth) = text.split_once('x').unwrap_or((text, "1"));
-    match (connections.parse(), depth.parse()) {
-        (Ok(connections @ 1..=100_000), Ok(depth @ 1..=1_000)) => Ok(Load { connections, depth }),
-        _ => Err("expected CONNECTIONS or CONNECTIONSxDEPTH".to_owned()),
-    }
-}
-
 /// Runs of one load.
 #[derive(Default)]
 struct Figures {
     api: Vec<Posted>,
     rival: Vec<Posted>,
     producer: Vec<Produced>,
-}
-
-/// What a server did under a load.
-struct Posted {
-    /// Writes that were answered with 202, a second.
-    rate: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    server_us: f64,
-    load_us: f64,
-    rest_us: f64,
-}
-
-/// What the bare producer did.
-struct Produced {
-    rate: f64,
-    producer_us: f64,
-    rest_us: f64,
 }
 
 /// Runs the part.
@@ -110,14 +69,14 @@ pub fn run(bench: &Bench, arguments: &AcceptArguments) -> Result<Report, PartErr
     let rival_deployment = services.deployment("bench-accept-rival")?;
     let api = deployment.api(&bench.product, &bench.scratch)?;
     let token = deployment.token(&bench.product, USER)?;
-    let producer = Producer::new(&services, LINGER_MS, COMPRESSION)?;
+    let producer = Producer::new(&services, &[])?;
     let duration = Duration::from_secs(arguments.seconds.max(1));
     let (mut rows, mut costs) = (Vec::new(), Vec::new());
     for load in &arguments.loads {
         let mut figures = Figures::default();
         for run in 0..=bench.runs {
             let posted = load.post(&api, &token, duration)?;
-            let produced = load.produce(&producer, &deployment, duration)?;
+            let produced = load.produce(&producer, deployment.topic(), Partitions::ByKey, duration)?;
             eprintln!(
                 "accept: {}, run {run} of {}: API {:.0}/s, producer {:.0}/s",
                 load.label(),
@@ -153,64 +112,6 @@ pub fn run(bench: &Bench, arguments: &AcceptArguments) -> Result<Report, PartErr
     report.tables.push(Table::new("Acknowledged writes", rows));
     report.tables.push(Table::new("CPU time of one write", costs));
     Ok(report)
-}
-
-impl Load {
-    fn label(self) -> String {
-        let Load { connections, depth } = self;
-        format!("{connections} connections, {}", if depth == 1 { "plain".into() } else { format!("{depth} deep") })
-    }
-
-    fn post(self, server: &Server, token: &str, duration: Duration) -> Result<Posted, PartError> {
-        let Row { title, description, .. } = Row::new(100_000);
-        let body = format!("{{\"title\":\"{title}\",\"description\":\"{description}\"}}");
-        let address: SocketAddr = server.address();
-        let load = PipelineLoad {
-            address,
-            request: request("POST", "/todos", token, &body),
-            depth: self.depth as usize,
-            connections: self.connections as usize,
-            duration,
-            status: 202,
-        };
-        let (machine_before, server_before) = (machine_cpu_time()?, server.cpu_time()?);
-        let mut result = load.run()?;
-        let server_time = server.cpu_time()?.saturating_sub(server_before);
-        let machine_time = machine_cpu_time()?.saturating_sub(machine_before);
-        let micros = |time: Duration| time.as_secs_f64() * 1e6 / result.responses as f64;
-        Ok(Posted {
-            rate: result.responses as f64 / result.elapsed.as_secs_f64(),
-            server_us: micros(server_time),
-            load_us: micros(result.cpu_time),
-            rest_us: micros(machine_time.saturating_sub(server_time + result.cpu_time)),
-            p50_ms: percentile(&mut result.latencies_us, 50.0) / 1e3,
-            p99_ms: percentile(&mut result.latencies_us, 99.0) / 1e3,
-        })
-    }
-
-    fn produce(
-        self,
-        producer: &Producer,
-        deployment: &Deployment<'_>,
-        duration: Duration,
-    ) -> Result<Produced, ServiceError> {
-        let (machine_before, own_before) = (machine_cpu_time()?, process_cpu_time(std::process::id())?);
-        let in_flight = self.connections * self.depth;
-        let (acknowledged, elapsed) = producer.load(deployment.topic(), in_flight, duration)?;
-        let own_time = process_cpu_time(std::process::id())?.saturating_sub(own_before);
-        let machine_time = machine_cpu_time()?.saturating_sub(machine_before);
-        let micros = |time: Duration| time.as_secs_f64() * 1e6 / acknowledged as f64;
-        Ok(Produced {
-            rate: acknowledged as f64 / elapsed.as_secs_f64(),
-            producer_us: micros(own_time),
-            rest_us: micros(machine_time.saturating_sub(own_time)),
-        })
-    }
-}
-
-/// One figure of all runs.
-fn column<R>(label: &str, unit: &str, runs: &[R], figure: impl Fn(&R) -> f64) -> Measurement {
-    Measurement::new(label, unit, runs.iter().map(figure).collect())
 }
 
 impl Figures {
@@ -269,17 +170,5 @@ impl Figures {
             column("broker and the rest, for the producer", "µs", &self.producer, |run| run.rest_us),
         ];
         ReportRow { label: load.label(), measurements }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn loads_are_read() {
-        assert_eq!(load("64"), Ok(Load { connections: 64, depth: 1 }));
-        assert_eq!(load("512x16"), Ok(Load { connections: 512, depth: 16 }));
-        assert!(load("0").is_err() && load("8x").is_err());
     }
 }

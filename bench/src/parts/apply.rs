@@ -177,7 +177,7 @@ fn applied_rate(
 ) -> Result<f64, PartError> {
     // An API process loads the list into Redis; from then on changes are published into it.
     drop(deployment.api(product, folder)?);
-    Producer::new(deployment.services(), 5, "lz4")?.fill(deployment.topic(), commands)?;
+    Producer::new(deployment.services(), &[("linger.ms", "5")])?.fill(deployment.topic(), commands)?;
     let mut feed = deployment.feed()?;
     let mut worker = deployment.worker(product, folder)?;
     let mut first = None;

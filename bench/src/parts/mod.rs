@@ -3,6 +3,8 @@
 #[cfg(feature = "services")]
 pub mod accept;
 #[cfg(feature = "services")]
+mod acknowledged;
+#[cfg(feature = "services")]
 pub mod apply;
 pub mod ceiling;
 pub mod latency;
@@ -13,6 +15,8 @@ pub mod overload;
 pub mod read;
 pub mod ready;
 pub mod shards;
+#[cfg(feature = "services")]
+pub mod tuning;
 pub mod visible;
 pub mod write_cost;
 
