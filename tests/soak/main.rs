@@ -55,6 +55,10 @@ fn main() {
     let setup = Setup::new().set("HEADER_TIMEOUT_MS", "2000").set("WRITE_TIMEOUT_MS", "2000");
     setup.run_successfully(&["seed", "--count", TODOS]);
     let server = setup.start();
+    // The files of the command log are opened by the first write.
+    write_once(&server);
+    // Until the server has closed that client's connection.
+    std::thread::sleep(Duration::from_millis(500));
     let before = sample(&server, Duration::ZERO);
     let (stop, writes) = (AtomicBool::new(false), AtomicU64::new(0));
     let samples = std::thread::scope(|scope| {
@@ -126,6 +130,14 @@ fn send_slowly(server: &Server) {
         clients.retain_mut(|client| client.try_send([*byte]).is_ok());
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Creates a todo, and waits until it shows.
+fn write_once(server: &Server) {
+    let mut client = server.connect();
+    let id = client.call(&post(&token("soak"), r#"{"title":"the first"}"#)).expect(202).json()["id"].clone();
+    let path = format!("/todos/{}", id.as_str().expect("an id"));
+    eventually("the first todo to show", || (client.call(&get(&path)).status == 200).then_some(()));
 }
 
 /// One client changes one todo after the other, and is answered each time.
