@@ -53,7 +53,7 @@ pub struct KafkaOptions {
 }
 
 impl KafkaOptions {
-    /// Options with the defaults of the settings.
+    /// Options that work as they are; the settings bring their own, and a producer of theirs compresses.
     pub fn new(brokers: &str, topic: &str) -> KafkaOptions {
         KafkaOptions {
             brokers: brokers.to_owned(),
