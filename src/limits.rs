@@ -147,9 +147,16 @@ pub const WRITE_PIECES_MAX: usize = 512;
 /// answer allows for sending the question at this rate. A slower one would have it sent again and again.
 pub const LINK_MIN_BYTES_PER_SEC: usize = 512 * 1024;
 
-/// Bytes of one write after which no further piece is added: some 60 microseconds of copying. Others on the shard wait for
-/// it, so with hundreds of clients that ask for long lists at once it is what keeps a short answer short.
-pub const WRITE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one write with io_uring after which no further piece is added. Each write wakes its reader, so larger ones make
+/// a long list cheaper; how many of them leave together is bounded by [`LONG_WRITES_TURN_MAX_BYTES`].
+pub const WRITE_BYTES_MAX: usize = 1024 * 1024;
+/// The same with epoll, where nothing else bounds what others on the shard wait for: some 60 microseconds of copying.
+pub const WRITE_BYTES_MAX_EPOLL: usize = 256 * 1024;
+/// Bytes from which on a write is long, and waits for its turn behind other long ones.
+pub const LONG_WRITE_MIN_BYTES: usize = 256 * 1024;
+/// Bytes of long writes that begin in one turn of the ring; the last to come may exceed it. Two or three milliseconds of
+/// copying: what a short answer waits for, however many clients ask for long lists at once.
+pub const LONG_WRITES_TURN_MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Longest that opening a TCP connection to PostgreSQL may take, in milliseconds; the whole greeting gets twice that.
 pub const POSTGRES_CONNECT_TIMEOUT_MS: u64 = 5_000;

@@ -71,20 +71,6 @@ unsafe impl IoBuf for Box<Buffers> {
     }
 }
 
-/// Goes to the end of the queue of tasks that can run.
-async fn let_others_go_first() {
-    let mut has_waited = false;
-    std::future::poll_fn(|context| {
-        if has_waited {
-            return Poll::Ready(());
-        }
-        has_waited = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// Why a wait for the log ended.
 enum Woken {
     Log,
@@ -224,7 +210,10 @@ impl Connection {
     /// ask next comes together too: a system call for each would wake a client, and be woken by it, again and again.
     async fn send(&mut self) -> Result<(), Broken> {
         let mut buffers = self.take_buffers();
-        buffers.output.fill(&mut buffers.batch);
+        buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
+        if buffers.batch.is_long() {
+            self.shard.long_writes.admit(buffers.batch.total_bytes()).await;
+        }
         while !buffers.batch.is_sent() {
             self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
             let is_single = buffers.batch.is_single();
@@ -240,13 +229,8 @@ impl Connection {
                 _ => return Err(Broken),
             }
         }
-        let is_large = buffers.batch.is_large();
         buffers.output.finish_batch(&mut buffers.batch);
         self.buffers = Some(buffers);
-        if is_large {
-            // With epoll a write that the socket takes ends at once, and a long list would be sent in one go.
-            let_others_go_first().await;
-        }
         Ok(())
     }
 

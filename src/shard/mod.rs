@@ -20,6 +20,7 @@ mod input;
 mod list_answer;
 pub mod listener;
 mod local_snapshot;
+mod long_writes;
 mod output;
 pub mod placement;
 mod prepared;
@@ -48,6 +49,7 @@ use self::encoded_pages::EncodedPages;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
+use self::long_writes::LongWrites;
 use self::prepared::{Memo, PreparedLists};
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::ring::Driver;
@@ -184,10 +186,14 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         registry: Rc::default(),
         spare_buffers: RefCell::default(),
         hot_receives: Cell::new(0),
+        long_writes: Rc::new(LongWrites::new(parts.driver)),
         draining: Cell::new(false),
         is_accepting: Cell::new(false),
     });
     monoio::spawn(Rc::clone(&shard).tick_for_ever());
+    if let Driver::IoUring(_) = parts.driver {
+        monoio::spawn(Rc::clone(&shard.long_writes).turn_for_ever()?);
+    }
     let mut accepting = None;
     if !parts.listens_with_list
         && let Some(listener) = idle_listener.take()
@@ -254,6 +260,7 @@ pub(crate) struct Shard {
     spare_buffers: RefCell<SpareBuffers>,
     /// Receives under way that keep their buffers until something comes.
     hot_receives: Cell<usize>,
+    long_writes: Rc<LongWrites>,
     draining: Cell<bool>,
     is_accepting: Cell<bool>,
 }

@@ -13,7 +13,7 @@ use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
 use super::prepared::PreparedAnswer;
-use crate::limits::{PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_BYTES_MAX, WRITE_PIECES_MAX};
+use crate::limits::{LONG_WRITE_MIN_BYTES, PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_PIECES_MAX};
 use crate::snapshot::Run;
 
 /// One part of the answers.
@@ -181,9 +181,9 @@ impl Output {
         true
     }
 
-    /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces or [`WRITE_BYTES_MAX`].
-    pub fn fill(&mut self, batch: &mut WriteBatch) {
-        batch.begin(std::mem::take(&mut self.text));
+    /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces or the piece that makes it `bytes_max`.
+    pub fn fill(&mut self, batch: &mut WriteBatch, bytes_max: usize) {
+        batch.begin(std::mem::take(&mut self.text), bytes_max);
         while batch.has_room() {
             match self.segments.pop_front() {
                 None => break,
@@ -257,12 +257,14 @@ pub struct WriteBatch {
     text: Vec<u8>,
     held: Vec<Held>,
     total_bytes: u64,
+    bytes_max: u64,
 }
 
 impl WriteBatch {
-    fn begin(&mut self, text: Vec<u8>) {
+    fn begin(&mut self, text: Vec<u8>, bytes_max: usize) {
         debug_assert!(self.pieces.is_empty() && self.held.is_empty());
         self.text = text;
+        self.bytes_max = bytes_max as u64;
     }
 
     fn end(&mut self) -> Vec<u8> {
@@ -274,7 +276,7 @@ impl WriteBatch {
     }
 
     fn has_room(&self) -> bool {
-        self.pieces.len() < WRITE_PIECES_MAX && self.total_bytes < WRITE_BYTES_MAX as u64
+        self.pieces.len() < WRITE_PIECES_MAX && self.total_bytes < self.bytes_max
     }
 
     fn push_piece(&mut self, piece: &[u8]) {
@@ -315,9 +317,15 @@ impl WriteBatch {
         });
     }
 
-    /// Whether it was full, so that others should have their turn before the next.
-    pub fn is_large(&self) -> bool {
-        self.total_bytes >= WRITE_BYTES_MAX as u64
+    /// Whether others have to wait for it so long that it waits for its own turn.
+    #[inline]
+    pub fn is_long(&self) -> bool {
+        self.total_bytes >= LONG_WRITE_MIN_BYTES as u64
+    }
+
+    /// Bytes of all pieces.
+    pub fn total_bytes(&self) -> usize {
+        self.total_bytes as usize
     }
 
     /// Whether everything has been sent.
@@ -397,7 +405,7 @@ mod tests {
         let sent = |output: &mut Output| {
             assert!(output.settle_front(render));
             let mut batch = WriteBatch::default();
-            output.fill(&mut batch);
+            output.fill(&mut batch, 1024);
             assert_eq!(batch.pieces.len(), 1);
             let text = String::from_utf8_lossy(&batch.text[..batch.total_bytes as usize]).into_owned();
             batch.advance(batch.total_bytes as usize);

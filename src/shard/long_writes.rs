@@ -1,0 +1,214 @@
+//! How many bytes of long answers leave in one turn of the ring.
+//!
+//! The kernel copies what it is given in a turn before it looks at anything else, so without a bound a short answer would
+//! wait for a piece of every long one. Large pieces, on the other hand, are what makes a long list cheap: each wakes its
+//! reader. So pieces are large, and as many of them as the bound allows leave in a turn; the rest wait in order of arrival.
+//!
+//! With epoll a write happens at once, between two tasks: there a piece is smaller, and its task goes to the end of the
+//! queue before it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use monoio::net::UnixStream;
+
+use super::ring::Driver;
+use crate::limits::{LONG_WRITES_TURN_MAX_BYTES, WRITE_BYTES_MAX, WRITE_BYTES_MAX_EPOLL};
+
+/// The long writes of a shard.
+pub struct LongWrites {
+    driver: Driver,
+    /// Bytes that this turn has been given.
+    bytes_in_turn: Cell<usize>,
+    /// Who waits for a turn, and with how many bytes; the first has the ticket `admitted`.
+    waiting: RefCell<VecDeque<(Waker, usize)>>,
+    /// Tickets up to here have got their turn.
+    admitted: Cell<u64>,
+    /// The task that counts the turns, when nobody has waited.
+    turner: RefCell<Option<Waker>>,
+}
+
+impl LongWrites {
+    /// No writes; with io_uring somebody has to run [`LongWrites::turn_for_ever`].
+    pub fn new(driver: Driver) -> LongWrites {
+        LongWrites {
+            driver,
+            bytes_in_turn: Cell::default(),
+            waiting: RefCell::default(),
+            admitted: Cell::default(),
+            turner: RefCell::default(),
+        }
+    }
+
+    /// Bytes of one write after which no further piece is added.
+    #[inline]
+    pub fn write_bytes_max(&self) -> usize {
+        match self.driver {
+            Driver::IoUring(_) => WRITE_BYTES_MAX,
+            Driver::Epoll => WRITE_BYTES_MAX_EPOLL,
+        }
+    }
+
+    /// Waits until a write of so many bytes may be given to the kernel.
+    pub async fn admit(&self, bytes: usize) {
+        match self.driver {
+            Driver::IoUring(_) => self.take_turn(bytes).await,
+            Driver::Epoll => let_others_go_first().await,
+        }
+    }
+
+    async fn take_turn(&self, bytes: usize) {
+        if self.waiting.borrow().is_empty() && self.begin(bytes) {
+            return;
+        }
+        let mut ticket = None;
+        std::future::poll_fn(|context| match ticket {
+            Some(ticket) if ticket < self.admitted.get() => Poll::Ready(()),
+            // A task has one waker for all its life.
+            Some(_) => Poll::Pending,
+            None => {
+                let mut waiting = self.waiting.borrow_mut();
+                ticket = Some(self.admitted.get() + waiting.len() as u64);
+                waiting.push_back((context.waker().clone(), bytes));
+                if let Some(turner) = self.turner.take() {
+                    turner.wake();
+                }
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// Counts these bytes to the turn unless it has had enough; the last to come may exceed the bound.
+    fn begin(&self, bytes: usize) -> bool {
+        let has_room = self.bytes_in_turn.get() < LONG_WRITES_TURN_MAX_BYTES;
+        if has_room {
+            self.bytes_in_turn.set(self.bytes_in_turn.get() + bytes);
+        }
+        has_room
+    }
+
+    /// Lets those who wait longest have the turn that begins now.
+    fn begin_turn(&self) {
+        self.bytes_in_turn.set(0);
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some((_, bytes)) = waiting.front()
+            && self.begin(*bytes)
+        {
+            if let Some((waker, _)) = waiting.pop_front() {
+                self.admitted.set(self.admitted.get() + 1);
+                waker.wake();
+            }
+        }
+    }
+
+    /// Begins a turn after each turn of the ring for which somebody waits.
+    ///
+    /// # Errors
+    /// There is no descriptor for it.
+    pub fn turn_for_ever(self: Rc<LongWrites>) -> std::io::Result<impl Future<Output = ()> + 'static> {
+        // A byte that nobody reads: to ask whether it is there takes one turn of the ring, not more and not less.
+        let (mut writer, reader) = StdUnixStream::pair()?;
+        writer.write_all(&[0])?;
+        let reader = UnixStream::from_std(reader)?;
+        Ok(async move {
+            let _writer = writer;
+            loop {
+                self.someone_waits().await;
+                if let Err(error) = reader.readable(false).await {
+                    tracing::error!(%error, "the ring's turns cannot be counted; long answers no longer wait for each other");
+                }
+                self.begin_turn();
+            }
+        })
+    }
+
+    async fn someone_waits(&self) {
+        std::future::poll_fn(|context| {
+            if !self.waiting.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            *self.turner.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Goes to the end of the queue of tasks that can run.
+async fn let_others_go_first() {
+    let mut has_waited = false;
+    std::future::poll_fn(|context| {
+        if has_waited {
+            return Poll::Ready(());
+        }
+        has_waited = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::Context;
+
+    use super::super::ring::{DriverChoice, RingFlags, block_on, choose_driver};
+    use super::*;
+
+    fn poll(future: Pin<&mut impl Future<Output = ()>>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn are_ready(futures: &mut [Pin<Box<impl Future<Output = ()>>>]) -> Vec<bool> {
+        futures.iter_mut().map(|future| poll(future.as_mut())).collect()
+    }
+
+    #[test]
+    fn a_turn_takes_so_many_bytes_and_the_rest_goes_in_order() {
+        let writes = LongWrites::new(Driver::IoUring(RingFlags::DeferTaskrun));
+        let full = LONG_WRITES_TURN_MAX_BYTES;
+        assert!(poll(pin!(writes.admit(full - 1))), "the first has room");
+        assert!(poll(pin!(writes.admit(WRITE_BYTES_MAX))), "the last one may exceed the bound");
+        let mut waiting: Vec<_> = [full / 2, full / 2, 1, full].map(|bytes| Box::pin(writes.admit(bytes))).into();
+        assert_eq!(are_ready(&mut waiting), [false; 4]);
+        assert_eq!(are_ready(&mut waiting), [false; 4], "asking again moves nothing");
+        writes.begin_turn();
+        assert!(!poll(pin!(writes.admit(1))), "a newcomer goes behind those who wait");
+        assert_eq!(are_ready(&mut waiting), [true, true, false, false]);
+        waiting.drain(..2);
+        writes.begin_turn();
+        assert_eq!(are_ready(&mut waiting), [true, true]);
+    }
+
+    #[test]
+    fn a_turn_that_nobody_waits_for_leaves_room() {
+        let writes = LongWrites::new(Driver::IoUring(RingFlags::DeferTaskrun));
+        assert!(poll(pin!(writes.admit(LONG_WRITES_TURN_MAX_BYTES))));
+        writes.begin_turn();
+        assert!(poll(pin!(writes.admit(1))));
+    }
+
+    #[test]
+    fn the_ring_turns_for_those_who_wait() {
+        // Where io_uring is missing there is nothing to turn, and `ring` tells the reason at the start of the program.
+        let Ok(driver) = choose_driver(DriverChoice::IoUring) else { return };
+        let served = block_on(driver, async {
+            let writes = Rc::new(LongWrites::new(driver));
+            monoio::spawn(Rc::clone(&writes).turn_for_ever().expect("a pair of sockets"));
+            let tasks: Vec<_> = (0..40)
+                .map(|_| {
+                    let writes = Rc::clone(&writes);
+                    monoio::spawn(async move { writes.admit(LONG_WRITES_TURN_MAX_BYTES).await })
+                })
+                .collect();
+            futures_util::future::join_all(tasks).await.len()
+        });
+        assert_eq!(served.expect("a ring"), 40);
+    }
+}
