@@ -264,4 +264,7 @@ const _: () = {
     assert!(LOG_RECORD_MAX_BYTES > 6 * DESCRIPTION_MAX_CHARS + 6 * TITLE_MAX_CHARS + 6 * USER_ID_MAX_BYTES + 1024);
     assert!(LOG_READ_BYTES >= LOG_RECORD_MAX_BYTES);
     assert!(WRITE_PIECES_MAX <= 1024);
+    // A write that is full is long, with either driver, and a turn has room for one.
+    assert!(LONG_WRITE_MIN_BYTES <= WRITE_BYTES_MAX_EPOLL && WRITE_BYTES_MAX_EPOLL <= WRITE_BYTES_MAX);
+    assert!(WRITE_BYTES_MAX <= LONG_WRITES_TURN_MAX_BYTES);
 };

@@ -212,6 +212,8 @@ impl Connection {
         let mut buffers = self.take_buffers();
         buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
         if buffers.batch.is_long() {
+            // The deadline of the read phase is over with the last request, however long the turn takes.
+            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
             self.shard.long_writes.admit(buffers.batch.total_bytes()).await;
         }
         while !buffers.batch.is_sent() {
