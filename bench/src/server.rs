@@ -18,8 +18,7 @@ const STOP_MAX: Duration = Duration::from_secs(15);
 /// Between two looks at a server that starts or stops.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What the product is allowed, where the file limit allows it: more than a load of 10,000 and who writes and asks beside
-/// it. The others have as many.
+/// What the product is allowed: more than a load of 10,000 and who writes and asks beside it. The others have as many.
 const MAX_CONNECTIONS: u64 = 16_384;
 
 /// The newest todos of a list for reading, which are short; a page of 100 has no others.
@@ -36,6 +35,12 @@ pub fn file_limit() -> io::Result<u64> {
         0 => Ok(limit.rlim_max),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// The product's `MAX_CONNECTIONS` under a limit of open files: three quarters of it at most, as the product demands.
+const fn connections_max(file_limit: u64) -> u64 {
+    let allowed = file_limit / 4 * 3;
+    if allowed < MAX_CONNECTIONS { allowed } else { MAX_CONNECTIONS }
 }
 
 /// Raises the soft limit of open files to the hard one, for this process and what it starts.
@@ -287,9 +292,7 @@ impl Product {
     /// [`ServerError`].
     pub fn start_on(&self, cpus: &[usize]) -> Result<Server, ServerError> {
         let mut command = self.command(["run"]);
-        if file_limit()? > 2 * MAX_CONNECTIONS {
-            command.env("MAX_CONNECTIONS", MAX_CONNECTIONS.to_string());
-        }
+        command.env("MAX_CONNECTIONS", connections_max(file_limit()?).to_string());
         let mut server = Server::start(command, cpus, self.folder.path())?;
         server.wait_for("/ready", |head| head.status == 200)?;
         Ok(server)
@@ -319,6 +322,13 @@ impl Product {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_of_ten_thousand_and_a_writer_have_room() {
+        assert!(connections_max(20_000) > 10_000, "a limit of 20,000 files has room for more than the default");
+        assert_eq!(connections_max(1_048_576), MAX_CONNECTIONS);
+        assert_eq!(connections_max(1_024), 768);
+    }
 
     #[test]
     fn a_program_that_is_no_server_is_told_with_its_log() {
