@@ -19,7 +19,7 @@ use crate::observe::status::Status;
 use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::inbox::{Inbox, InboxSender, Message};
-use crate::shard::ring::{Driver, DriverChoice, choose_driver};
+use crate::shard::reactor::driver::{Driver, DriverChoice, choose_driver};
 use crate::shard::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};
 use crate::worker::WorkerMetrics;
@@ -156,7 +156,7 @@ impl Api {
             shards.push((sender, crate::shard::start(parts, events.reporter("shard"))?));
         }
         match plan.driver {
-            Driver::IoUring(flags) => tracing::info!(shards = count, ?flags, "serving with io_uring"),
+            Driver::IoUring => tracing::info!(shards = count, "serving with io_uring"),
             Driver::Epoll => tracing::info!(shards = count, "serving with epoll"),
         }
         Ok(Api { shards, producer, refresher, encoder, stop: Arc::clone(stop) })

@@ -3,10 +3,9 @@
 //! Functions stand in the order in which a request passes them.
 
 use std::borrow::Cow;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-use monoio::net::TcpStream;
 
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::list_answer::{push_list, write_list_head, write_unchanged};
@@ -483,18 +482,19 @@ fn not_loaded() -> Problem {
     Problem::unavailable("the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
 }
 
-/// Tells a client that this shard has as many connections as it may, as far as the socket takes it at once.
-pub fn refuse_connection(shard: &Shard, stream: &TcpStream) {
-    use std::os::fd::AsRawFd;
+/// Tells a client that this shard has as many connections as it may, as far as the socket takes it at once, and closes it.
+pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
     let problem = Problem::unavailable("the server has as many connections as it may; try again", RETRY_AFTER_S);
     let date = shard.clock.date();
     let mut text = Vec::new();
     problem.write_response(&mut text, Delivery { date: &date, connection: Connection::Close, is_head: false });
     shard.count(problem.status);
-    // SAFETY: the pointer and the length are those of `text`, which lives through the call; the descriptor is open.
+    // SAFETY: the pointer and the length are those of `text`, which lives through the call; the descriptor is open, and the
+    // caller's gift.
     // Errors are ignored: the connection is given up either way.
     unsafe {
-        libc::send(stream.as_raw_fd(), text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        libc::shutdown(stream.as_raw_fd(), libc::SHUT_WR);
+        libc::send(descriptor, text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        libc::shutdown(descriptor, libc::SHUT_WR);
+        libc::close(descriptor);
     }
 }

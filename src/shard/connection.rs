@@ -3,22 +3,18 @@
 //! One task does all of it, so answers need no lock and keep their order. While writes wait for the command log the task
 //! waits for acknowledgements and for further bytes alike; that is how pipelined writes are in flight together.
 
-use std::future::Future;
-use std::io::ErrorKind;
+use std::future::poll_fn;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-
-use monoio::buf::{IoBuf, IoBufMut, IoVecBuf};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller};
-use monoio::net::TcpStream;
 
 use super::dispatch::Dispatch;
 use super::input::Input;
 use super::output::{Output, WriteBatch};
-use super::registry::{ConnectionState, Phase};
-use super::{HOT_AFTER_RECEIVES, HOT_RECEIVES_MAX, LINGER_MAX_BYTES, PARK_AFTER, Shard};
+use super::reactor::SendManner;
+use super::registry::{ConnectionState, NEVER, Phase};
+use super::{LINGER_MAX_BYTES, Shard};
 
 /// The buffers of a connection that has bytes; an idle one has none.
 #[derive(Default)]
@@ -28,107 +24,23 @@ pub struct Buffers {
     pub(super) batch: WriteBatch,
 }
 
-// The kernel gets the whole box: a future holds what it was given several times over, and every open connection, also an
-// idle one, has the room for it in its task.
-
-// SAFETY: all is left to the input, whose memory does not move with the box. Nothing else reaches the buffers while the
-// runtime owns them.
-unsafe impl IoBufMut for Box<Buffers> {
-    fn write_ptr(&mut self) -> *mut u8 {
-        self.input.write_ptr()
-    }
-
-    fn bytes_total(&mut self) -> usize {
-        self.input.bytes_total()
-    }
-
-    unsafe fn set_init(&mut self, received: usize) {
-        // SAFETY: the caller keeps the same promise.
-        unsafe { self.input.set_init(received) }
-    }
-}
-
-// SAFETY: all is left to the batch, whose pieces do not move with the box. Nothing else reaches the buffers while the
-// runtime owns them.
-unsafe impl IoVecBuf for Box<Buffers> {
-    fn read_iovec_ptr(&self) -> *const libc::iovec {
-        self.batch.read_iovec_ptr()
-    }
-
-    fn read_iovec_len(&self) -> usize {
-        self.batch.read_iovec_len()
-    }
-}
-
-// SAFETY: as above, for the first unsent piece alone.
-unsafe impl IoBuf for Box<Buffers> {
-    fn read_ptr(&self) -> *const u8 {
-        self.batch.read_ptr()
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.batch.bytes_init()
-    }
-}
-
-/// Why a wait for the log ended.
-enum Woken {
-    Log,
-    Bytes,
-}
-
 /// The connection cannot be used any more; there is nobody to tell.
 struct Broken;
 
 /// A connection and what it needs.
 pub struct Connection {
     shard: Rc<Shard>,
-    stream: TcpStream,
     state: Rc<ConnectionState>,
     /// `None` while the connection waits without them, and while the kernel has them.
     buffers: Option<Box<Buffers>>,
     dispatch: Dispatch,
-    /// Used for one receive after the other; `None` after the sweeper has used it up.
-    canceller: Option<Canceller>,
-    heat: Heat,
     received_end: bool,
-}
-
-/// How many receives have followed each other without a pause.
-#[derive(Default)]
-struct Heat {
-    receives: u32,
-    /// The tick of the last one; after thirteen years the count starts again.
-    received_at: u32,
-}
-
-impl Heat {
-    #[inline]
-    fn note_receive(&mut self, now: u64) {
-        let now = now as u32;
-        self.receives = if now.wrapping_sub(self.received_at) <= 1 { self.receives.saturating_add(1) } else { 0 };
-        self.received_at = now;
-    }
-
-    #[inline]
-    fn is_hot(&self) -> bool {
-        self.receives >= HOT_AFTER_RECEIVES
-    }
 }
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub fn new(shard: Rc<Shard>, stream: TcpStream, state: Rc<ConnectionState>) -> Connection {
-        Connection {
-            shard,
-            stream,
-            state,
-            buffers: None,
-            dispatch: Dispatch::default(),
-            canceller: None,
-            heat: Heat::default(),
-            received_end: false,
-        }
+    pub fn new(shard: Rc<Shard>, state: Rc<ConnectionState>) -> Connection {
+        Connection { shard, state, buffers: None, dispatch: Dispatch::default(), received_end: false }
     }
 
     /// Serves the connection to its end. Its future is a part of the task of every open connection, so it borrows: an
@@ -164,11 +76,8 @@ impl Connection {
             self.answer_requests();
             if self.settle() {
                 self.send().await?;
-            } else if !self.buffers().output.is_empty() {
-                match self.wait_for_log().await {
-                    Woken::Log => {}
-                    Woken::Bytes => self.receive().await?,
-                }
+            } else if self.has_output() {
+                self.wait_for_log().await?;
             } else if self.dispatch.is_closing() || self.received_end {
                 return Ok(());
             } else {
@@ -211,23 +120,31 @@ impl Connection {
     async fn send(&mut self) -> Result<(), Broken> {
         let mut buffers = self.take_buffers();
         buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
-        if buffers.batch.is_long() {
+        let mut manner = if buffers.batch.is_long() {
             // The deadline of the read phase is over with the last request, however long the turn takes.
             self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-            self.shard.long_writes.admit(buffers.batch.total_bytes()).await;
-        }
+            self.shard.long_writes.admit(buffers.batch.total_bytes(), &self.shard.reactor).await;
+            SendManner::Patient
+        } else if buffers.input.is_empty()
+            && buffers.output.is_empty()
+            && !self.dispatch.is_closing()
+            && !self.received_end
+        {
+            SendManner::Expected
+        } else {
+            SendManner::Urgent
+        };
         while !buffers.batch.is_sent() {
             self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-            let is_single = buffers.batch.is_single();
-            let (sent, returned) =
-                if is_single { self.stream.write(buffers).await } else { self.stream.writev(buffers).await };
+            let (sent, returned) = self.state.socket.send(buffers, manner).await;
             buffers = returned;
             match sent {
-                Ok(sent) if sent > 0 && !self.state.expired() => {
+                Ok(sent) if !self.state.expired() => {
                     self.shard.metrics.bytes_sent.add(sent as u64);
                     buffers.batch.advance(sent);
+                    manner = SendManner::Patient;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => return Err(Broken),
             }
         }
@@ -236,33 +153,21 @@ impl Connection {
         Ok(())
     }
 
-    /// Waits until the first answer is decided, or until more bytes can be received.
-    ///
-    /// Behind a single write, most clients wait for its answer: they are spared the poll of their socket, and its
-    /// cancellation, until the sweeper finds that the log takes its time.
-    async fn wait_for_log(&mut self) -> Woken {
-        self.state.enter(Phase::Log, self.shard.after(super::registry::TICK));
-        let Connection { shard, stream, state, buffers, dispatch, received_end, .. } = self;
-        let output = &buffers.get_or_insert_with(|| shard.buffers()).output;
-        let wants_bytes = !*received_end && !dispatch.is_closing() && output.accepts_more();
-        let pipelines = !output.is_single();
-        let mut readable = pin!(async {
-            match wants_bytes {
-                true => stream.readable(false).await,
-                false => std::future::pending().await,
-            }
-        });
-        std::future::poll_fn(|context| {
+    /// Waits until the first answer is decided, or until more bytes have been received.
+    async fn wait_for_log(&mut self) -> Result<(), Broken> {
+        self.state.enter(Phase::Log, NEVER);
+        let received = poll_fn(|context| {
+            let wants_bytes = !self.received_end && !self.dispatch.is_closing();
+            let Buffers { input, output, .. } = self.buffers();
             if output.is_front_decided() {
-                return Poll::Ready(Woken::Log);
+                return Poll::Ready(None);
             }
-            state.set_waker(context.waker());
-            if !pipelines && !state.is_log_slow() {
-                return Poll::Pending;
-            }
-            readable.as_mut().poll(context).map(|_| Woken::Bytes)
+            let wants_bytes = wants_bytes && output.accepts_more() && !input.is_full();
+            self.state.set_waker(context.waker());
+            if wants_bytes { self.poll_receive().map(Some) } else { Poll::Pending }
         })
-        .await
+        .await;
+        received.map_or(Ok(()), |received| self.note_received(received))
     }
 
     /// Sets the deadline for what is being waited for. A deadline runs from the start of its phase: a client that sends
@@ -286,66 +191,37 @@ impl Connection {
         }
     }
 
-    /// Receives once. A receive that nothing comes for gives its buffer back after [`PARK_AFTER`] and waits without one.
+    /// Receives once. The connection has no buffers of its own while nothing comes.
     async fn receive(&mut self) -> Result<(), Broken> {
-        loop {
-            if !self.buffers().input.make_room() {
-                // Parsing refuses every request before it gets this long.
-                return Err(Broken);
-            }
-            let received = if self.heat.is_hot() && self.shard.hot_receives.get() < HOT_RECEIVES_MAX {
-                // A receive that cannot be cancelled keeps its buffers until bytes or the end come. It spares a busy
-                // connection the book-keeping of cancellation, which was 2 % of its CPU time.
-                self.shard.hot_receives.set(self.shard.hot_receives.get() + 1);
-                let buffers = self.take_buffers();
-                let (received, buffers) = self.stream.read(buffers).await;
-                self.buffers = Some(buffers);
-                self.shard.hot_receives.set(self.shard.hot_receives.get() - 1);
-                received
-            } else {
-                let buffers = self.take_buffers();
-                let handle = self.park_later();
-                let (received, buffers) = self.stream.cancelable_read(buffers, handle).await;
-                self.buffers = Some(buffers);
-                self.canceller = self.state.unpark();
-                received
-            };
-            self.heat.note_receive(self.shard.clock.ticks());
-            match received {
-                Ok(0) => {
-                    self.received_end = true;
-                    if self.state.expired() {
-                        self.expire();
-                    }
-                    return Ok(());
-                }
-                Ok(received) => {
-                    self.shard.metrics.bytes_received.add(received as u64);
-                    self.buffers().input.grow_if_filled();
-                    return Ok(());
-                }
-                Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => self.park().await?,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Err(Broken),
-            }
+        match &self.buffers {
+            // Parsing refuses every request before it gets this long.
+            Some(buffers) if buffers.input.is_full() => return Err(Broken),
+            Some(buffers) if buffers.input.is_empty() => self.give_buffers_back(),
+            _ => {}
         }
+        let received = poll_fn(|_| self.poll_receive()).await;
+        self.note_received(received)
     }
 
-    /// Lets the sweeper cancel the receive that gets this handle, when nothing has come for [`PARK_AFTER`].
-    fn park_later(&mut self) -> CancelHandle {
-        let canceller = self.canceller.take().unwrap_or_default();
-        let handle = canceller.handle();
-        self.state.park_at(self.shard.after(PARK_AFTER), Some(canceller));
-        handle
+    /// Moves what has come into the input.
+    #[inline]
+    fn poll_receive(&mut self) -> Poll<io::Result<usize>> {
+        let Connection { shard, state, buffers, .. } = self;
+        state.socket.poll_receive(|bytes| buffers.get_or_insert_with(|| shard.buffers()).input.append(bytes))
     }
 
-    /// Waits for bytes without a buffer.
-    async fn park(&mut self) -> Result<(), Broken> {
-        let buffers = self.buffers();
-        if buffers.input.is_empty() && buffers.output.is_empty() {
-            self.give_buffers_back();
+    fn note_received(&mut self, received: io::Result<usize>) -> Result<(), Broken> {
+        match received {
+            Ok(0) => {
+                self.received_end = true;
+                if self.state.expired() {
+                    self.expire();
+                }
+            }
+            Ok(received) => self.shard.metrics.bytes_received.add(received as u64),
+            Err(_) => return Err(Broken),
         }
-        self.stream.readable(false).await.map_err(|_| Broken)
+        Ok(())
     }
 
     /// A deadline has ended the wait for a request: one that has begun is answered 408, an idle connection just ends.
@@ -361,7 +237,14 @@ impl Connection {
             let output = &mut self.buffers.get_or_insert_with(|| self.shard.buffers()).output;
             self.dispatch.answer_timeout(&self.shard, output);
         }
-        self.buffers().input.clear();
+        if let Some(buffers) = &mut self.buffers {
+            buffers.input.clear();
+        }
+    }
+
+    /// Whether there are answers that have not been sent.
+    fn has_output(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| !buffers.output.is_empty())
     }
 
     /// Whether there are bytes that have not been parsed.
@@ -372,23 +255,18 @@ impl Connection {
     /// Says that nothing more will be sent, and reads what the client still sends, so that the system does not answer it
     /// with a reset that could overtake the last answer (RFC 9112 section 9.6).
     async fn linger(&mut self) {
-        self.state.shut_down(libc::SHUT_WR);
+        self.state.socket.shut_down(libc::SHUT_WR);
         if self.received_end {
             return;
         }
         self.state.enter(Phase::Linger, self.shard.after(super::LINGER_TIMEOUT));
+        self.give_buffers_back();
         let mut dropped_bytes = 0;
         while dropped_bytes < LINGER_MAX_BYTES {
-            let mut buffers = self.take_buffers();
-            buffers.input.clear();
-            buffers.input.make_room();
-            let (received, buffers) = self.stream.read(buffers).await;
-            self.buffers = Some(buffers);
-            match received {
+            match poll_fn(|_| self.state.socket.poll_receive(|_| {})).await {
                 Ok(received) if received > 0 => dropped_bytes += received,
                 _ => break,
             }
         }
-        self.buffers().input.clear();
     }
 }

@@ -100,7 +100,7 @@ impl Dispatch {
                 return self.continue_chunked(shard, state, input, output);
             }
         };
-        let is_last = input.unread().len() == request_bytes && !(shard.is_draining() && state.has_bytes_waiting());
+        let is_last = input.unread().len() == request_bytes && !(shard.is_draining() && state.socket.has_received());
         let connection = self.connection_after(shard, &head, is_last);
         self.finish_request(connection);
         let mut request = Request { shard, state, head: &head, connection, output };
@@ -201,7 +201,7 @@ impl Dispatch {
                 }
                 if let Ok(Parsed::Complete { head, .. }) = parse_head(head) {
                     let connection =
-                        self.connection_after(shard, &head, input.unread().is_empty() && !state.has_bytes_waiting());
+                        self.connection_after(shard, &head, input.unread().is_empty() && !state.socket.has_received());
                     self.finish_request(connection);
                     Request { shard, state, head: &head, connection, output }.answer(body);
                 }

@@ -209,10 +209,11 @@ impl InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::reactor::Socket;
     use crate::http::Connection;
 
     fn pending() -> Rc<PendingWrite> {
-        let state = Rc::new(ConnectionState::new(-1));
+        let state = Rc::new(ConnectionState::new(Socket::unconnected()));
         Rc::new(PendingWrite::new(TodoId::new(), WriteKind::Create, Connection::KeepAlive, state))
     }
 

@@ -9,14 +9,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::Write as _;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use monoio::net::UnixStream;
-
-use super::ring::Driver;
+use super::reactor::Reactor;
+use super::reactor::driver::Driver;
 use crate::limits::{LONG_WRITES_TURN_MAX_BYTES, WRITE_BYTES_MAX, WRITE_BYTES_MAX_EPOLL};
 
 /// The long writes of a shard.
@@ -48,16 +45,16 @@ impl LongWrites {
     #[inline]
     pub fn write_bytes_max(&self) -> usize {
         match self.driver {
-            Driver::IoUring(_) => WRITE_BYTES_MAX,
+            Driver::IoUring => WRITE_BYTES_MAX,
             Driver::Epoll => WRITE_BYTES_MAX_EPOLL,
         }
     }
 
     /// Waits until a write of so many bytes may be given to the kernel.
-    pub async fn admit(&self, bytes: usize) {
+    pub async fn admit(&self, bytes: usize, reactor: &Reactor) {
         match self.driver {
-            Driver::IoUring(_) => self.take_turn(bytes).await,
-            Driver::Epoll => let_others_go_first().await,
+            Driver::IoUring => self.take_turn(bytes).await,
+            Driver::Epoll => reactor.next_turn().await,
         }
     }
 
@@ -107,24 +104,12 @@ impl LongWrites {
     }
 
     /// Begins a turn after each turn of the ring for which somebody waits.
-    ///
-    /// # Errors
-    /// There is no descriptor for it.
-    pub fn turn_for_ever(self: Rc<LongWrites>) -> std::io::Result<impl Future<Output = ()> + 'static> {
-        // A byte that nobody reads: to ask whether it is there takes one turn of the ring, not more and not less.
-        let (mut writer, reader) = StdUnixStream::pair()?;
-        writer.write_all(&[0])?;
-        let reader = UnixStream::from_std(reader)?;
-        Ok(async move {
-            let _writer = writer;
-            loop {
-                self.someone_waits().await;
-                if let Err(error) = reader.readable(false).await {
-                    tracing::error!(%error, "the ring's turns cannot be counted; long answers no longer wait for each other");
-                }
-                self.begin_turn();
-            }
-        })
+    pub async fn turn_for_ever(self: Rc<LongWrites>, reactor: Rc<Reactor>) {
+        loop {
+            self.someone_waits().await;
+            reactor.next_turn().await;
+            self.begin_turn();
+        }
     }
 
     async fn someone_waits(&self) {
@@ -139,26 +124,13 @@ impl LongWrites {
     }
 }
 
-/// Goes to the end of the queue of tasks that can run.
-async fn let_others_go_first() {
-    let mut has_waited = false;
-    std::future::poll_fn(|context| {
-        if has_waited {
-            return Poll::Ready(());
-        }
-        has_waited = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::{Pin, pin};
     use std::task::Context;
 
-    use super::super::ring::{DriverChoice, RingFlags, block_on, choose_driver};
+    use super::super::reactor::block_on;
+    use super::super::reactor::driver::{DriverChoice, choose_driver};
     use super::*;
 
     fn poll(future: Pin<&mut impl Future<Output = ()>>) -> bool {
@@ -171,15 +143,15 @@ mod tests {
 
     #[test]
     fn a_turn_takes_so_many_bytes_and_the_rest_goes_in_order() {
-        let writes = LongWrites::new(Driver::IoUring(RingFlags::DeferTaskrun));
+        let writes = LongWrites::new(Driver::IoUring);
         let full = LONG_WRITES_TURN_MAX_BYTES;
-        assert!(poll(pin!(writes.admit(full - 1))), "the first has room");
-        assert!(poll(pin!(writes.admit(WRITE_BYTES_MAX))), "the last one may exceed the bound");
-        let mut waiting: Vec<_> = [full / 2, full / 2, 1, full].map(|bytes| Box::pin(writes.admit(bytes))).into();
+        assert!(poll(pin!(writes.take_turn(full - 1))), "the first has room");
+        assert!(poll(pin!(writes.take_turn(WRITE_BYTES_MAX))), "the last one may exceed the bound");
+        let mut waiting: Vec<_> = [full / 2, full / 2, 1, full].map(|bytes| Box::pin(writes.take_turn(bytes))).into();
         assert_eq!(are_ready(&mut waiting), [false; 4]);
         assert_eq!(are_ready(&mut waiting), [false; 4], "asking again moves nothing");
         writes.begin_turn();
-        assert!(!poll(pin!(writes.admit(1))), "a newcomer goes behind those who wait");
+        assert!(!poll(pin!(writes.take_turn(1))), "a newcomer goes behind those who wait");
         assert_eq!(are_ready(&mut waiting), [true, true, false, false]);
         waiting.drain(..2);
         writes.begin_turn();
@@ -188,27 +160,41 @@ mod tests {
 
     #[test]
     fn a_turn_that_nobody_waits_for_leaves_room() {
-        let writes = LongWrites::new(Driver::IoUring(RingFlags::DeferTaskrun));
-        assert!(poll(pin!(writes.admit(LONG_WRITES_TURN_MAX_BYTES))));
+        let writes = LongWrites::new(Driver::IoUring);
+        assert!(poll(pin!(writes.take_turn(LONG_WRITES_TURN_MAX_BYTES))));
         writes.begin_turn();
-        assert!(poll(pin!(writes.admit(1))));
+        assert!(poll(pin!(writes.take_turn(1))));
     }
 
     #[test]
     fn the_ring_turns_for_those_who_wait() {
-        // Where io_uring is missing there is nothing to turn, and `ring` tells the reason at the start of the program.
+        // Where io_uring is missing there is nothing to turn, and the reason is told at the start of the program.
         let Ok(driver) = choose_driver(DriverChoice::IoUring) else { return };
-        let served = block_on(driver, async {
+        let served = Rc::new(Cell::new(0));
+        let count = Rc::clone(&served);
+        let done = block_on(driver, |reactor| async move {
             let writes = Rc::new(LongWrites::new(driver));
-            monoio::spawn(Rc::clone(&writes).turn_for_ever().expect("a pair of sockets"));
-            let tasks: Vec<_> = (0..40)
-                .map(|_| {
-                    let writes = Rc::clone(&writes);
-                    monoio::spawn(async move { writes.admit(LONG_WRITES_TURN_MAX_BYTES).await })
-                })
-                .collect();
-            futures_util::future::join_all(tasks).await.len()
+            reactor.spawn(Rc::clone(&writes).turn_for_ever(Rc::clone(&reactor)));
+            let done: Rc<RefCell<Option<Waker>>> = Rc::default();
+            for _ in 0..40 {
+                let (writes, served, done) = (Rc::clone(&writes), Rc::clone(&count), Rc::clone(&done));
+                reactor.spawn(async move {
+                    writes.take_turn(LONG_WRITES_TURN_MAX_BYTES).await;
+                    served.set(served.get() + 1);
+                    if served.get() == 40
+                        && let Some(waker) = done.take()
+                    {
+                        waker.wake();
+                    }
+                });
+            }
+            std::future::poll_fn(|context| {
+                *done.borrow_mut() = Some(context.waker().clone());
+                if count.get() == 40 { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
         });
-        assert_eq!(served.expect("a ring"), 40);
+        done.expect("a ring");
+        assert_eq!(served.get(), 40);
     }
 }

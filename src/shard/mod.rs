@@ -1,5 +1,6 @@
 //! A shard: one thread, pinned to one CPU, with its own ring, its own listener and its own connections. It shares nothing
 //! that another thread writes per request, but for the rates of users, which only writes meet and only where they are limited.
+//! Its tasks run on a reactor of its own.
 //!
 //! ```text
 //! listener -> connection: input -> dispatch (http: parse, route) -> output -> socket
@@ -24,14 +25,14 @@ mod long_writes;
 mod output;
 pub mod placement;
 mod prepared;
+pub mod reactor;
 pub mod registry;
-pub mod ring;
 mod spare_buffers;
 pub mod user_rates;
 mod visibility;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,8 +41,6 @@ use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use futures_util::FutureExt;
-use monoio::io::{CancelHandle, Canceller};
-use monoio::net::{TcpListener, TcpStream};
 
 use self::clock::Clock;
 use self::connection::{Buffers, Connection};
@@ -51,8 +50,9 @@ use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
 use self::long_writes::LongWrites;
 use self::prepared::{Memo, PreparedLists};
+use self::reactor::driver::Driver;
+use self::reactor::{Listener, Reactor, Socket};
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
-use self::ring::Driver;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
@@ -67,8 +67,6 @@ use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
 use crate::todo::JsonParser;
 
-/// How long a receive that nothing comes for keeps its buffer; after that the connection waits without one.
-pub const PARK_AFTER: Duration = Duration::from_millis(1000);
 /// How long an idle connection gets to send one more request while the process drains. It is answered with
 /// `Connection: close`; closing at once would lose a request that is on its way. Also how long a write goes on waiting until
 /// it shows: a process that leaves may have no worker any more to make it so.
@@ -77,11 +75,6 @@ pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// See [`LINGER_TIMEOUT`]: enough for the rest of a body that was refused and a few pipelined requests.
 pub const LINGER_MAX_BYTES: usize = 1024 * 1024;
-/// Receives that follow each other within a tick or two before a connection counts as busy.
-const HOT_AFTER_RECEIVES: u32 = 32;
-/// Receives of busy connections that keep their buffers, should the connections fall idle: 4 MiB of buffers as they begin,
-/// 16 MiB if all have grown.
-const HOT_RECEIVES_MAX: usize = 1024;
 /// How often a draining shard looks whether its last connection has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -150,14 +143,11 @@ pub fn start(parts: ShardParts, at_end: impl Send + 'static) -> std::io::Result<
             tracing::warn!(shard = parts.number, "the thread could not be pinned to its CPU; going on without");
         }
         let driver = parts.driver;
-        ring::block_on(driver, run(parts))?
+        reactor::block_on(driver, |reactor| run(parts, reactor))?
     })
 }
 
-async fn run(parts: ShardParts) -> std::io::Result<()> {
-    if parts.driver == Driver::Epoll {
-        parts.listener.set_nonblocking(true)?;
-    }
+async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let mut idle_listener = Some(parts.listener);
     let (own_inbox, inbox) = parts.inbox;
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
@@ -185,14 +175,14 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
         clock: Clock::default(),
         registry: Rc::default(),
         spare_buffers: RefCell::default(),
-        hot_receives: Cell::new(0),
         long_writes: Rc::new(LongWrites::new(parts.driver)),
         draining: Cell::new(false),
         is_accepting: Cell::new(false),
+        reactor: Rc::clone(&reactor),
     });
-    monoio::spawn(Rc::clone(&shard).tick_for_ever());
-    if let Driver::IoUring(_) = parts.driver {
-        monoio::spawn(Rc::clone(&shard.long_writes).turn_for_ever()?);
+    reactor.spawn(Rc::clone(&shard).tick_for_ever());
+    if parts.driver == Driver::IoUring {
+        reactor.spawn(Rc::clone(&shard.long_writes).turn_for_ever(Rc::clone(&reactor)));
     }
     let mut accepting = None;
     if !parts.listens_with_list
@@ -217,22 +207,16 @@ async fn run(parts: ShardParts) -> std::io::Result<()> {
             Message::Drain => {
                 idle_listener = None;
                 if !shard.draining.replace(true) {
-                    monoio::spawn(Rc::clone(&shard).drain(accepting.take(), own_inbox.clone()));
+                    reactor.spawn(Rc::clone(&shard).drain(accepting.take(), own_inbox.clone()));
                 }
             }
             Message::Abandon => break,
         }
     }
-    shard.registry.each(|connection| connection.shut_down(libc::SHUT_RDWR));
+    shard.registry.each(|connection| connection.socket.shut_down(libc::SHUT_RDWR));
     // The producer ends when the last shard has let go of its queue.
     shard.submissions.take();
     Ok(())
-}
-
-/// A listener that connections are accepted from, and how to end that.
-struct Accepting {
-    listener: RawFd,
-    canceller: Canceller,
 }
 
 /// The state of a shard that its tasks share; one thread, so no lock and no atomic.
@@ -258,11 +242,10 @@ pub(crate) struct Shard {
     clock: Clock,
     registry: Rc<Registry>,
     spare_buffers: RefCell<SpareBuffers>,
-    /// Receives under way that keep their buffers until something comes.
-    hot_receives: Cell<usize>,
     long_writes: Rc<LongWrites>,
     draining: Cell<bool>,
     is_accepting: Cell<bool>,
+    reactor: Rc<Reactor>,
 }
 
 impl Shard {
@@ -270,7 +253,7 @@ impl Shard {
     async fn tick_for_ever(self: Rc<Shard>) {
         let (mut trim_at, mut collect_at) = (0, NEVER);
         loop {
-            monoio::time::sleep(TICK).await;
+            self.reactor.sleep(TICK).await;
             self.clock.advance();
             if self.clock.ticks() >= trim_at {
                 trim_at = self.after(SPARE_LIFETIME);
@@ -291,65 +274,71 @@ impl Shard {
         }
     }
 
-    /// Starts to accept connections.
-    fn accept(self: &Rc<Shard>, listener: std::net::TcpListener) -> std::io::Result<Accepting> {
-        let listener = TcpListener::from_std(listener)?;
-        let accepting = Accepting { listener: listener.as_raw_fd(), canceller: Canceller::new() };
+    /// Starts to accept connections; returns the listener's descriptor, which is good until that ends.
+    fn accept(self: &Rc<Shard>, listener: std::net::TcpListener) -> std::io::Result<RawFd> {
+        let listener = Listener::new(&self.reactor, listener)?;
+        let descriptor = listener.as_socket().as_raw_fd();
         self.is_accepting.set(true);
-        monoio::spawn(Rc::clone(self).accept_connections(listener, accepting.canceller.handle()));
-        Ok(accepting)
+        self.reactor.spawn(Rc::clone(self).accept_connections(listener));
+        Ok(descriptor)
     }
 
-    async fn accept_connections(self: Rc<Shard>, listener: TcpListener, cancel: CancelHandle) {
+    async fn accept_connections(self: Rc<Shard>, listener: Listener) {
         loop {
-            match listener.cancelable_accept(cancel.clone()).await {
-                Ok((stream, _peer)) => self.admit(stream),
+            match listener.accept().await {
+                Ok(descriptor) => self.admit(descriptor),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::ECANCELED) => break,
                     // The client has gone again before it was accepted, or a signal came.
                     Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => {}
                     _ => {
-                        if self.metrics.accept_errors.get().is_multiple_of(1000) {
-                            tracing::error!(%error, "connections cannot be accepted; raise `ulimit -n` or lower MAX_CONNECTIONS");
-                        }
-                        self.metrics.accept_errors.add(1);
-                        monoio::time::sleep(listener::ACCEPT_PAUSE).await;
+                        self.count_accept_error(&error);
+                        self.reactor.sleep(listener::ACCEPT_PAUSE).await;
                     }
                 },
             }
         }
-        self.accept_backlog(&listener);
+        self.accept_backlog(listener.as_socket());
         self.is_accepting.set(false);
     }
 
+    fn count_accept_error(&self, error: &std::io::Error) {
+        if self.metrics.accept_errors.get().is_multiple_of(1000) {
+            tracing::error!(%error, "connections cannot be accepted; raise `ulimit -n` or lower MAX_CONNECTIONS");
+        }
+        self.metrics.accept_errors.add(1);
+    }
+
     /// Accepts what the kernel has already completed: a closed listener would reset it.
-    fn accept_backlog(self: &Rc<Shard>, listener: &TcpListener) {
-        // SAFETY: the descriptor is the listener's and open; `ManuallyDrop` leaves closing it to the listener.
-        let listener = std::mem::ManuallyDrop::new(unsafe { std::net::TcpListener::from_raw_fd(listener.as_raw_fd()) });
+    fn accept_backlog(self: &Rc<Shard>, listener: &std::net::TcpListener) {
         if listener.set_nonblocking(true).is_err() {
             return;
         }
         while let Ok((stream, _peer)) = listener.accept() {
-            let stream = stream.set_nonblocking(monoio::utils::is_legacy()).and_then(|()| TcpStream::from_std(stream));
-            if let Ok(stream) = stream {
-                self.admit(stream);
+            if stream.set_nonblocking(true).is_ok() {
+                self.admit(stream.into_raw_fd());
             }
         }
     }
 
-    fn admit(self: &Rc<Shard>, stream: TcpStream) {
+    /// Serves the connection of this descriptor, which nobody else closes.
+    fn admit(self: &Rc<Shard>, descriptor: RawFd) {
         self.metrics.connections_accepted.add(1);
         if self.registry.len() >= self.settings.connections_max {
             self.metrics.connections_refused.add(1);
-            answer::refuse_connection(self, &stream);
+            answer::refuse_connection(self, descriptor);
             return;
         }
+        let socket = match Socket::new(&self.reactor, descriptor) {
+            Ok(socket) => socket,
+            Err(error) => return self.count_accept_error(&error),
+        };
         let shard = Rc::clone(self);
-        let state = Rc::new(ConnectionState::new(stream.as_raw_fd()));
+        let state = Rc::new(ConnectionState::new(socket));
         let registration = shard.registry.enter(Rc::clone(&state));
-        let mut connection = Connection::new(Rc::clone(&shard), stream, state);
+        let mut connection = Connection::new(Rc::clone(&shard), Rc::clone(&state));
         // Every open connection has such a task, so nothing is moved within it: a future keeps room for what has moved.
-        monoio::spawn(async move {
+        self.reactor.spawn(async move {
             shard.metrics.connections_open.add(1);
             let serving = std::pin::pin!(connection.serve());
             if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
@@ -357,8 +346,9 @@ impl Shard {
                 tracing::error!("a connection panicked and was closed");
             }
             shard.metrics.connections_open.subtract(1);
-            // Out of the registry before the socket is closed: its descriptor may be another connection's a moment later.
             drop(registration);
+            // A write that waits for the log keeps the state.
+            state.socket.close();
         });
     }
 
@@ -413,7 +403,7 @@ impl Shard {
     }
 
     /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
-    async fn drain(self: Rc<Shard>, accepting: Option<Accepting>, own_inbox: InboxSender) {
+    async fn drain(self: Rc<Shard>, accepting: Option<RawFd>, own_inbox: InboxSender) {
         self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.each(|connection| {
@@ -421,13 +411,13 @@ impl Shard {
                 connection.enter(Phase::Idle, deadline);
             }
         });
-        if let Some(Accepting { listener, canceller }) = accepting {
+        if let Some(listener) = accepting {
             listener::yield_newcomers(listener, self.all_metrics.shards.len());
-            monoio::time::sleep(listener::LEAVE_GRACE).await;
-            canceller.cancel();
+            self.reactor.sleep(listener::LEAVE_GRACE).await;
+            self.reactor.stop_accepting();
         }
         while self.is_accepting.get() || !self.registry.is_empty() {
-            monoio::time::sleep(DRAIN_POLL).await;
+            self.reactor.sleep(DRAIN_POLL).await;
         }
         own_inbox.send(Message::Abandon);
     }

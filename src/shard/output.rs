@@ -7,8 +7,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
-use monoio::buf::{IoBuf, IoVecBuf};
-
 use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
@@ -67,11 +65,6 @@ impl Output {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
-    }
-
-    /// Whether there is one part, and nothing behind it.
-    pub fn is_single(&self) -> bool {
-        self.segments.len() == 1
     }
 
     /// How many more answers of this size may be appended before some have left; at least one.
@@ -249,6 +242,10 @@ enum Held {
 }
 
 /// The pieces of one vectored write, and what keeps them alive until the kernel is done with them.
+///
+/// They point into the batch's own text buffer, which is not changed between `begin` and `end`, or into shared bytes that
+/// `held` keeps alive and that are never changed: prepared answers, chunks of a snapshot and encoded ones. Moving the batch
+/// moves none of them.
 #[derive(Default)]
 pub struct WriteBatch {
     pieces: Vec<libc::iovec>,
@@ -256,6 +253,8 @@ pub struct WriteBatch {
     sent_pieces: usize,
     text: Vec<u8>,
     held: Vec<Held>,
+    /// What the kernel is given for the pieces.
+    header: Option<libc::msghdr>,
     total_bytes: u64,
     bytes_max: u64,
 }
@@ -333,9 +332,26 @@ impl WriteBatch {
         self.sent_pieces == self.pieces.len()
     }
 
-    /// Whether one piece is left: a plain send costs less than a vectored write.
-    pub fn is_single(&self) -> bool {
-        self.sent_pieces + 1 == self.pieces.len()
+    /// The piece that is left, if there is one: a plain send costs less than one of a message.
+    #[inline]
+    pub fn single_piece(&self) -> Option<libc::iovec> {
+        (self.sent_pieces + 1 == self.pieces.len()).then(|| self.pieces[self.sent_pieces])
+    }
+
+    /// The pieces that are left, as a message for sendmsg(2). It is good until the batch is changed, moves with it, and
+    /// points into memory that does not.
+    pub fn message(&mut self) -> *const libc::msghdr {
+        let unsent = &mut self.pieces[self.sent_pieces..];
+        // SAFETY: a header of zeros is valid: no name, no pieces, no control data.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = unsent.as_mut_ptr();
+        header.msg_iovlen = unsent.len();
+        self.header.insert(header)
+    }
+
+    /// Bytes of the pieces that are left.
+    pub fn unsent_bytes(&self) -> usize {
+        self.pieces[self.sent_pieces..].iter().map(|piece| piece.iov_len).sum()
     }
 
     /// Notes that `sent` more bytes have left.
@@ -354,43 +370,20 @@ impl WriteBatch {
     }
 }
 
-// SAFETY: the pieces point into the batch's own text buffer, which is not changed between `begin` and `end`, or into
-// shared bytes that `held` keeps alive and that are never changed: prepared answers, chunks of a snapshot and encoded ones. Moving the
-// batch moves none of them, and the vector of pieces is not touched while the runtime owns the batch.
-unsafe impl IoVecBuf for WriteBatch {
-    fn read_iovec_ptr(&self) -> *const libc::iovec {
-        self.pieces[self.sent_pieces..].as_ptr()
-    }
-
-    fn read_iovec_len(&self) -> usize {
-        self.pieces.len() - self.sent_pieces
-    }
-}
-
-// SAFETY: as above, for the first unsent piece alone.
-unsafe impl IoBuf for WriteBatch {
-    fn read_ptr(&self) -> *const u8 {
-        self.pieces[self.sent_pieces].iov_base.cast()
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.pieces[self.sent_pieces].iov_len
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::command_log::Refusal;
     use crate::http::Connection;
     use crate::shard::in_flight::{Outcome, WriteKind};
+    use crate::shard::reactor::Socket;
     use crate::shard::registry::ConnectionState;
     use crate::todo::TodoId;
 
     #[test]
     fn answers_of_pipelined_writes_that_are_decided_leave_as_one_piece() {
         let mut output = Output::default();
-        let state = Rc::new(ConnectionState::new(-1));
+        let state = Rc::new(ConnectionState::new(Socket::unconnected()));
         let writes: Vec<Rc<PendingWrite>> = (0..5)
             .map(|_| PendingWrite::new(TodoId::new(), WriteKind::Create, Connection::KeepAlive, Rc::clone(&state)))
             .map(Rc::new)

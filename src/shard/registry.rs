@@ -5,12 +5,11 @@
 //! cancelled while data may be in flight, so nothing is lost.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use monoio::io::Canceller;
+use super::reactor::Socket;
 
 /// How often deadlines are looked at: the precision of every timeout.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -28,7 +27,7 @@ pub enum Phase {
     Body,
     /// The client has to take what is being sent.
     Send,
-    /// Waiting for the command log, which has deadlines of its own: at this one, the connection's task is woken.
+    /// Waiting for the command log, which has deadlines of its own.
     Log,
     /// The last answer has been sent; what the client still sends is read and dropped, so that the answer arrives.
     Linger,
@@ -36,14 +35,12 @@ pub enum Phase {
 
 /// The part of a connection that the sweeper and the acknowledgements reach.
 pub struct ConnectionState {
-    fd: RawFd,
+    /// The connection's own; here, because the sweeper ends what it waits for.
+    pub socket: Socket,
     phase: Cell<Phase>,
     /// Ticks of the shard's clock at which the phase has lasted too long.
     deadline: Cell<u64>,
     expired: Cell<bool>,
-    /// Ticks at which a receive that nothing has come for gives its buffer back; [`NEVER`] when there is none.
-    park_at: Cell<u64>,
-    canceller: RefCell<Option<Canceller>>,
     waker: Cell<Option<Waker>>,
 }
 
@@ -52,14 +49,12 @@ pub const NEVER: u64 = u64::MAX;
 
 impl ConnectionState {
     /// The state of a connection on this socket.
-    pub fn new(fd: RawFd) -> ConnectionState {
+    pub fn new(socket: Socket) -> ConnectionState {
         ConnectionState {
-            fd,
+            socket,
             phase: Cell::new(Phase::New),
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
-            park_at: Cell::new(NEVER),
-            canceller: RefCell::new(None),
             waker: Cell::new(None),
         }
     }
@@ -82,25 +77,6 @@ impl ConnectionState {
         self.expired.get()
     }
 
-    /// Lets the sweeper cancel the receive that `canceller` belongs to from `park_at` on.
-    #[inline]
-    pub fn park_at(&self, park_at: u64, canceller: Option<Canceller>) {
-        self.park_at.set(park_at);
-        *self.canceller.borrow_mut() = canceller;
-    }
-
-    /// Notes that the receive has ended; gives the canceller back for the next.
-    #[inline]
-    pub fn unpark(&self) -> Option<Canceller> {
-        self.park_at.set(NEVER);
-        self.canceller.borrow_mut().take()
-    }
-
-    /// Whether the wait for the log has lasted long enough for the sweeper to see it.
-    pub fn is_log_slow(&self) -> bool {
-        self.deadline.get() == NEVER
-    }
-
     /// Remembers the task that waits for an acknowledgement.
     pub fn set_waker(&self, waker: &Waker) {
         self.waker.set(Some(waker.clone()));
@@ -114,20 +90,10 @@ impl ConnectionState {
     }
 
     fn sweep(&self, now: u64) -> bool {
-        if self.park_at.get() <= now
-            && let Some(canceller) = self.unpark()
-        {
-            canceller.cancel();
-        }
         if self.deadline.get() > now || self.expired.get() {
             return false;
         }
-        if self.phase.get() == Phase::Log {
-            self.deadline.set(NEVER);
-            self.wake();
-            return false;
-        }
-        if self.phase.get() == Phase::Idle && self.has_bytes_waiting() {
+        if self.phase.get() == Phase::Idle && self.socket.has_received() {
             // The client was in time; it is the shard that has not come to read.
             return false;
         }
@@ -137,24 +103,8 @@ impl ConnectionState {
             Phase::Idle | Phase::Head | Phase::Body => libc::SHUT_RD,
             Phase::New | Phase::Send | Phase::Log | Phase::Linger => libc::SHUT_RDWR,
         };
-        self.shut_down(how);
+        self.socket.shut_down(how);
         true
-    }
-
-    /// Whether the socket holds bytes that have not been received.
-    pub fn has_bytes_waiting(&self) -> bool {
-        let mut waiting: libc::c_int = 0;
-        // SAFETY: FIONREAD writes one int, into `waiting`, which outlives the call.
-        unsafe { libc::ioctl(self.fd, libc::FIONREAD, &raw mut waiting) == 0 && waiting > 0 }
-    }
-
-    /// Ends the connection's receive or send at once.
-    pub fn shut_down(&self, how: libc::c_int) {
-        // SAFETY: a plain system call. The descriptor is open: a connection leaves the registry before its socket is
-        // closed, and only registered states are swept.
-        unsafe {
-            libc::shutdown(self.fd, how);
-        }
     }
 }
 
@@ -218,40 +168,21 @@ mod tests {
     #[test]
     fn slots_are_used_again() {
         let registry = Rc::new(Registry::default());
-        let first = registry.enter(Rc::new(ConnectionState::new(-1)));
-        let second = registry.enter(Rc::new(ConnectionState::new(-1)));
+        let first = registry.enter(Rc::new(ConnectionState::new(Socket::unconnected())));
+        let second = registry.enter(Rc::new(ConnectionState::new(Socket::unconnected())));
         assert_eq!(registry.len(), 2);
         drop(first);
         assert_eq!(registry.len(), 1);
-        let third = registry.enter(Rc::new(ConnectionState::new(-1)));
+        let third = registry.enter(Rc::new(ConnectionState::new(Socket::unconnected())));
         assert_eq!((registry.len(), registry.states.borrow().len()), (2, 2));
         drop((second, third));
         assert!(registry.is_empty());
     }
 
     #[test]
-    fn a_wait_for_the_log_that_lasts_is_woken_and_goes_on() {
-        struct Woken(std::sync::atomic::AtomicUsize);
-        impl std::task::Wake for Woken {
-            fn wake(self: std::sync::Arc<Woken>) {
-                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        }
-        let woken = std::sync::Arc::new(Woken(0.into()));
-        let state = ConnectionState::new(-1);
-        state.enter(Phase::Log, 5);
-        state.set_waker(&Waker::from(std::sync::Arc::clone(&woken)));
-        assert!(!state.sweep(4) && !state.is_log_slow());
-        for now in 5..8 {
-            assert!(!state.sweep(now) && state.is_log_slow() && !state.expired());
-        }
-        assert_eq!(woken.0.load(std::sync::atomic::Ordering::Relaxed), 1);
-    }
-
-    #[test]
     fn a_deadline_expires_once() {
         let registry = Rc::new(Registry::default());
-        let state = Rc::new(ConnectionState::new(-1));
+        let state = Rc::new(ConnectionState::new(Socket::unconnected()));
         let _registration = registry.enter(Rc::clone(&state));
         state.enter(Phase::Head, 5);
         assert_eq!(registry.sweep(4), 0);

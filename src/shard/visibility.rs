@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use crate::http::Connection;
     use crate::shard::in_flight::WriteKind;
+    use crate::shard::reactor::Socket;
     use crate::shard::registry::ConnectionState;
     use crate::todo::TodoId;
 
@@ -104,7 +105,7 @@ mod tests {
     }
 
     fn write(until: Instant) -> Rc<PendingWrite> {
-        let state = Rc::new(ConnectionState::new(-1));
+        let state = Rc::new(ConnectionState::new(Socket::unconnected()));
         let write = PendingWrite::new(TodoId::new(), WriteKind::Create, Connection::KeepAlive, state);
         Rc::new(write.waiting_until(Some(until)))
     }

@@ -1,0 +1,111 @@
+//! Which driver a shard has: io_uring as a single-threaded server wants it, or epoll where the kernel has no such io_uring or
+//! forbids it.
+
+use std::io;
+
+use super::buffers::BufferRing;
+use super::uring::new_ring;
+
+/// What the setting asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// io_uring where it works, else epoll.
+    Auto,
+    /// io_uring, or fail to start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// What the shards use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring (Linux 6.1).
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// io_uring is not to be had.
+#[derive(Debug, thiserror::Error)]
+#[error("io_uring is not available: {reason}. {remedy}")]
+pub struct RingUnavailable {
+    reason: io::Error,
+    remedy: &'static str,
+}
+
+/// Finds out what this machine can do, by making a ring with its buffers and throwing it away.
+///
+/// # Errors
+/// [`RingUnavailable`] when `IO_DRIVER=io_uring` asks for what is not there. With `auto` the same reason and remedy are
+/// logged, and epoll serves.
+pub fn choose_driver(choice: DriverChoice) -> Result<Driver, RingUnavailable> {
+    if choice == DriverChoice::Epoll {
+        return Ok(Driver::Epoll);
+    }
+    match probe() {
+        Ok(()) => Ok(Driver::IoUring),
+        Err(unavailable) if choice == DriverChoice::Auto => {
+            tracing::warn!(
+                reason = %unavailable.reason,
+                remedy = unavailable.remedy,
+                "io_uring is not available; serving with epoll, which costs more CPU per request"
+            );
+            Ok(Driver::Epoll)
+        }
+        Err(unavailable) => Err(unavailable),
+    }
+}
+
+/// The flags of the ring came last, with Linux 6.1: a kernel that has them has everything else that is asked of it.
+fn probe() -> Result<(), RingUnavailable> {
+    let made = new_ring().and_then(|ring| BufferRing::register(&ring));
+    made.map(|_ring_and_buffers| ()).map_err(|reason| {
+        let remedy = remedy(&reason);
+        RingUnavailable { reason, remedy }
+    })
+}
+
+fn remedy(reason: &io::Error) -> &'static str {
+    match reason.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            "The kernel is older than 5.6 or built without io_uring, or a sandbox hides it: use Linux 6.1 or later, or \
+             set IO_DRIVER=epoll"
+        }
+        Some(libc::EINVAL) => "The kernel is older than 6.1: use a newer one, or set IO_DRIVER=epoll",
+        Some(libc::EPERM | libc::EACCES) => {
+            "It is switched off here: set `sysctl kernel.io_uring_disabled=0`; in a container allow the syscalls \
+             io_uring_setup, io_uring_enter and io_uring_register (`--security-opt seccomp=unconfined` or a profile of \
+             your own); or set IO_DRIVER=epoll"
+        }
+        Some(libc::ENOMEM) => {
+            "The locked-memory limit is too small: raise it (`ulimit -l unlimited`, `LimitMEMLOCK=infinity` in a systemd \
+             unit, `--ulimit memlock=-1` for a container), or set IO_DRIVER=epoll"
+        }
+        Some(libc::EMFILE | libc::ENFILE) => "The file-descriptor limit is reached: raise it (`ulimit -n`)",
+        _ => "Set IO_DRIVER=epoll to serve without it",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoll_needs_no_probe() {
+        assert_eq!(choose_driver(DriverChoice::Epoll).expect("always there"), Driver::Epoll);
+    }
+
+    #[test]
+    fn each_known_reason_has_its_remedy() {
+        for (errno, word) in [
+            (libc::ENOSYS, "kernel"),
+            (libc::EINVAL, "6.1"),
+            (libc::EPERM, "io_uring_disabled"),
+            (libc::ENOMEM, "memlock"),
+            (libc::EMFILE, "ulimit -n"),
+        ] {
+            assert!(remedy(&io::Error::from_raw_os_error(errno)).contains(word));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The sockets of a shard on epoll, where the kernel has no io_uring or forbids it: the same calls as on a ring, made at
+//! once, and again when the kernel says that there is something to gain (edge-triggered, epoll(7)).
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use super::super::connection::Buffers;
+use super::Slot;
+use super::task::{NOBODY, TaskId, current, make_ready};
+use crate::limits::READ_BUFFER_BYTES;
+
+/// Events of one wait.
+const EVENTS_MAX: usize = 512;
+/// What an event names that is no connection.
+const LISTENER: u64 = u64::MAX;
+const EVENT: u64 = u64::MAX - 1;
+
+struct Connection {
+    descriptor: RawFd,
+    task: TaskId,
+    is_open: bool,
+    is_readable: bool,
+    is_writable: bool,
+    /// The kernel has said that the client has ended, perhaps behind bytes that have not been received.
+    has_ended: bool,
+    /// What is being sent.
+    lent: Option<Box<Buffers>>,
+}
+
+/// An epoll instance and its sockets.
+pub struct Epoll {
+    epoll: OwnedFd,
+    event: RawFd,
+    connections: Vec<Connection>,
+    free: Vec<Slot>,
+    events: Vec<libc::epoll_event>,
+    /// Where bytes are received before the connection's own buffers take them; an idle connection has none.
+    received: Vec<u8>,
+    listener: Option<RawFd>,
+    accepting_task: TaskId,
+    is_accepting_stopped: bool,
+}
+
+impl Epoll {
+    /// An instance that can be woken through the event counter `event`.
+    ///
+    /// # Errors
+    /// There is no descriptor for it.
+    pub fn new(event: RawFd) -> io::Result<Epoll> {
+        // SAFETY: no pointers.
+        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: the descriptor has just been made, and nobody else knows it.
+        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        let new = Epoll {
+            epoll,
+            event,
+            connections: Vec::new(),
+            free: Vec::new(),
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX],
+            received: vec![0; READ_BUFFER_BYTES],
+            listener: None,
+            accepting_task: NOBODY,
+            is_accepting_stopped: false,
+        };
+        new.watch(event, libc::EPOLLIN, EVENT)?;
+        Ok(new)
+    }
+
+    fn watch(&self, descriptor: RawFd, events: libc::c_int, name: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: name };
+        // SAFETY: the event lives through the call.
+        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor, &raw mut event) })?;
+        Ok(())
+    }
+
+    /// Adds a socket.
+    ///
+    /// # Errors
+    /// The kernel watches no more sockets.
+    pub fn add(&mut self, descriptor: RawFd) -> io::Result<Slot> {
+        let connection =
+            Connection { descriptor, task: NOBODY, is_open: true, is_readable: true, is_writable: true, has_ended: false, lent: None };
+        let slot = self.free.pop().unwrap_or(self.connections.len() as Slot);
+        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        if let Err(error) = self.watch(descriptor, events, u64::from(slot)) {
+            if (slot as usize) < self.connections.len() {
+                self.free.push(slot);
+            }
+            return Err(error);
+        }
+        if slot as usize == self.connections.len() {
+            self.connections.push(connection);
+        } else {
+            self.connections[slot as usize] = connection;
+        }
+        Ok(slot)
+    }
+
+    /// Gives `take` bytes that have come, and says how many; 0 is the end.
+    pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        let Epoll { connections, received, .. } = self;
+        let connection = &mut connections[slot as usize];
+        connection.task = current();
+        while connection.is_readable {
+            let (bytes, flags) = (received.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
+            // SAFETY: the pointer and the length are those of `received`.
+            let result = unsafe { libc::recv(connection.descriptor, bytes, received.len(), flags) };
+            match usize::try_from(result) {
+                Ok(length) => {
+                    // What did not fill the buffer was all; more is a new edge, as is the end unless it has been told.
+                    connection.is_readable = length == received.len() || length == 0 || connection.has_ended;
+                    if length > 0 {
+                        take(&received[..length]);
+                    }
+                    return Poll::Ready(Ok(length));
+                }
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::WouldBlock => connection.is_readable = false,
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Poll::Ready(Err(error)),
+                },
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Prepares to send the unsent pieces of the batch.
+    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>) {
+        let connection = &mut self.connections[slot as usize];
+        debug_assert!(connection.lent.is_none(), "one send at a time");
+        connection.lent = Some(buffers);
+    }
+
+    /// Sends as much as the socket takes, and says how much, when it takes any.
+    pub fn poll_send(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Buffers>)> {
+        let connection = &mut self.connections[slot as usize];
+        connection.task = current();
+        let Some(mut buffers) = connection.lent.take() else { return Poll::Pending };
+        while connection.is_writable {
+            let (message, flags) = (buffers.batch.message(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            // SAFETY: the message names the pieces of the batch, which live as long as the buffers.
+            let result = unsafe { libc::sendmsg(connection.descriptor, message, flags) };
+            match usize::try_from(result) {
+                Ok(sent) => return Poll::Ready((Ok(sent), buffers)),
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::WouldBlock => connection.is_writable = false,
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Poll::Ready((Err(error), buffers)),
+                },
+            }
+        }
+        connection.lent = Some(buffers);
+        Poll::Pending
+    }
+
+    /// Closes a socket.
+    pub fn close(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        connection.is_open = false;
+        connection.task = NOBODY;
+        connection.lent = None;
+        let descriptor = std::mem::replace(&mut connection.descriptor, -1);
+        // SAFETY: no pointers. The descriptor is the connection's own, and the slot is free from here on.
+        unsafe { libc::close(descriptor) };
+        self.free.push(slot);
+    }
+
+    /// The next connection of the listener, which is the only one.
+    pub fn poll_accept(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
+        self.accepting_task = current();
+        if self.is_accepting_stopped {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
+        }
+        if self.listener.is_none() {
+            if let Err(error) = self.watch(listener, libc::EPOLLIN | libc::EPOLLET, LISTENER) {
+                return Poll::Ready(Err(error));
+            }
+            self.listener = Some(listener);
+        }
+        let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        // SAFETY: the kernel writes no address to null pointers.
+        match check(unsafe { libc::accept4(listener, no_address, no_length, flags) }) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            accepted => Poll::Ready(accepted),
+        }
+    }
+
+    /// Ends accepting: [`Epoll::poll_accept`] gives `ECANCELED` from now on.
+    pub fn stop_accepting(&mut self) {
+        self.is_accepting_stopped = true;
+        make_ready(self.accepting_task);
+    }
+
+    /// Waits for something to happen if `waits`, until `wake_at` at the longest.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn turn(&mut self, waits: bool, wake_at: Option<Instant>) -> io::Result<()> {
+        let timeout_ms = match (waits, wake_at) {
+            (false, _) => 0,
+            (true, None) => -1,
+            (true, Some(at)) => milliseconds(at.saturating_duration_since(Instant::now())),
+        };
+        let (events, most) = (self.events.as_mut_ptr(), EVENTS_MAX as libc::c_int);
+        // SAFETY: the pointer and the number are those of `events`.
+        let ready = match check(unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events, most, timeout_ms) }) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            ready => ready? as usize,
+        };
+        for at in 0..ready {
+            let libc::epoll_event { events, u64: name } = self.events[at];
+            match name {
+                LISTENER => make_ready(self.accepting_task),
+                EVENT => self.take_event(),
+                slot => {
+                    let connection = &mut self.connections[slot as usize];
+                    let broken = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+                    let is = |wanted: libc::c_int| events & (wanted as u32 | broken) != 0;
+                    let is_readable = is(libc::EPOLLIN | libc::EPOLLRDHUP);
+                    let is_writable = is(libc::EPOLLOUT);
+                    // An edge comes with all that the socket can do; only what is new is worth waking for.
+                    let is_new = is_readable && !connection.is_readable || is_writable && !connection.is_writable;
+                    connection.has_ended |= events & (libc::EPOLLRDHUP as u32 | broken) != 0;
+                    connection.is_readable |= is_readable;
+                    connection.is_writable |= is_writable;
+                    if is_new {
+                        make_ready(connection.task);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_event(&self) {
+        let mut count: u64 = 0;
+        // SAFETY: the pointer and the length are those of `count`. The counter has been raised, so this does not wait.
+        unsafe { libc::read(self.event, (&raw mut count).cast(), size_of::<u64>()) };
+    }
+}
+
+/// Rounded up: a timer that comes early would be waited for again.
+fn milliseconds(time: Duration) -> libc::c_int {
+    libc::c_int::try_from(time.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX)
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+impl Drop for Epoll {
+    fn drop(&mut self) {
+        for connection in self.connections.iter().filter(|connection| connection.is_open) {
+            // SAFETY: no pointers; the descriptor is the connection's own.
+            unsafe { libc::close(connection.descriptor) };
+        }
+    }
+}

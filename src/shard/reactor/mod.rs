@@ -1,0 +1,327 @@
+//! What a shard runs on: its tasks, its timers, its sockets, and the one place where its thread waits.
+//!
+//! A turn polls the tasks that can run, hands the kernel what they have asked for, and waits. There are two drivers, io_uring
+//! and epoll, and everything above them is the same. It is not a runtime for everybody: it has what a shard needs, and a send
+//! takes the buffers of a connection and nothing else.
+
+mod buffers;
+pub mod driver;
+mod epoll;
+mod remote;
+mod task;
+mod uring;
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use self::driver::Driver;
+use self::epoll::Epoll;
+use self::remote::Remote;
+use self::task::{TaskId, Tasks};
+use self::uring::Uring;
+use super::connection::Buffers;
+
+/// The number of a socket in its driver.
+type Slot = u32;
+
+/// How a send goes about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendManner {
+    /// It most likely fits into the socket; what does not is the caller's to send again. The caller has nothing to do but wait
+    /// for the client: it hears of a success at the end of the next wait, whatever ends that.
+    Expected,
+    /// The same, and the caller has more to do: the next wait ends at once.
+    Urgent,
+    /// Wait until the socket takes something.
+    Patient,
+}
+
+enum Backend {
+    Uring(Uring),
+    Epoll(Epoll),
+}
+
+/// The reactor of one thread.
+pub struct Reactor {
+    driver: Driver,
+    backend: RefCell<Backend>,
+    tasks: Tasks,
+    timers: RefCell<BinaryHeap<Reverse<(Instant, TaskId)>>>,
+    /// Tasks that can run from the next turn on.
+    next_turn: RefCell<Vec<TaskId>>,
+}
+
+/// Runs the future that `main` makes to its end on a new reactor of this thread. Tasks that are left then are dropped.
+///
+/// # Errors
+/// The driver cannot be had, or breaks.
+pub fn block_on<F: Future>(driver: Driver, main: impl FnOnce(Rc<Reactor>) -> F) -> io::Result<F::Output> {
+    task::begin_thread();
+    let remote = Remote::new()?;
+    let backend = match driver {
+        Driver::IoUring => Backend::Uring(Uring::new(remote.descriptor())?),
+        Driver::Epoll => Backend::Epoll(Epoll::new(remote.descriptor())?),
+    };
+    let reactor = Rc::new(Reactor {
+        driver,
+        backend: RefCell::new(backend),
+        tasks: Tasks::default(),
+        timers: RefCell::default(),
+        next_turn: RefCell::default(),
+    });
+    let output = reactor.run(&remote, main(Rc::clone(&reactor)));
+    // Tasks keep the reactor, so only this ends both.
+    reactor.tasks.clear();
+    output
+}
+
+impl Reactor {
+    fn run<F: Future>(&self, remote: &Arc<Remote>, main: F) -> io::Result<F::Output> {
+        let waker = Waker::from(Arc::clone(remote));
+        let mut main = pin!(main);
+        let mut is_woken = true;
+        loop {
+            if is_woken && let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(output);
+            }
+            self.tasks.run_ready();
+            self.turn()?;
+            is_woken = remote.take();
+        }
+    }
+
+    fn turn(&self) -> io::Result<()> {
+        let waits = self.next_turn.borrow().is_empty() && !task::is_any_ready();
+        let wake_at = self.timers.borrow().peek().map(|Reverse((at, _))| *at);
+        let looks_at_timers = match &mut *self.backend.borrow_mut() {
+            Backend::Uring(uring) => uring.turn(waits, wake_at)?.timer,
+            Backend::Epoll(epoll) => {
+                epoll.turn(waits, wake_at)?;
+                wake_at.is_some()
+            }
+        };
+        if looks_at_timers {
+            self.expire_timers();
+        }
+        self.next_turn.borrow_mut().drain(..).for_each(task::make_ready);
+        Ok(())
+    }
+
+    fn expire_timers(&self) {
+        let now = Instant::now();
+        let mut timers = self.timers.borrow_mut();
+        while let Some(Reverse((at, task))) = timers.peek()
+            && *at <= now
+        {
+            task::make_ready(*task);
+            timers.pop();
+        }
+    }
+
+    /// How it does I/O.
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Adds a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn(Box::pin(task));
+    }
+
+    /// Waits; in a task only.
+    pub async fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut is_set = false;
+        poll_fn(|_| {
+            if Instant::now() >= until {
+                return Poll::Ready(());
+            }
+            if !std::mem::replace(&mut is_set, true) {
+                self.timers.borrow_mut().push(Reverse((until, task::current())));
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until the kernel has been given what has been asked for, and has been asked what has happened; in a task only.
+    pub async fn next_turn(&self) {
+        let mut has_asked = false;
+        poll_fn(|_| {
+            if has_asked {
+                return Poll::Ready(());
+            }
+            has_asked = true;
+            self.next_turn.borrow_mut().push(task::current());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// A connection's socket. All its calls are made by one task.
+pub struct Socket {
+    /// `None`: not connected.
+    reactor: Option<Rc<Reactor>>,
+    slot: Slot,
+    descriptor: RawFd,
+    is_open: Cell<bool>,
+}
+
+impl Socket {
+    /// The socket of an accepted connection; its descriptor is closed with it.
+    ///
+    /// # Errors
+    /// The kernel watches no more sockets; the descriptor is closed.
+    pub fn new(reactor: &Rc<Reactor>, descriptor: RawFd) -> io::Result<Socket> {
+        let slot = match &mut *reactor.backend.borrow_mut() {
+            Backend::Uring(uring) => uring.add(descriptor),
+            Backend::Epoll(epoll) => epoll.add(descriptor).inspect_err(|_| {
+                // SAFETY: no pointers; the descriptor is the caller's gift.
+                unsafe { libc::close(descriptor) };
+            })?,
+        };
+        Ok(Socket { reactor: Some(Rc::clone(reactor)), slot, descriptor, is_open: Cell::new(true) })
+    }
+
+    /// A socket that is not connected.
+    #[cfg(test)]
+    pub fn unconnected() -> Socket {
+        Socket { reactor: None, slot: 0, descriptor: -1, is_open: Cell::new(false) }
+    }
+
+    /// The backend, as long as the socket is open.
+    #[inline]
+    fn with<R>(&self, use_backend: impl FnOnce(&mut Backend) -> R) -> Option<R> {
+        let reactor = self.reactor.as_ref().filter(|_| self.is_open.get())?;
+        Some(use_backend(&mut reactor.backend.borrow_mut()))
+    }
+
+    /// Gives `take` bytes that have come, and says how many; 0 is the end.
+    #[inline]
+    pub fn poll_receive(&self, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        let received = self.with(|backend| match backend {
+            Backend::Uring(uring) => uring.poll_receive(self.slot, take),
+            Backend::Epoll(epoll) => epoll.poll_receive(self.slot, take),
+        });
+        received.unwrap_or(Poll::Ready(Ok(0)))
+    }
+
+    /// Whether bytes, or the end, have come that nobody has taken.
+    pub fn has_received(&self) -> bool {
+        let has_received = self.with(|backend| match backend {
+            Backend::Uring(uring) => uring.has_received(self.slot),
+            Backend::Epoll(_) => false,
+        });
+        has_received == Some(true) || self.is_open.get() && self.has_bytes_waiting()
+    }
+
+    fn has_bytes_waiting(&self) -> bool {
+        let mut waiting: libc::c_int = 0;
+        // SAFETY: FIONREAD writes one int, into `waiting`, which outlives the call.
+        unsafe { libc::ioctl(self.descriptor, libc::FIONREAD, &raw mut waiting) == 0 && waiting > 0 }
+    }
+
+    /// Sends the unsent pieces of the batch, and says how many bytes have left; the buffers come back.
+    #[inline]
+    pub async fn send(&self, buffers: Box<Buffers>, manner: SendManner) -> (io::Result<usize>, Box<Buffers>) {
+        let mut unsent = Some(buffers);
+        let begun = self.with(|backend| {
+            let buffers = unsent.take().unwrap_or_default();
+            match backend {
+                Backend::Uring(uring) => uring.begin_send(self.slot, buffers, manner),
+                Backend::Epoll(epoll) => epoll.begin_send(self.slot, buffers),
+            }
+        });
+        if begun.is_none() {
+            return (Err(io::ErrorKind::NotConnected.into()), unsent.unwrap_or_default());
+        }
+        poll_fn(|_| {
+            let sent = self.with(|backend| match backend {
+                Backend::Uring(uring) => uring.poll_send(self.slot),
+                Backend::Epoll(epoll) => epoll.poll_send(self.slot),
+            });
+            sent.unwrap_or_else(|| Poll::Ready((Err(io::ErrorKind::NotConnected.into()), Box::default())))
+        })
+        .await
+    }
+
+    /// Ends receiving, sending, or both, also for the task that waits for it.
+    pub fn shut_down(&self, how: libc::c_int) {
+        if self.is_open.get() {
+            // SAFETY: a plain system call, and the descriptor is open.
+            unsafe { libc::shutdown(self.descriptor, how) };
+        }
+    }
+
+    /// Closes the socket.
+    pub fn close(&self) {
+        self.with(|backend| match backend {
+            Backend::Uring(uring) => uring.close(self.slot),
+            Backend::Epoll(epoll) => epoll.close(self.slot),
+        });
+        self.is_open.set(false);
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The listener that a reactor accepts connections from; it has one at most.
+pub struct Listener {
+    reactor: Rc<Reactor>,
+    listener: std::net::TcpListener,
+}
+
+impl Listener {
+    /// Takes a socket that listens.
+    ///
+    /// # Errors
+    /// It cannot be made non-blocking.
+    pub fn new(reactor: &Rc<Reactor>, listener: std::net::TcpListener) -> io::Result<Listener> {
+        listener.set_nonblocking(reactor.driver == Driver::Epoll)?;
+        Ok(Listener { reactor: Rc::clone(reactor), listener })
+    }
+
+    /// The socket itself.
+    pub fn as_socket(&self) -> &std::net::TcpListener {
+        &self.listener
+    }
+
+    /// The descriptor of the next connection.
+    ///
+    /// # Errors
+    /// `ECANCELED` after [`Reactor::stop_accepting`], and what accept(2) can say.
+    pub async fn accept(&self) -> io::Result<RawFd> {
+        poll_fn(|_| match &mut *self.reactor.backend.borrow_mut() {
+            Backend::Uring(uring) => uring.poll_accept(self.listener.as_raw_fd()),
+            Backend::Epoll(epoll) => epoll.poll_accept(self.listener.as_raw_fd()),
+        })
+        .await
+    }
+}
+
+impl Reactor {
+    /// Ends [`Listener::accept`], behind the connections that have been accepted.
+    pub fn stop_accepting(&self) {
+        match &mut *self.backend.borrow_mut() {
+            Backend::Uring(uring) => uring.stop_accepting(),
+            Backend::Epoll(epoll) => epoll.stop_accepting(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

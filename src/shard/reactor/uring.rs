@@ -1,0 +1,562 @@
+//! The sockets of a shard on io_uring.
+//!
+//! A turn is one system call, in which the kernel takes what has been asked for since the last one and then waits for what
+//! comes. Three things keep it at one:
+//!
+//! - **Receives stay.** One receive for as many as come (multishot, Linux 6.0) is armed for each connection as long as it is
+//!   open. The kernel takes a buffer of the shard when bytes are there, so an idle connection holds none.
+//! - **Sends are expected to succeed.** A short answer almost always fits into the socket. It is tried without waiting, and
+//!   only its failure is told (`IOSQE_CQE_SKIP_SUCCESS`, Linux 5.17): the turn then ends with what clients ask next, and not
+//!   with the news that an answer has left. When the call returns, what has not failed has been sent.
+//! - **Completions are run when this thread waits** (`SINGLE_ISSUER` and `DEFER_TASKRUN`, Linux 6.1), never by interrupting it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+use std::task::Poll;
+use std::time::Instant;
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+
+use super::super::connection::Buffers;
+use super::buffers::{BUFFER_GROUP, BufferRing};
+use super::task::{NOBODY, TaskId, current, make_ready};
+use super::{SendManner, Slot};
+use crate::limits::READ_BUFFER_BYTES;
+
+/// Entries of a shard's submission queue; the completion queue is four times as long. One entry is one operation submitted
+/// between two waits, and a full queue is flushed, so this bounds the batch, not the connections.
+const RING_ENTRIES: u32 = 4096;
+
+/// What an entry's user data says besides the slot.
+const RECEIVE: u64 = 0;
+const SEND: u64 = 1;
+const ACCEPT: u64 = 2;
+const TIMEOUT: u64 = 3;
+const WAKE: u64 = 4;
+const CANCEL: u64 = 5;
+const KIND_BITS: u32 = 3;
+
+/// Return at once what is there (io_uring_enter(2)).
+const ENTER_GETEVENTS: u32 = 1;
+
+fn user_data(slot: Slot, kind: u64) -> u64 {
+    u64::from(slot) << KIND_BITS | kind
+}
+
+/// How a send stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    No,
+    /// The kernel will tell.
+    Told,
+    /// The kernel will tell only if it fails, and before the call returns that submits it.
+    Expected,
+    /// The kernel's answer.
+    Done(i32),
+}
+
+/// One socket.
+struct Connection {
+    descriptor: RawFd,
+    task: TaskId,
+    /// Operations that the kernel has to complete before the descriptor is closed.
+    operations: u8,
+    is_open: bool,
+    is_receiving: bool,
+    is_cancelling: bool,
+    sending: Sending,
+    /// What the kernel reads from, during a send.
+    lent: Option<Box<Buffers>>,
+    /// A buffer of the ring with bytes that the task has not taken, and how many.
+    filled: Option<(u16, u32)>,
+    /// Bytes that came while the task was at something else, and did not take them by the end of the turn.
+    stash: Vec<u8>,
+    /// Why no more bytes come: 0 at the end, or an error.
+    end: Option<i32>,
+}
+
+impl Connection {
+    fn new(descriptor: RawFd) -> Connection {
+        Connection {
+            descriptor,
+            task: NOBODY,
+            operations: 0,
+            is_open: true,
+            is_receiving: false,
+            is_cancelling: false,
+            sending: Sending::No,
+            lent: None,
+            filled: None,
+            stash: Vec::new(),
+            end: None,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Accepting {
+    listener: Option<RawFd>,
+    is_armed: bool,
+    task: TaskId,
+    results: VecDeque<i32>,
+}
+
+/// What a turn has brought besides what tasks wait for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// The time for a timer has come.
+    pub timer: bool,
+}
+
+/// A ring and its sockets.
+pub struct Uring {
+    ring: IoUring,
+    buffers: BufferRing,
+    connections: Vec<Connection>,
+    free: Vec<Slot>,
+    /// Who has got bytes in this turn.
+    filled: Vec<Slot>,
+    /// Sends since the last system call that are told only if they fail.
+    expected: Vec<Slot>,
+    accepting: Accepting,
+    completions: Vec<cqueue::Entry>,
+    /// The earliest timer that the kernel knows.
+    timeout_at: Option<Instant>,
+    /// Where the kernel reads the time of a timer from, until the next system call.
+    timespec: Box<types::Timespec>,
+    event: RawFd,
+    /// Where the kernel writes the event counter to.
+    event_count: Box<u64>,
+    /// A socket has more to do than wait, so the next system call does not wait either.
+    is_urgent: bool,
+}
+
+/// Makes a ring; the calling thread is the one that may use it.
+///
+/// # Errors
+/// The kernel has no io_uring, forbids it, or is too old for these flags (Linux 6.1).
+pub fn new_ring() -> io::Result<IoUring> {
+    IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_cqsize(4 * RING_ENTRIES).build(RING_ENTRIES)
+}
+
+impl Uring {
+    /// A ring that can be woken through the event counter `event`.
+    ///
+    /// # Errors
+    /// As [`new_ring`], or there is no memory for buffers.
+    pub fn new(event: RawFd) -> io::Result<Uring> {
+        let ring = new_ring()?;
+        let buffers = BufferRing::register(&ring)?;
+        let mut uring = Uring {
+            ring,
+            buffers,
+            connections: Vec::new(),
+            free: Vec::new(),
+            filled: Vec::new(),
+            expected: Vec::new(),
+            accepting: Accepting::default(),
+            completions: Vec::new(),
+            timeout_at: None,
+            timespec: Box::default(),
+            event,
+            event_count: Box::default(),
+            is_urgent: false,
+        };
+        uring.await_event()?;
+        Ok(uring)
+    }
+
+    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: what the entries point to lives until the kernel is done with it: buffers of the ring for ever, what is
+            // sent in the slot of its connection, time and event counter in boxes of this.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
+            self.ring.submit()?;
+        }
+    }
+
+    /// Adds a socket.
+    pub fn add(&mut self, descriptor: RawFd) -> Slot {
+        let connection = Connection::new(descriptor);
+        match self.free.pop() {
+            Some(slot) => {
+                self.connections[slot as usize] = connection;
+                slot
+            }
+            None => {
+                self.connections.push(connection);
+                (self.connections.len() - 1) as Slot
+            }
+        }
+    }
+
+    #[inline]
+    fn of(&mut self, slot: Slot) -> &mut Connection {
+        &mut self.connections[slot as usize]
+    }
+
+    // ---- receiving ----------------------------------------------------------------------------------------------------
+
+    /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive.
+    #[inline]
+    pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        let Uring { connections, buffers, .. } = self;
+        let connection = &mut connections[slot as usize];
+        connection.task = current();
+        if !connection.stash.is_empty() {
+            let stash = std::mem::take(&mut connection.stash);
+            take(&stash);
+            return Poll::Ready(Ok(stash.len()));
+        }
+        if let Some((buffer, length)) = connection.filled.take() {
+            take(buffers.filled(buffer, length as usize));
+            buffers.give_back(buffer);
+            return Poll::Ready(Ok(length as usize));
+        }
+        match connection.end {
+            Some(0) => return Poll::Ready(Ok(0)),
+            Some(error) => return Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
+            None => {}
+        }
+        if !connection.is_receiving
+            && let Err(error) = self.receive(slot)
+        {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Pending
+    }
+
+    /// Whether bytes, or the end, wait to be taken.
+    pub fn has_received(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        !connection.stash.is_empty() || connection.filled.is_some() || connection.end.is_some()
+    }
+
+    /// Arms the receive that stays.
+    fn receive(&mut self, slot: Slot) -> io::Result<()> {
+        let connection = self.of(slot);
+        connection.is_receiving = true;
+        connection.operations += 1;
+        let receive = opcode::RecvMulti::new(types::Fd(connection.descriptor), BUFFER_GROUP).build();
+        self.push(&receive.user_data(user_data(slot, RECEIVE)))
+    }
+
+    fn received(&mut self, slot: Slot, completion: &cqueue::Entry) -> io::Result<()> {
+        let buffer = cqueue::buffer_select(completion.flags());
+        let is_last = !cqueue::more(completion.flags());
+        let result = completion.result();
+        let Uring { connections, buffers, filled, .. } = self;
+        let connection = &mut connections[slot as usize];
+        if is_last {
+            connection.is_receiving = false;
+            connection.is_cancelling = false;
+            connection.operations -= 1;
+        }
+        if let Some(buffer) = buffer {
+            if result <= 0 || !connection.is_open {
+                buffers.give_back(buffer);
+            } else if connection.filled.is_none() && connection.stash.is_empty() {
+                connection.filled = Some((buffer, result as u32));
+                filled.push(slot);
+            } else {
+                stash(connection, buffers);
+                connection.stash.extend_from_slice(buffers.filled(buffer, result as usize));
+                buffers.give_back(buffer);
+                filled.push(slot);
+            }
+        }
+        if !connection.is_open {
+            self.release(slot);
+            return Ok(());
+        }
+        make_ready(connection.task);
+        if result == -libc::ENOBUFS {
+            // Those who have come first hold all buffers, until the end of this turn.
+            buffers.grow();
+            return self.receive(slot);
+        }
+        if result <= 0 && result != -libc::ECANCELED {
+            connection.end = Some(result);
+        }
+        Ok(())
+    }
+
+    /// Who did not take the bytes in this turn keeps a copy, so that the ring's buffers are there for the next one; and is not
+    /// received from any more once it has more than a connection may have unread.
+    fn stash_leftovers(&mut self) -> io::Result<()> {
+        while let Some(slot) = self.filled.pop() {
+            let Uring { connections, buffers, .. } = self;
+            let connection = &mut connections[slot as usize];
+            stash(connection, buffers);
+            if connection.stash.len() >= READ_BUFFER_BYTES && connection.is_receiving && !connection.is_cancelling {
+                connection.is_cancelling = true;
+                self.cancel(user_data(slot, RECEIVE))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, operation: u64) -> io::Result<()> {
+        self.push(&opcode::AsyncCancel::new(operation).build().user_data(user_data(0, CANCEL)))
+    }
+
+    // ---- sending ------------------------------------------------------------------------------------------------------
+
+    /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_send`] gives them
+    /// back.
+    #[inline]
+    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, manner: SendManner) {
+        let connection = self.of(slot);
+        debug_assert!(connection.lent.is_none(), "one send at a time");
+        let batch = &mut connection.lent.insert(buffers).batch;
+        let descriptor = types::Fd(connection.descriptor);
+        connection.operations += 1;
+        connection.task = current();
+        let mut flags = libc::MSG_NOSIGNAL;
+        if manner == SendManner::Patient {
+            connection.sending = Sending::Told;
+        } else {
+            // All or a failure: with these flags the kernel neither waits nor calls a part a success.
+            flags |= libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+            connection.sending = Sending::Expected;
+        }
+        let entry = match batch.single_piece() {
+            Some(piece) => {
+                opcode::Send::new(descriptor, piece.iov_base.cast(), piece.iov_len as u32).flags(flags).build()
+            }
+            None => opcode::SendMsg::new(descriptor, batch.message()).flags(flags as u32).build(),
+        };
+        let mut entry = entry.user_data(user_data(slot, SEND));
+        if manner != SendManner::Patient {
+            let is_receiving = connection.is_receiving;
+            self.is_urgent |= manner == SendManner::Urgent || !is_receiving;
+            self.expected.push(slot);
+            entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        }
+        if self.push(&entry).is_err() {
+            self.sent(slot, -libc::EIO);
+        }
+    }
+
+    /// How many bytes have been sent, with the buffers, when the kernel is done with them. After an expected send, fewer than
+    /// all, also 0, mean that the socket is full.
+    #[inline]
+    pub fn poll_send(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Buffers>)> {
+        let connection = self.of(slot);
+        connection.task = current();
+        let Sending::Done(result) = connection.sending else { return Poll::Pending };
+        connection.sending = Sending::No;
+        let sent = match result {
+            error if error == -libc::EAGAIN => Ok(0),
+            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+            sent => Ok(sent as usize),
+        };
+        Poll::Ready((sent, connection.lent.take().unwrap_or_default()))
+    }
+
+    fn sent(&mut self, slot: Slot, result: i32) {
+        let connection = self.of(slot);
+        connection.sending = Sending::Done(result);
+        connection.operations -= 1;
+        if connection.is_open {
+            make_ready(connection.task);
+        } else {
+            self.release(slot);
+        }
+    }
+
+    /// The system call that submitted them has returned: what has not failed has been sent.
+    fn settle_expected(&mut self) {
+        let mut expected = std::mem::take(&mut self.expected);
+        for slot in expected.drain(..) {
+            let connection = self.of(slot);
+            if connection.sending == Sending::Expected {
+                let total = connection.lent.as_ref().map_or(0, |buffers| buffers.batch.unsent_bytes());
+                self.sent(slot, i32::try_from(total).unwrap_or(i32::MAX));
+            }
+        }
+        self.expected = expected;
+    }
+
+    // ---- closing ------------------------------------------------------------------------------------------------------
+
+    /// Closes a socket as soon as the kernel has let go of it.
+    pub fn close(&mut self, slot: Slot) {
+        let Uring { connections, buffers, .. } = self;
+        let connection = &mut connections[slot as usize];
+        connection.is_open = false;
+        connection.task = NOBODY;
+        connection.stash = Vec::new();
+        if let Some((buffer, _)) = connection.filled.take() {
+            buffers.give_back(buffer);
+        }
+        let (is_receiving, is_told) = (connection.is_receiving, connection.sending == Sending::Told);
+        let descriptor = connection.descriptor;
+        for operation in [is_receiving.then_some(RECEIVE), is_told.then_some(SEND)].into_iter().flatten() {
+            if self.cancel(user_data(slot, operation)).is_err() {
+                // Ends them as well.
+                // SAFETY: no pointers; the descriptor is open until it is released.
+                unsafe { libc::shutdown(descriptor, libc::SHUT_RDWR) };
+            }
+        }
+        self.release(slot);
+    }
+
+    fn release(&mut self, slot: Slot) {
+        let connection = self.of(slot);
+        if connection.is_open || connection.operations > 0 {
+            return;
+        }
+        connection.lent = None;
+        let descriptor = std::mem::replace(&mut connection.descriptor, -1);
+        // SAFETY: no pointers. The descriptor is the connection's own, no operation uses it any more, and the slot is free
+        // from here on.
+        unsafe { libc::close(descriptor) };
+        self.free.push(slot);
+    }
+
+    // ---- accepting ----------------------------------------------------------------------------------------------------
+
+    /// The next connection of the listener, which is the only one.
+    pub fn poll_accept(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
+        self.accepting.task = current();
+        match self.accepting.results.pop_front() {
+            Some(error) if error < 0 => return Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
+            Some(descriptor) => return Poll::Ready(Ok(descriptor)),
+            None => {}
+        }
+        if !self.accepting.is_armed {
+            self.accepting.is_armed = true;
+            self.accepting.listener = Some(listener);
+            let accept = opcode::AcceptMulti::new(types::Fd(listener)).flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
+            if let Err(error) = self.push(&accept.build().user_data(user_data(0, ACCEPT))) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Ends accepting: [`Uring::poll_accept`] gives what has been accepted, and then `ECANCELED`.
+    pub fn stop_accepting(&mut self) {
+        if !self.accepting.is_armed {
+            self.accepting.results.push_back(-libc::ECANCELED);
+            make_ready(self.accepting.task);
+        } else if let Err(error) = self.cancel(user_data(0, ACCEPT)) {
+            tracing::error!(%error, "the ring takes no order to stop accepting");
+        }
+    }
+
+    fn accepted(&mut self, completion: &cqueue::Entry) {
+        self.accepting.results.push_back(completion.result());
+        self.accepting.is_armed &= cqueue::more(completion.flags());
+        make_ready(self.accepting.task);
+    }
+
+    // ---- turns --------------------------------------------------------------------------------------------------------
+
+    fn await_event(&mut self) -> io::Result<()> {
+        let count = (&raw mut *self.event_count).cast();
+        let read = opcode::Read::new(types::Fd(self.event), count, size_of::<u64>() as u32).build();
+        self.push(&read.user_data(user_data(0, WAKE)))
+    }
+
+    fn set_timeout(&mut self, wake_at: Option<Instant>) -> io::Result<()> {
+        let Some(wake_at) = wake_at.filter(|at| self.timeout_at.is_none_or(|earliest| *at < earliest)) else {
+            return Ok(());
+        };
+        self.timeout_at = Some(wake_at);
+        *self.timespec = wake_at.saturating_duration_since(Instant::now()).into();
+        let timeout = opcode::Timeout::new(&raw const *self.timespec).build();
+        self.push(&timeout.user_data(user_data(0, TIMEOUT)))
+    }
+
+    /// Hands over what has been asked for, and waits for something to happen if `waits`, until `wake_at` at the longest.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn turn(&mut self, waits: bool, wake_at: Option<Instant>) -> io::Result<Turn> {
+        self.stash_leftovers()?;
+        self.buffers.publish();
+        self.set_timeout(wake_at)?;
+        let waits = waits && !std::mem::take(&mut self.is_urgent);
+        loop {
+            let entries = self.ring.submission().len() as u32;
+            // SAFETY: no argument is passed; what the entries point to is said at `push`.
+            let entered = unsafe {
+                self.ring.submitter().enter::<libc::sigset_t>(entries, u32::from(waits), ENTER_GETEVENTS, None)
+            };
+            match entered {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // The completion queue is full, or memory is short: what is there has to be looked at first.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN)) => break,
+                submitted => {
+                    submitted?;
+                    break;
+                }
+            }
+        }
+        let are_all_submitted = self.expected.is_empty() || self.ring.submission().is_empty();
+        let mut turn = Turn::default();
+        let mut completions = std::mem::take(&mut self.completions);
+        completions.extend(self.ring.completion());
+        for completion in completions.drain(..) {
+            let slot = (completion.user_data() >> KIND_BITS) as Slot;
+            match completion.user_data() & ((1 << KIND_BITS) - 1) {
+                RECEIVE => self.received(slot, &completion)?,
+                SEND => self.sent(slot, completion.result()),
+                ACCEPT => self.accepted(&completion),
+                TIMEOUT => {
+                    self.timeout_at = None;
+                    turn.timer = true;
+                }
+                WAKE => self.await_event()?,
+                _cancel => {}
+            }
+        }
+        self.completions = completions;
+        if are_all_submitted {
+            self.settle_expected();
+        }
+        Ok(turn)
+    }
+}
+
+#[cfg(test)]
+impl Uring {
+    /// Bytes that tasks have not taken.
+    pub fn stashed_bytes(&self) -> usize {
+        self.connections.iter().map(|connection| connection.stash.len()).sum()
+    }
+
+    /// Bytes that all buffers of the ring hold.
+    pub fn buffer_bytes(&self) -> usize {
+        self.buffers.bytes()
+    }
+}
+
+/// Moves the bytes of a filled buffer behind those of the stash.
+fn stash(connection: &mut Connection, buffers: &mut BufferRing) {
+    if let Some((buffer, length)) = connection.filled.take() {
+        connection.stash.extend_from_slice(buffers.filled(buffer, length as usize));
+        buffers.give_back(buffer);
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        for connection in &mut self.connections {
+            if connection.operations > 0 {
+                // The kernel may read them until the ring has come to its end, which nobody waits for.
+                std::mem::forget(connection.lent.take());
+            }
+        }
+        let connected = self.connections.iter().map(|connection| connection.descriptor);
+        for descriptor in connected.chain(self.accepting.results.drain(..)).filter(|descriptor| *descriptor >= 0) {
+            // SAFETY: no pointers. It is the connection's own, or has been accepted and nobody has been told of it.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+}
