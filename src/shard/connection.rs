@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::dispatch::Dispatch;
+use super::image::Image;
 use super::input::Input;
 use super::output::{Output, WriteBatch};
 use super::reactor::SendManner;
@@ -119,6 +120,10 @@ impl Connection {
     /// ask next comes together too: a system call for each would wake a client, and be woken by it, again and again.
     async fn send(&mut self) -> Result<(), Broken> {
         let mut buffers = self.take_buffers();
+        if let Some(image) = buffers.output.take_image() {
+            self.buffers = Some(buffers);
+            return self.send_image(&image).await;
+        }
         buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
         let mut manner = if buffers.batch.is_long() {
             // The deadline of the read phase is over with the last request, however long the turn takes.
@@ -136,7 +141,9 @@ impl Connection {
         };
         while !buffers.batch.is_sent() {
             self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-            let (sent, returned) = self.state.socket.send(buffers, manner).await;
+            // A head that a file follows leaves with the file's first bytes.
+            let has_more = buffers.output.is_image_next();
+            let (sent, returned) = self.state.socket.send(buffers, manner, has_more).await;
             buffers = returned;
             match sent {
                 Ok(sent) if !self.state.expired() => {
@@ -150,6 +157,27 @@ impl Connection {
         }
         buffers.output.finish_batch(&mut buffers.batch);
         self.buffers = Some(buffers);
+        Ok(())
+    }
+
+    /// Sends a list from its file, in pieces that are long writes.
+    async fn send_image(&mut self, image: &Image) -> Result<(), Broken> {
+        let mut position = 0;
+        while position < image.len() {
+            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
+            let piece = usize::try_from(image.len() - position).unwrap_or(usize::MAX);
+            let piece = piece.min(self.shard.long_writes.write_bytes_max());
+            self.shard.long_writes.admit(piece, &self.shard.reactor).await;
+            match self.state.socket.send_file(image.descriptor(), position, piece).await {
+                Ok(sent) if sent > 0 && !self.state.expired() => {
+                    self.shard.metrics.bytes_sent.add(sent as u64);
+                    position += sent as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => return Err(Broken),
+            }
+        }
+        self.buffers().output.finish_image(image);
         Ok(())
     }
 

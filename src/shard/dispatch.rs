@@ -132,7 +132,7 @@ impl Dispatch {
             }
             let repetitions = |max| memo.repetitions(input.unread(), max);
             let unchanged = meaning.unchanged.map(|(_, coding)| coding);
-            push_list(shard, list, &snapshot, unchanged, repetitions, output)
+            push_list(shard, list, meaning.limit, &snapshot, unchanged, repetitions, output)
         });
         if answered == 0 {
             return false;

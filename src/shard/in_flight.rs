@@ -209,8 +209,8 @@ impl InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::reactor::Socket;
     use crate::http::Connection;
+    use crate::shard::reactor::Socket;
 
     fn pending() -> Rc<PendingWrite> {
         let state = Rc::new(ConnectionState::new(Socket::unconnected()));

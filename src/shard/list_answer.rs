@@ -66,6 +66,7 @@ fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize
 pub fn push_list(
     shard: &Shard,
     list: &mut PreparedList,
+    limit: Option<usize>,
     snapshot: &Rc<LocalSnapshot>,
     unchanged: Option<Coding>,
     count: impl FnOnce(usize) -> usize,
@@ -77,7 +78,7 @@ pub fn push_list(
         };
         (Status::NotModified, list.push_unchanged(coding, write, count, output))
     } else {
-        let answered = list.push(snapshot, count, output);
+        let answered = list.push(snapshot, limit, &shard.images, count, output);
         if let Some(encoded) = &list.encoded {
             shard.count_encoded(encoded, &list.page, answered);
         }

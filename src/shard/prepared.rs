@@ -3,19 +3,23 @@
 //! A prepared answer belongs to one snapshot and one second (its `Date`). It is never changed, because it may be in
 //! flight; when either has moved on, a new one is made.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::encoded_pages::LocalBody;
+use super::image::Images;
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
 use crate::http::Coding;
+use crate::limits::IMAGE_AFTER_USES;
 use crate::snapshot::{Page, Snapshot};
 
 /// Limits that are kept ready at the same time; the one used longest ago makes room.
 const LISTS_MAX: usize = 16;
 /// Largest body that is always copied behind its head into one piece: one plain send then beats a vectored write.
 pub const WHOLE_BODY_MAX_BYTES: u64 = 16 * 1024;
-/// Largest body that is copied once the same list is asked for again; before, and above, it is sent from the snapshot.
+/// Largest body that is copied once the same list is asked for again; before, it is sent from the snapshot, and a larger one
+/// becomes an [`Image`](super::image::Image) when it is asked for more often.
 const HOT_BODY_MAX_BYTES: u64 = 128 * 1024;
 /// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
 /// in the second-level cache. With [`LISTS_MAX`] it bounds what a shard keeps ready to 4 MiB.
@@ -75,7 +79,8 @@ pub struct PreparedList {
     pub encoded: Option<Rc<LocalBody>>,
     /// The answer 304 to a request that names its entity tag in this coding.
     unchanged: Option<(Coding, PreparedAnswer)>,
-    is_used: bool,
+    /// How often its body has been sent from the snapshot.
+    uses: u32,
 }
 
 /// Where the body of a prepared list is.
@@ -96,7 +101,7 @@ impl PreparedList {
             page,
             encoded,
             unchanged: None,
-            is_used: false,
+            uses: 0,
         };
         if list.body_bytes() <= WHOLE_BODY_MAX_BYTES {
             list.copy_body(snapshot);
@@ -139,16 +144,26 @@ impl PreparedList {
     pub fn push(
         &mut self,
         snapshot: &Rc<LocalSnapshot>,
+        limit: Option<usize>,
+        images: &RefCell<Images>,
         count: impl FnOnce(usize) -> usize,
         output: &mut Output,
     ) -> usize {
         if self.body == PreparedBody::Shared {
-            let is_hot = std::mem::replace(&mut self.is_used, true) && self.body_bytes() <= HOT_BODY_MAX_BYTES;
-            if !is_hot {
+            let is_short = self.body_bytes() <= HOT_BODY_MAX_BYTES;
+            if !is_short || self.uses == 0 {
                 output.push_prepared(&mut self.answer, 1);
+                let is_hot = !is_short && self.uses >= IMAGE_AFTER_USES;
+                self.uses = self.uses.saturating_add(1);
                 match &self.encoded {
                     Some(encoded) => output.push_encoded(Rc::clone(encoded)),
-                    None => output.push_todos(Rc::clone(snapshot), self.page.body),
+                    None => {
+                        let make = || images.borrow_mut().get_or_make(snapshot, limit, self.page.body);
+                        match is_hot.then(make).flatten() {
+                            Some(image) => output.push_image(image),
+                            None => output.push_todos(Rc::clone(snapshot), self.page.body),
+                        }
+                    }
                 }
                 return 1;
             }

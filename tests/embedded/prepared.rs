@@ -7,7 +7,7 @@ use crate::harness::server::{Driver, Setup};
 use crate::harness::shared::on_both_drivers;
 use crate::harness::token::token;
 
-on_both_drivers!(std::convert::identity => repeated_requests_follow_the_list);
+on_both_drivers!(std::convert::identity => repeated_requests_follow_the_list, long_lists_are_those_of_their_time);
 
 fn id_of(answer: &Answer) -> String {
     answer.json()["id"].as_str().expect("an id").to_owned()
@@ -51,5 +51,38 @@ fn repeated_requests_follow_the_list(driver: &Driver) {
             let answer = client.call(&unchanged);
             (answer.status == 200 && answer.text().contains(&id)).then_some(())
         });
+    }
+}
+
+/// A long list that is asked for often is sent from a file; a client that takes its time gets the list as it was, while others
+/// get what has come since.
+fn long_lists_are_those_of_their_time(driver: &Driver) {
+    let setup = Setup::new().driver(*driver);
+    setup.run_successfully(&["seed", "--count", "9000"]);
+    let server = setup.start();
+    let token = token("long");
+    let mut writer = server.connect();
+    for round in 0..3 {
+        let title = format!("round {round}");
+        let id = id_of(&writer.call(&post(&token, format!(r#"{{"title":"{title}"}}"#))).expect(202));
+        let page = get("/todos?limit=1");
+        eventually("the new todo shows", || writer.call(&page).text().contains(&id).then_some(()));
+        // All within one second, or most: more than it takes until the list is hot.
+        let mut reader = server.connect();
+        reader.send(get("/todos").bytes().repeat(8));
+        let answers: Vec<_> = (0..8).map(|_| reader.answer().expect(200)).collect();
+        assert!(answers[0].json()[0]["id"] == id.as_str());
+        assert!(answers.iter().all(|answer| answer.body == answers[0].body));
+
+        let mut slow = server.connect();
+        slow.send(get("/todos").bytes().repeat(2));
+        let later = id_of(&writer.call(&post(&token, r#"{"title":"meanwhile"}"#)).expect(202));
+        eventually("the later todo shows", || writer.call(&page).text().contains(&later).then_some(()));
+        reader.send(get("/todos").bytes().repeat(8));
+        let newer: Vec<_> = (0..8).map(|_| reader.answer().expect(200)).collect();
+        assert!(newer.iter().all(|answer| answer.json()[0]["id"] == later.as_str()));
+        for answer in [slow.answer().expect(200), slow.answer().expect(200)] {
+            assert!(answer.body == answers[0].body || answer.body == newer[0].body, "a list of one moment, whole");
+        }
     }
 }

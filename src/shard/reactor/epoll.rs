@@ -7,8 +7,8 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::super::connection::Buffers;
-use super::Slot;
 use super::task::{NOBODY, TaskId, current, make_ready};
+use super::{Slot, accept, send_file};
 use crate::limits::READ_BUFFER_BYTES;
 
 /// Events of one wait.
@@ -27,6 +27,8 @@ struct Connection {
     has_ended: bool,
     /// What is being sent.
     lent: Option<Box<Buffers>>,
+    /// Whether more follows it at once.
+    has_more: bool,
 }
 
 /// An epoll instance and its sockets.
@@ -80,8 +82,16 @@ impl Epoll {
     /// # Errors
     /// The kernel watches no more sockets.
     pub fn add(&mut self, descriptor: RawFd) -> io::Result<Slot> {
-        let connection =
-            Connection { descriptor, task: NOBODY, is_open: true, is_readable: true, is_writable: true, has_ended: false, lent: None };
+        let connection = Connection {
+            descriptor,
+            task: NOBODY,
+            is_open: true,
+            is_readable: true,
+            is_writable: true,
+            has_ended: false,
+            lent: None,
+            has_more: false,
+        };
         let slot = self.free.pop().unwrap_or(self.connections.len() as Slot);
         let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         if let Err(error) = self.watch(descriptor, events, u64::from(slot)) {
@@ -127,10 +137,11 @@ impl Epoll {
     }
 
     /// Prepares to send the unsent pieces of the batch.
-    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>) {
+    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, has_more: bool) {
         let connection = &mut self.connections[slot as usize];
         debug_assert!(connection.lent.is_none(), "one send at a time");
         connection.lent = Some(buffers);
+        connection.has_more = has_more;
     }
 
     /// Sends as much as the socket takes, and says how much, when it takes any.
@@ -139,7 +150,9 @@ impl Epoll {
         connection.task = current();
         let Some(mut buffers) = connection.lent.take() else { return Poll::Pending };
         while connection.is_writable {
-            let (message, flags) = (buffers.batch.message(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            let message = buffers.batch.message();
+            let more = if connection.has_more { libc::MSG_MORE } else { 0 };
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | more;
             // SAFETY: the message names the pieces of the batch, which live as long as the buffers.
             let result = unsafe { libc::sendmsg(connection.descriptor, message, flags) };
             match usize::try_from(result) {
@@ -153,6 +166,28 @@ impl Epoll {
         }
         connection.lent = Some(buffers);
         Poll::Pending
+    }
+
+    /// Sends a part of a file as far as the socket takes it, when it takes any.
+    pub fn poll_send_file(
+        &mut self,
+        slot: Slot,
+        file: RawFd,
+        position: u64,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let connection = &mut self.connections[slot as usize];
+        connection.task = current();
+        if !connection.is_writable {
+            return Poll::Pending;
+        }
+        match send_file(connection.descriptor, file, position, bytes_max) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.is_writable = false;
+                Poll::Pending
+            }
+            sent => Poll::Ready(sent),
+        }
     }
 
     /// Closes a socket.
@@ -179,10 +214,7 @@ impl Epoll {
             }
             self.listener = Some(listener);
         }
-        let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: the kernel writes no address to null pointers.
-        match check(unsafe { libc::accept4(listener, no_address, no_length, flags) }) {
+        match accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             accepted => Poll::Ready(accepted),
         }

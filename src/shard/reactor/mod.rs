@@ -231,15 +231,21 @@ impl Socket {
         unsafe { libc::ioctl(self.descriptor, libc::FIONREAD, &raw mut waiting) == 0 && waiting > 0 }
     }
 
-    /// Sends the unsent pieces of the batch, and says how many bytes have left; the buffers come back.
+    /// Sends the unsent pieces of the batch, and says how many bytes have left; the buffers come back. With `has_more` the
+    /// kernel may wait with them for what is sent next.
     #[inline]
-    pub async fn send(&self, buffers: Box<Buffers>, manner: SendManner) -> (io::Result<usize>, Box<Buffers>) {
+    pub async fn send(
+        &self,
+        buffers: Box<Buffers>,
+        manner: SendManner,
+        has_more: bool,
+    ) -> (io::Result<usize>, Box<Buffers>) {
         let mut unsent = Some(buffers);
         let begun = self.with(|backend| {
             let buffers = unsent.take().unwrap_or_default();
             match backend {
-                Backend::Uring(uring) => uring.begin_send(self.slot, buffers, manner),
-                Backend::Epoll(epoll) => epoll.begin_send(self.slot, buffers),
+                Backend::Uring(uring) => uring.begin_send(self.slot, buffers, manner, has_more),
+                Backend::Epoll(epoll) => epoll.begin_send(self.slot, buffers, has_more),
             }
         });
         if begun.is_none() {
@@ -251,6 +257,19 @@ impl Socket {
                 Backend::Epoll(epoll) => epoll.poll_send(self.slot),
             });
             sent.unwrap_or_else(|| Poll::Ready((Err(io::ErrorKind::NotConnected.into()), Box::default())))
+        })
+        .await
+    }
+
+    /// Sends a part of a file in memory, and says how many bytes the socket has taken, when it has taken any. The pages
+    /// themselves are sent: nobody may change them any more.
+    pub async fn send_file(&self, file: RawFd, position: u64, bytes_max: usize) -> io::Result<usize> {
+        poll_fn(|_| {
+            let sent = self.with(|backend| match backend {
+                Backend::Uring(uring) => uring.poll_send_file(self.slot, file, position, bytes_max),
+                Backend::Epoll(epoll) => epoll.poll_send_file(self.slot, file, position, bytes_max),
+            });
+            sent.unwrap_or_else(|| Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
         })
         .await
     }
@@ -279,6 +298,22 @@ impl Drop for Socket {
     }
 }
 
+/// Gives a non-blocking socket as many pages of a file as it takes (sendfile(2)).
+fn send_file(socket: RawFd, file: RawFd, position: u64, bytes_max: usize) -> io::Result<usize> {
+    let mut offset = libc::off_t::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the offset lives through the call; both descriptors are open.
+    let sent = unsafe { libc::sendfile(socket, file, &raw mut offset, bytes_max) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// The next connection of a non-blocking listener, non-blocking itself.
+fn accept(listener: RawFd) -> io::Result<RawFd> {
+    let (no_address, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: the kernel writes no address to null pointers.
+    let accepted = unsafe { libc::accept4(listener, no_address, no_length, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) };
+    if accepted < 0 { Err(io::Error::last_os_error()) } else { Ok(accepted) }
+}
+
 /// The listener that a reactor accepts connections from; it has one at most.
 pub struct Listener {
     reactor: Rc<Reactor>,
@@ -291,7 +326,7 @@ impl Listener {
     /// # Errors
     /// It cannot be made non-blocking.
     pub fn new(reactor: &Rc<Reactor>, listener: std::net::TcpListener) -> io::Result<Listener> {
-        listener.set_nonblocking(reactor.driver == Driver::Epoll)?;
+        listener.set_nonblocking(true)?;
         Ok(Listener { reactor: Rc::clone(reactor), listener })
     }
 
@@ -303,7 +338,7 @@ impl Listener {
     /// The descriptor of the next connection.
     ///
     /// # Errors
-    /// `ECANCELED` after [`Reactor::stop_accepting`], and what accept(2) can say.
+    /// `ECANCELED` after [`Reactor::stop_accepting`], and what accept4(2) can say.
     pub async fn accept(&self) -> io::Result<RawFd> {
         poll_fn(|_| match &mut *self.reactor.backend.borrow_mut() {
             Backend::Uring(uring) => uring.poll_accept(self.listener.as_raw_fd()),
@@ -314,7 +349,7 @@ impl Listener {
 }
 
 impl Reactor {
-    /// Ends [`Listener::accept`], behind the connections that have been accepted.
+    /// Ends [`Listener::accept`].
     pub fn stop_accepting(&self) {
         match &mut *self.backend.borrow_mut() {
             Backend::Uring(uring) => uring.stop_accepting(),

@@ -10,7 +10,6 @@
 //!   with the news that an answer has left. When the call returns, what has not failed has been sent.
 //! - **Completions are run when this thread waits** (`SINGLE_ISSUER` and `DEFER_TASKRUN`, Linux 6.1), never by interrupting it.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::task::Poll;
@@ -21,7 +20,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::super::connection::Buffers;
 use super::buffers::{BUFFER_GROUP, BufferRing};
 use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{SendManner, Slot};
+use super::{SendManner, Slot, accept, send_file};
 use crate::limits::READ_BUFFER_BYTES;
 
 /// Entries of a shard's submission queue; the completion queue is four times as long. One entry is one operation submitted
@@ -35,6 +34,7 @@ const ACCEPT: u64 = 2;
 const TIMEOUT: u64 = 3;
 const WAKE: u64 = 4;
 const CANCEL: u64 = 5;
+const ROOM: u64 = 6;
 const KIND_BITS: u32 = 3;
 
 /// Return at once what is there (io_uring_enter(2)).
@@ -65,6 +65,8 @@ struct Connection {
     is_open: bool,
     is_receiving: bool,
     is_cancelling: bool,
+    /// The kernel tells when the socket has room again.
+    is_awaiting_room: bool,
     sending: Sending,
     /// What the kernel reads from, during a send.
     lent: Option<Box<Buffers>>,
@@ -85,6 +87,7 @@ impl Connection {
             is_open: true,
             is_receiving: false,
             is_cancelling: false,
+            is_awaiting_room: false,
             sending: Sending::No,
             lent: None,
             filled: None,
@@ -94,12 +97,10 @@ impl Connection {
     }
 }
 
-#[derive(Default)]
 struct Accepting {
-    listener: Option<RawFd>,
     is_armed: bool,
+    is_stopped: bool,
     task: TaskId,
-    results: VecDeque<i32>,
 }
 
 /// What a turn has brought besides what tasks wait for.
@@ -155,7 +156,7 @@ impl Uring {
             free: Vec::new(),
             filled: Vec::new(),
             expected: Vec::new(),
-            accepting: Accepting::default(),
+            accepting: Accepting { is_armed: false, is_stopped: false, task: NOBODY },
             completions: Vec::new(),
             timeout_at: None,
             timespec: Box::default(),
@@ -308,14 +309,14 @@ impl Uring {
     /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_send`] gives them
     /// back.
     #[inline]
-    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, manner: SendManner) {
+    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, manner: SendManner, has_more: bool) {
         let connection = self.of(slot);
         debug_assert!(connection.lent.is_none(), "one send at a time");
         let batch = &mut connection.lent.insert(buffers).batch;
         let descriptor = types::Fd(connection.descriptor);
         connection.operations += 1;
         connection.task = current();
-        let mut flags = libc::MSG_NOSIGNAL;
+        let mut flags = libc::MSG_NOSIGNAL | if has_more { libc::MSG_MORE } else { 0 };
         if manner == SendManner::Patient {
             connection.sending = Sending::Told;
         } else {
@@ -368,6 +369,44 @@ impl Uring {
         }
     }
 
+    /// Sends a part of a file as far as the socket takes it, when it takes any.
+    pub fn poll_send_file(
+        &mut self,
+        slot: Slot,
+        file: RawFd,
+        position: u64,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let connection = self.of(slot);
+        connection.task = current();
+        if connection.is_awaiting_room {
+            return Poll::Pending;
+        }
+        let descriptor = connection.descriptor;
+        match send_file(descriptor, file, position, bytes_max) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return Poll::Ready(sent),
+        }
+        connection.is_awaiting_room = true;
+        connection.operations += 1;
+        let poll = opcode::PollAdd::new(types::Fd(descriptor), libc::POLLOUT as u32).build();
+        match self.push(&poll.user_data(user_data(slot, ROOM))) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    fn has_room(&mut self, slot: Slot) {
+        let connection = self.of(slot);
+        connection.is_awaiting_room = false;
+        connection.operations -= 1;
+        if connection.is_open {
+            make_ready(connection.task);
+        } else {
+            self.release(slot);
+        }
+    }
+
     /// The system call that submitted them has returned: what has not failed has been sent.
     fn settle_expected(&mut self) {
         let mut expected = std::mem::take(&mut self.expected);
@@ -393,9 +432,13 @@ impl Uring {
         if let Some((buffer, _)) = connection.filled.take() {
             buffers.give_back(buffer);
         }
-        let (is_receiving, is_told) = (connection.is_receiving, connection.sending == Sending::Told);
         let descriptor = connection.descriptor;
-        for operation in [is_receiving.then_some(RECEIVE), is_told.then_some(SEND)].into_iter().flatten() {
+        let under_way = [
+            connection.is_receiving.then_some(RECEIVE),
+            (connection.sending == Sending::Told).then_some(SEND),
+            connection.is_awaiting_room.then_some(ROOM),
+        ];
+        for operation in under_way.into_iter().flatten() {
             if self.cancel(user_data(slot, operation)).is_err() {
                 // Ends them as well.
                 // SAFETY: no pointers; the descriptor is open until it is released.
@@ -420,38 +463,41 @@ impl Uring {
 
     // ---- accepting ----------------------------------------------------------------------------------------------------
 
-    /// The next connection of the listener, which is the only one.
+    /// The next connection of the listener, which is the only one. The ring only tells that there are some: an accept that
+    /// waits in the kernel goes by the limit of open files that there was when it began.
     pub fn poll_accept(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
         self.accepting.task = current();
-        match self.accepting.results.pop_front() {
-            Some(error) if error < 0 => return Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
-            Some(descriptor) => return Poll::Ready(Ok(descriptor)),
-            None => {}
+        if self.accepting.is_stopped {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
         }
-        if !self.accepting.is_armed {
-            self.accepting.is_armed = true;
-            self.accepting.listener = Some(listener);
-            let accept = opcode::AcceptMulti::new(types::Fd(listener)).flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK);
-            if let Err(error) = self.push(&accept.build().user_data(user_data(0, ACCEPT))) {
-                return Poll::Ready(Err(error));
-            }
+        if self.accepting.is_armed {
+            return Poll::Pending;
         }
-        Poll::Pending
+        match accept(listener) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            accepted => return Poll::Ready(accepted),
+        }
+        self.accepting.is_armed = true;
+        let poll = opcode::PollAdd::new(types::Fd(listener), libc::POLLIN as u32).build();
+        match self.push(&poll.user_data(user_data(0, ACCEPT))) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
     }
 
-    /// Ends accepting: [`Uring::poll_accept`] gives what has been accepted, and then `ECANCELED`.
+    /// Ends accepting: [`Uring::poll_accept`] gives `ECANCELED` from now on.
     pub fn stop_accepting(&mut self) {
-        if !self.accepting.is_armed {
-            self.accepting.results.push_back(-libc::ECANCELED);
-            make_ready(self.accepting.task);
-        } else if let Err(error) = self.cancel(user_data(0, ACCEPT)) {
-            tracing::error!(%error, "the ring takes no order to stop accepting");
+        self.accepting.is_stopped = true;
+        make_ready(self.accepting.task);
+        if self.accepting.is_armed
+            && let Err(error) = self.cancel(user_data(0, ACCEPT))
+        {
+            tracing::error!(%error, "the ring does not let go of the listener");
         }
     }
 
-    fn accepted(&mut self, completion: &cqueue::Entry) {
-        self.accepting.results.push_back(completion.result());
-        self.accepting.is_armed &= cqueue::more(completion.flags());
+    fn can_accept(&mut self) {
+        self.accepting.is_armed = false;
         make_ready(self.accepting.task);
     }
 
@@ -507,7 +553,8 @@ impl Uring {
             match completion.user_data() & ((1 << KIND_BITS) - 1) {
                 RECEIVE => self.received(slot, &completion)?,
                 SEND => self.sent(slot, completion.result()),
-                ACCEPT => self.accepted(&completion),
+                ROOM => self.has_room(slot),
+                ACCEPT => self.can_accept(),
                 TIMEOUT => {
                     self.timeout_at = None;
                     turn.timer = true;
@@ -554,8 +601,8 @@ impl Drop for Uring {
             }
         }
         let connected = self.connections.iter().map(|connection| connection.descriptor);
-        for descriptor in connected.chain(self.accepting.results.drain(..)).filter(|descriptor| *descriptor >= 0) {
-            // SAFETY: no pointers. It is the connection's own, or has been accepted and nobody has been told of it.
+        for descriptor in connected.filter(|descriptor| *descriptor >= 0) {
+            // SAFETY: no pointers; it is the connection's own.
             unsafe { libc::close(descriptor) };
         }
     }
