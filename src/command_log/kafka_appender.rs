@@ -4,33 +4,30 @@
 //! takes them to the sink in the groups in which they come. A message carries its ticket as librdkafka's opaque number:
 //! there is nothing to allocate or look up per message.
 
-use std::ffi::CStr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::bindings as librdkafka;
 use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
-use rdkafka::types::RDKafkaEvent;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error, partition_count};
+use crate::command_log::kafka_events::{Events, refusal};
+use crate::command_log::kafka_topic::Topic;
 use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error};
 use crate::command_log::new_ids::NewIds;
 use crate::command_log::{
-    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, LogPosition, Refusal, Submission, Ticket,
+    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
 };
-use crate::todo::TODO_ID_TEXT_BYTES;
 
-// A ticket travels through C as a pointer-sized number.
-const _: () = assert!(size_of::<usize>() == size_of::<u64>());
-
-/// How often the thread of delivery reports looks whether it shall end.
+/// How often the thread of delivery reports looks whether it shall end, in milliseconds.
 const REPORT_WAIT_MS: i32 = 100;
+/// Delivery reports from which on no further event is taken along: the shards get what there is, as the first have waited for
+/// the last.
+const REPORTS_TOGETHER_MAX: usize = 4096;
 /// How long reports of purged messages may take: they come from within this process.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause between attempts to create the topic, and to reach a broker that did not answer.
@@ -50,6 +47,8 @@ pub struct KafkaAppender {
 
 /// One producer of librdkafka and the thread that serves its events.
 struct Link {
+    /// Opened with the first batch: librdkafka asks the brokers about it from then on.
+    topic: Option<Topic<AppenderContext>>,
     producer: Arc<BaseProducer<AppenderContext>>,
     shared: Arc<Shared>,
     reports: JoinHandle<()>,
@@ -94,15 +93,12 @@ impl KafkaAppender {
 impl CommandAppender for KafkaAppender {
     fn append(&mut self, batch: &mut Vec<Submission>) {
         self.replace_broken_link();
-        for submission in batch.drain(..) {
-            let result = match &self.link {
-                Some(link) => link.send(&self.options.topic, &submission),
-                None => Err(Refusal::Unavailable),
-            };
-            if let Err(refusal) = result {
-                self.refused.push(Acknowledgement::refused(submission.ticket, refusal));
-            }
+        let mut refuse = |ticket, refusal| self.refused.push(Acknowledgement::refused(ticket, refusal));
+        match &mut self.link {
+            Some(link) => link.send(&self.options.topic, batch, refuse),
+            None => batch.iter().for_each(|Submission { ticket, .. }| refuse(*ticket, Refusal::Unavailable)),
         }
+        batch.clear();
         if !self.refused.is_empty() {
             self.sink.acknowledge(&mut self.refused);
         }
@@ -152,21 +148,22 @@ impl Link {
                 .spawn(move || serve_reports(&producer, &shared, &*sink))
                 .map_err(|error| LogError::Unavailable(format!("no thread for Kafka's delivery reports: {error}")))?
         };
-        Ok(Link { producer, shared, reports })
+        Ok(Link { topic: None, producer, shared, reports })
     }
 
-    fn send(&self, topic: &str, submission: &Submission) -> Result<(), Refusal> {
-        let mut key = [0; TODO_ID_TEXT_BYTES];
-        let key = submission.id.write_text(&mut key);
-        let record = BaseRecord::with_opaque_to(topic, submission.ticket.0 as usize)
-            .key(key.as_bytes())
-            .payload(&submission.payload);
-        // Counted before it is sent: its report may come at once.
-        self.shared.waiting.fetch_add(1, Ordering::SeqCst);
-        self.producer.send(record).map_err(|(error, _)| {
+    fn send(&mut self, topic: &str, batch: &[Submission], mut refuse: impl FnMut(Ticket, Refusal)) {
+        if self.topic.is_none() {
+            self.topic = Topic::open(&self.producer, topic);
+        }
+        let Some(topic) = &self.topic else {
+            return batch.iter().for_each(|submission| refuse(submission.ticket, Refusal::Unavailable));
+        };
+        // Counted before they are sent: reports may come at once.
+        self.shared.waiting.fetch_add(batch.len(), Ordering::SeqCst);
+        topic.send(batch, |submission, code| {
             self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
-            error.rdkafka_error_code().map_or(Refusal::Unavailable, refusal)
-        })
+            refuse(submission.ticket, refusal(code));
+        });
     }
 
     /// Waits for what is on its way, gives up what is not delivered by then, and ends the thread.
@@ -247,97 +244,26 @@ fn ask_brokers(producer: &BaseProducer<AppenderContext>, topic: &str) -> Result<
     }
 }
 
-/// Waits for librdkafka's events until the link ends.
-///
-/// The crate's own `poll` does not return before its whole timeout is over, however many reports it got: acknowledgements
-/// would be late, or the thread would spin. So the events are taken here.
+/// Takes delivery reports to the sink until the link ends. The first event is waited for; what has come with it is taken along,
+/// for one wake-up of each shard.
 fn serve_reports(producer: &BaseProducer<AppenderContext>, shared: &Shared, sink: &dyn AcknowledgementSink) {
-    let client = producer.client();
-    // SAFETY: the client lives as long as `producer`, which is borrowed for this whole function.
-    let queue = unsafe { librdkafka::rd_kafka_queue_get_main(client.native_ptr()) };
+    let Some(events) = Events::of(producer.client()) else {
+        return tracing::error!("Kafka's client has no queue of events");
+    };
     let mut acknowledgements = Vec::new();
     while !shared.ending.load(Ordering::SeqCst) {
-        // SAFETY: the queue is valid until it is destroyed below; polling is allowed from any thread.
-        let event = unsafe { librdkafka::rd_kafka_queue_poll(queue, REPORT_WAIT_MS) };
-        if event.is_null() {
-            continue;
-        }
-        // SAFETY: `event` is not null and this thread owns it until it is destroyed below; its type says which of the
-        // accessors may be used.
-        unsafe {
-            match librdkafka::rd_kafka_event_type(event) {
-                librdkafka::RD_KAFKA_EVENT_DR => take_reports(event, &mut acknowledgements),
-                librdkafka::RD_KAFKA_EVENT_ERROR => {
-                    let error = KafkaError::Global(librdkafka::rd_kafka_event_error(event).into());
-                    let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(event));
-                    client.context().error(error, reason.to_string_lossy().trim());
-                }
-                librdkafka::RD_KAFKA_EVENT_LOG => forward_log(event, client.context()),
-                _ => {}
-            }
-            librdkafka::rd_kafka_event_destroy(event);
+        let mut wait_ms = REPORT_WAIT_MS;
+        while acknowledgements.len() < REPORTS_TOGETHER_MAX
+            && let Some(event) = events.next(wait_ms)
+        {
+            event.serve(&mut acknowledgements);
+            wait_ms = 0;
         }
         let count = acknowledgements.len();
         if count > 0 {
             sink.acknowledge(&mut acknowledgements);
             shared.waiting.fetch_sub(count, Ordering::SeqCst);
         }
-    }
-    // SAFETY: obtained above, destroyed once, not used afterwards.
-    unsafe { librdkafka::rd_kafka_queue_destroy(queue) };
-}
-
-/// Turns the delivery reports of one event into acknowledgements.
-///
-/// # Safety
-/// `event` is a live event of the type `RD_KAFKA_EVENT_DR`.
-unsafe fn take_reports(event: *mut RDKafkaEvent, acknowledgements: &mut Vec<Acknowledgement>) {
-    loop {
-        // SAFETY: live, and of the right type; the messages belong to the event and are only read here.
-        let message = unsafe { librdkafka::rd_kafka_event_message_next(event) };
-        if message.is_null() {
-            return;
-        }
-        // SAFETY: not null, and owned by the live event.
-        let (ticket, error, partition, offset) =
-            unsafe { ((*message)._private as usize as u64, (*message).err, (*message).partition, (*message).offset) };
-        // Negative: librdkafka does not know it, as the broker said that it had the message already.
-        let position = (partition >= 0 && offset >= 0).then_some(LogPosition { partition, offset });
-        acknowledgements.push(match error {
-            librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                Acknowledgement::durable(Ticket(ticket), position)
-            }
-            error => Acknowledgement::refused(Ticket(ticket), refusal(error.into())),
-        });
-    }
-}
-
-/// Takes a line of librdkafka's log to ours.
-///
-/// # Safety
-/// `event` is a live event of the type `RD_KAFKA_EVENT_LOG`.
-unsafe fn forward_log(event: *mut RDKafkaEvent, context: &AppenderContext) {
-    let (mut facility, mut text, mut level) = (std::ptr::null(), std::ptr::null(), 0);
-    // SAFETY: live, of the right type; on success the two strings belong to the event and end with NUL.
-    unsafe {
-        if librdkafka::rd_kafka_event_log(event, &mut facility, &mut text, &mut level) == 0 {
-            let (facility, text) = (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy());
-            let level = match level {
-                0..=3 => RDKafkaLogLevel::Error,
-                4 => RDKafkaLogLevel::Warning,
-                5..=6 => RDKafkaLogLevel::Info,
-                _ => RDKafkaLogLevel::Debug,
-            };
-            context.log(level, facility.trim(), text.trim());
-        }
-    }
-}
-
-fn refusal(code: RDKafkaErrorCode) -> Refusal {
-    match code {
-        RDKafkaErrorCode::QueueFull => Refusal::Full,
-        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => Refusal::TooLarge,
-        _ => Refusal::Unavailable,
     }
 }
 
@@ -365,6 +291,8 @@ impl ProducerContext for AppenderContext {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use rdkafka::bindings as librdkafka;
 
     use super::*;
     use crate::todo::TodoId;

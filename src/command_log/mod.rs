@@ -12,9 +12,13 @@ mod kafka_appender;
 #[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
+mod kafka_events;
+#[cfg(feature = "services")]
 mod kafka_membership;
 #[cfg(feature = "services")]
 mod kafka_reader;
+#[cfg(feature = "services")]
+mod kafka_topic;
 #[cfg(feature = "services")]
 mod kafka_trouble;
 pub mod new_ids;

@@ -7,10 +7,10 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::todo::{TODO_ID_TEXT_BYTES, TodoId};
+use crate::todo::{TODO_ID_TEXT_BYTES, Timestamp, TodoId};
 
 /// How long one partition gets all new todos, in milliseconds: about as long as the log's client waits for company.
-const SLOT_MS: u128 = 1;
+const SLOT_MS: u64 = 1;
 /// Most partitions that ids are looked for: it takes as many tries, of a few nanoseconds each. With more, ids are left to
 /// chance.
 const PARTITIONS_MAX: u32 = 64;
@@ -37,11 +37,12 @@ impl NewIds {
         self.partitions.load(Ordering::Relaxed)
     }
 
-    /// A new id.
-    pub fn next(&self) -> TodoId {
+    /// A new id of a todo that is made at this moment.
+    pub fn next(&self, moment: Timestamp) -> TodoId {
+        let id = TodoId::made_at(moment);
         match self.partitions() {
-            partitions @ 2..=PARTITIONS_MAX => in_slot(TodoId::new(), partitions),
-            _ => TodoId::new(),
+            partitions @ 2..=PARTITIONS_MAX => in_slot(id, partitions),
+            _ => id,
         }
     }
 }
@@ -50,8 +51,8 @@ impl NewIds {
 fn in_slot(id: TodoId, partitions: u32) -> TodoId {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     const HEAD_BYTES: usize = TODO_ID_TEXT_BYTES - TRIED_BITS as usize / 4;
-    let made_at_ms = id.as_u128() >> 80;
-    let wanted = (made_at_ms / SLOT_MS % u128::from(partitions)) as u32;
+    let made_at_ms = (id.as_u128() >> 80) as u64;
+    let wanted = (made_at_ms / SLOT_MS % u64::from(partitions)) as u32;
     let mut text = [0; TODO_ID_TEXT_BYTES];
     id.write_text(&mut text);
     let head =
@@ -126,7 +127,7 @@ mod tests {
         let ids = NewIds::default();
         for partitions in [0, 1, 16, 10_000] {
             ids.set_partitions(partitions);
-            let made: Vec<TodoId> = (0..20_000).map(|_| ids.next()).collect();
+            let made: Vec<TodoId> = (0..20_000).map(|_| ids.next(Timestamp::now())).collect();
             assert!(made.is_sorted(), "UUIDv7 counts in bits above those that are tried");
             let different: std::collections::HashSet<_> = made.iter().collect();
             assert_eq!(different.len(), made.len());
@@ -165,7 +166,7 @@ mod tests {
         let mut ids = Vec::new();
         for _ in 0..100 {
             std::thread::sleep(Duration::from_micros(200));
-            ids.push(new_ids.next());
+            ids.push(new_ids.next(Timestamp::now()));
         }
         let submissions = ids.iter().zip(0..).map(|(id, ticket)| Submission {
             ticket: Ticket(ticket),

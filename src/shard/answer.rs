@@ -7,6 +7,7 @@ use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::clock::Moment;
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::list_answer::{push_list, write_list_head, write_unchanged};
 use super::local_snapshot::LocalSnapshot;
@@ -26,7 +27,7 @@ use crate::http::route::route;
 use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::PREFER_WAIT_MAX_S;
 use crate::snapshot::Run;
-use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, Timestamp, TodoId, TodoPatch};
+use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, TodoId, TodoPatch};
 
 /// What clients are told to wait before they try again, in seconds.
 const RETRY_AFTER_S: u32 = 1;
@@ -244,22 +245,16 @@ impl Request<'_> {
     fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
         let user = self.admit_writer()?;
         check_json(self.head)?;
+        let now = self.shard.clock.moment();
         let id = match self.head.idempotency_key() {
             // Sent again, it is the same todo; a create of one that is there changes nothing.
             Some(key) => TodoId::of_key(&user, &idempotency_key(key)?),
-            None => self.shard.new_ids.next(),
+            None => self.shard.new_ids.next(now.timestamp),
         };
         let mut parser = self.shard.parser.borrow_mut();
         let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
-        self.submit(
-            WriteKind::Create,
-            &Command {
-                id,
-                user_id: Cow::Borrowed(&user),
-                requested_at: Timestamp::now(),
-                action: Action::Create { title: title.into(), description: description.into(), completed: false },
-            },
-        )
+        let action = Action::Create { title: title.into(), description: description.into(), completed: false };
+        self.submit(WriteKind::Create, id, &user, now, action)
     }
 
     fn update(&mut self, id: TodoId, body: &mut [u8]) -> Result<(), Problem> {
@@ -268,27 +263,15 @@ impl Request<'_> {
         let mut parser = self.shard.parser.borrow_mut();
         let TodoPatch { title, description, completed } = TodoPatch::from_json(body, &mut parser)?;
         self.check_owner(id, &user)?;
-        self.submit(
-            WriteKind::Update,
-            &Command {
-                id,
-                user_id: Cow::Borrowed(&user),
-                requested_at: Timestamp::now(),
-                action: Action::Update {
-                    title: title.map(Cow::Borrowed),
-                    description: description.map(Cow::Borrowed),
-                    completed,
-                },
-            },
-        )
+        let (title, description) = (title.map(Cow::Borrowed), description.map(Cow::Borrowed));
+        let action = Action::Update { title, description, completed };
+        self.submit(WriteKind::Update, id, &user, self.shard.clock.moment(), action)
     }
 
     fn delete(&mut self, id: TodoId) -> Result<(), Problem> {
         let user = self.admit_writer()?;
         self.check_owner(id, &user)?;
-        let command =
-            Command { id, user_id: Cow::Borrowed(&user), requested_at: Timestamp::now(), action: Action::Delete };
-        self.submit(WriteKind::Delete, &command)
+        self.submit(WriteKind::Delete, id, &user, self.shard.clock.moment(), Action::Delete)
     }
 
     /// Refuses what is known to come to nothing. A todo that the snapshot does not have may be on its way: the worker
@@ -309,22 +292,30 @@ impl Request<'_> {
     }
 
     /// Hands the command to the producer and holds the answer's place until the log has it.
-    fn submit(&mut self, kind: WriteKind, command: &Command<'_>) -> Result<(), Problem> {
+    fn submit(
+        &mut self,
+        kind: WriteKind,
+        id: TodoId,
+        user: &str,
+        now: Moment,
+        action: Action<'_>,
+    ) -> Result<(), Problem> {
         let shard = self.shard;
-        let mut payload = Vec::with_capacity(256);
+        let command = Command { id, user_id: Cow::Borrowed(user), requested_at: now.timestamp, action };
+        let mut payload = Vec::new();
         command.write_json(&mut payload);
         let bytes = payload.len() + SUBMISSION_OVERHEAD_BYTES;
         let mut in_flight = shard.in_flight.borrow_mut();
         if !in_flight.admits(bytes) {
             return Err(refused(Refusal::Full));
         }
-        let pending = PendingWrite::new(command.id, kind, self.connection, Rc::clone(self.state));
+        let pending = PendingWrite::new(id, kind, self.connection, Rc::clone(self.state));
         let pending = Rc::new(pending.waiting_until(self.wait_until()));
-        let ticket = in_flight.insert(Rc::clone(&pending), bytes);
-        let submission = Submission { ticket, id: command.id, payload };
+        let ticket = in_flight.insert(Rc::clone(&pending), bytes, now.instant);
+        let submission = Submission { ticket, id, payload };
         let is_queued = shard.submissions.borrow().as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
         if !is_queued {
-            in_flight.acknowledge(ticket, Err(Refusal::Full), Instant::now());
+            in_flight.acknowledge(ticket, Err(Refusal::Full), now.instant);
             return Err(refused(Refusal::Full));
         }
         shard.metrics.commands_submitted.add(1);

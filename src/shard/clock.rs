@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::registry::TICK;
+use crate::todo::Timestamp;
 
 /// [`TICK`] as a plain number: this division is made for every request, and one of 128 bits is a call.
 const TICK_MS: u64 = TICK.as_millis() as u64;
@@ -11,6 +12,15 @@ use crate::http::response::{DATE_BYTES, date};
 
 /// Most ticks that one call of [`Clock::advance`] counts: timers are a little late under load.
 const TICKS_AT_ONCE_MAX: u64 = 3;
+
+/// A moment by both of the system's clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// By the clock that nobody sets: for how long something takes.
+    pub instant: Instant,
+    /// By the clock on the wall: for people, and for other processes.
+    pub timestamp: Timestamp,
+}
 
 /// Ticks, seconds and the date of the present moment, at most one tick old.
 pub struct Clock {
@@ -20,6 +30,8 @@ pub struct Clock {
     ticks: Cell<u64>,
     unix_seconds: Cell<i64>,
     date: Cell<[u8; DATE_BYTES]>,
+    /// Both clocks at the last call of [`Clock::advance`].
+    advanced_at: Cell<Moment>,
 }
 
 impl Default for Clock {
@@ -30,6 +42,7 @@ impl Default for Clock {
             ticks: Cell::new(0),
             unix_seconds: Cell::new(-1),
             date: Cell::new([b' '; DATE_BYTES]),
+            advanced_at: Cell::new(Moment { instant: Instant::now(), timestamp: Timestamp::now() }),
         };
         clock.advance();
         clock
@@ -46,6 +59,7 @@ impl Clock {
         let passed_ticks = elapsed_ticks - self.elapsed_ticks.replace(elapsed_ticks);
         self.ticks.set(self.ticks.get() + passed_ticks.min(TICKS_AT_ONCE_MAX));
         let now = SystemTime::now();
+        self.advanced_at.set(Moment { instant: Instant::now(), timestamp: now.into() });
         let unix_seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         if unix_seconds != self.unix_seconds.get() {
             self.unix_seconds.set(unix_seconds);
@@ -65,6 +79,16 @@ impl Clock {
         self.ticks.get()
     }
 
+    /// The present moment, to the microsecond, for the price of one clock: the one on the wall is followed from where it stood
+    /// at the last tick, so that whoever sets it is noticed a tick later.
+    #[inline]
+    pub fn moment(&self) -> Moment {
+        let (Moment { instant: ticked_at, timestamp }, instant) = (self.advanced_at.get(), Instant::now());
+        let since = instant.saturating_duration_since(ticked_at);
+        let since_us = since.as_secs() as i64 * 1_000_000 + i64::from(since.subsec_micros());
+        Moment { instant, timestamp: Timestamp::from_micros(timestamp.as_micros() + since_us) }
+    }
+
     /// Seconds since 1970-01-01T00:00:00Z.
     #[inline]
     pub fn unix_seconds(&self) -> i64 {
@@ -81,6 +105,25 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_moment_is_that_of_both_clocks() {
+        let clock = Clock::default();
+        let mut last = clock.moment();
+        for round in 0..1_000 {
+            if round == 500 {
+                clock.advance();
+            }
+            let before = (Instant::now(), Timestamp::now());
+            let now = clock.moment();
+            assert!(before.0 <= now.instant && now.instant <= Instant::now());
+            let ahead_us = now.timestamp.as_micros() - before.1.as_micros();
+            // Who sets the machine's clock in just this moment gets a failed test.
+            assert!(ahead_us.abs() < 60_000_000, "{ahead_us}");
+            assert!(round == 500 || last.timestamp <= now.timestamp);
+            last = now;
+        }
+    }
 
     #[test]
     fn missed_ticks_are_not_caught_up_with() {

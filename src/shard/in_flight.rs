@@ -148,15 +148,15 @@ impl InFlight {
         self.len() < self.commands_max && self.bytes + bytes <= self.bytes_max
     }
 
-    /// Enters a write and gives it its ticket.
-    pub fn insert(&mut self, pending: Rc<PendingWrite>, bytes: usize) -> Ticket {
+    /// Enters a write that is handed over `now`, and gives it its ticket.
+    pub fn insert(&mut self, pending: Rc<PendingWrite>, bytes: usize, now: Instant) -> Ticket {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot { generation: 0, entry: None });
             (self.slots.len() - 1) as u32
         });
         self.bytes += bytes;
         let entry = &mut self.slots[slot as usize];
-        entry.entry = Some(Entry { pending, bytes, submitted_at: Instant::now() });
+        entry.entry = Some(Entry { pending, bytes, submitted_at: now });
         ticket::new(self.shard, u64::from(entry.generation) << SLOT_BITS | u64::from(slot))
     }
 
@@ -221,9 +221,9 @@ mod tests {
     fn both_bounds_hold_and_are_released_by_acknowledgements() {
         let mut in_flight = InFlight::new(3, 2, 100);
         assert!(in_flight.admits(100) && !in_flight.admits(101));
-        let first = in_flight.insert(pending(), 60);
+        let first = in_flight.insert(pending(), 60, Instant::now());
         assert!(!in_flight.admits(41) && in_flight.admits(40));
-        in_flight.insert(pending(), 10);
+        in_flight.insert(pending(), 10, Instant::now());
         assert!(!in_flight.admits(1), "as many commands as allowed");
         assert_eq!(in_flight.acknowledge(first, Ok(()), Instant::now()).map(|returned| returned.bytes), Some(60));
         assert!(in_flight.admits(90) && !in_flight.admits(91));
@@ -232,10 +232,10 @@ mod tests {
     #[test]
     fn a_late_acknowledgement_does_not_meet_a_later_write() {
         let mut in_flight = InFlight::new(0, 10, 1000);
-        let first = in_flight.insert(pending(), 1);
+        let first = in_flight.insert(pending(), 1, Instant::now());
         assert!(in_flight.acknowledge(first, Ok(()), Instant::now()).is_some());
         let second_write = pending();
-        let second = in_flight.insert(Rc::clone(&second_write), 1);
+        let second = in_flight.insert(Rc::clone(&second_write), 1, Instant::now());
         assert!(in_flight.acknowledge(first, Err(Refusal::Full), Instant::now()).is_none(), "the ticket was used up");
         assert_eq!(second_write.outcome(), None);
         assert!(in_flight.acknowledge(second, Ok(()), Instant::now()).is_some());
@@ -246,7 +246,7 @@ mod tests {
     fn an_expired_write_is_answered_once_and_keeps_its_room() {
         let mut in_flight = InFlight::new(0, 1, 1000);
         let write = pending();
-        let ticket = in_flight.insert(Rc::clone(&write), 1);
+        let ticket = in_flight.insert(Rc::clone(&write), 1, Instant::now());
         assert_eq!(in_flight.expire(Duration::from_secs(60)), 0);
         assert_eq!(in_flight.expire(Duration::ZERO), 1);
         assert_eq!(in_flight.expire(Duration::ZERO), 0, "told once");

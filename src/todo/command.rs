@@ -31,6 +31,9 @@ pub enum Action<'a> {
     Delete,
 }
 
+/// Bytes of a command's JSON besides its texts, at most: what is reserved for it at once.
+const ENVELOPE_BYTES: usize = 192;
+
 /// An intent to change one todo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command<'a> {
@@ -53,14 +56,16 @@ impl Command<'_> {
             Action::Update { .. } => b"{\"action\":\"update\",\"id\":\"",
             Action::Delete => b"{\"action\":\"delete\",\"id\":\"",
         };
-        out.extend_from_slice(name);
-        out.extend_from_slice(self.id.write_text(&mut [0; TODO_ID_TEXT_BYTES]).as_bytes());
-        out.push(b'"');
         let (title, description, completed) = match &self.action {
             Action::Create { title, description, completed } => (Some(title), Some(description), Some(*completed)),
             Action::Update { title, description, completed } => (title.as_ref(), description.as_ref(), *completed),
             Action::Delete => (None, None, None),
         };
+        let texts_bytes = [title, description].iter().flatten().map(|text| text.len()).sum::<usize>();
+        out.reserve(ENVELOPE_BYTES + texts_bytes + self.user_id.len());
+        out.extend_from_slice(name);
+        out.extend_from_slice(self.id.write_text(&mut [0; TODO_ID_TEXT_BYTES]).as_bytes());
+        out.push(b'"');
         if let Some(title) = title {
             out.extend_from_slice(b",\"title\":");
             write_json_string(out, title);

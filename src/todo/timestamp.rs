@@ -21,8 +21,7 @@ impl Timestamp {
 
     /// The present moment, by the system's clock.
     pub fn now() -> Timestamp {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+        std::time::SystemTime::now().into()
     }
 
     /// The moment `micros` microseconds after the epoch, held within [`Timestamp::MIN`] and [`Timestamp::MAX`].
@@ -74,6 +73,13 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
     let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
+}
+
+impl From<std::time::SystemTime> for Timestamp {
+    fn from(moment: std::time::SystemTime) -> Timestamp {
+        let since_epoch = moment.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_micros(i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX))
+    }
 }
 
 /// Text that is no RFC 3339 moment.

@@ -54,7 +54,7 @@ fn check_text(field: &'static str, text: &str, max_chars: usize) -> Result<(), B
             return Err(BodyError::new(field, format!("has {chars} characters; at most {max_chars} are allowed")));
         }
     }
-    if text.bytes().any(|byte| byte == 0) {
+    if text.as_bytes().contains(&0) {
         return Err(BodyError::new(field, "contains a NUL character (\\u0000), which cannot be stored"));
     }
     Ok(())

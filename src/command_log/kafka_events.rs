@@ -1,0 +1,135 @@
+//! The events that librdkafka has for a producer: delivery reports, errors and lines of its log.
+//!
+//! The crate's own `poll` does not return before its whole timeout is over, however many reports it got: acknowledgements
+//! would be late, or the thread would spin. So the events are taken here.
+
+use std::ffi::CStr;
+use std::ptr::NonNull;
+
+use rdkafka::ClientContext;
+use rdkafka::bindings as librdkafka;
+use rdkafka::client::Client;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::{RDKafkaEvent, RDKafkaQueue};
+
+use crate::command_log::{Acknowledgement, LogPosition, Refusal, Ticket};
+
+/// The main queue of a client.
+pub(super) struct Events<'c, C: ClientContext> {
+    client: &'c Client<C>,
+    queue: NonNull<RDKafkaQueue>,
+}
+
+/// One event; gone when dropped.
+pub(super) struct Event<'c, C> {
+    context: &'c C,
+    native: NonNull<RDKafkaEvent>,
+}
+
+impl<'c, C: ClientContext> Events<'c, C> {
+    /// The events of this client; `None` when it has no queue for them.
+    pub(super) fn of(client: &'c Client<C>) -> Option<Events<'c, C>> {
+        // SAFETY: the client is borrowed for as long as the queue is used.
+        let queue = unsafe { librdkafka::rd_kafka_queue_get_main(client.native_ptr()) };
+        NonNull::new(queue).map(|queue| Events { client, queue })
+    }
+
+    /// The next event; `None` when none comes within `wait_ms`.
+    pub(super) fn next(&self, wait_ms: i32) -> Option<Event<'c, C>> {
+        // SAFETY: the queue is valid until it is dropped; polling is allowed from any thread.
+        let event = unsafe { librdkafka::rd_kafka_queue_poll(self.queue.as_ptr(), wait_ms) };
+        NonNull::new(event).map(|native| Event { context: &**self.client.context(), native })
+    }
+}
+
+impl<C: ClientContext> Drop for Events<'_, C> {
+    fn drop(&mut self) {
+        // SAFETY: obtained in `of`, destroyed once, not used afterwards.
+        unsafe { librdkafka::rd_kafka_queue_destroy(self.queue.as_ptr()) }
+    }
+}
+
+impl<C: ClientContext> Event<'_, C> {
+    /// Takes delivery reports as acknowledgements, and everything else to the client's context.
+    pub(super) fn serve(&self, acknowledgements: &mut Vec<Acknowledgement>) {
+        // SAFETY: the event lives as long as `self`; its type says which of the accessors may be used, and each of the
+        // functions below is called for its own.
+        unsafe {
+            match librdkafka::rd_kafka_event_type(self.native.as_ptr()) {
+                librdkafka::RD_KAFKA_EVENT_DR => self.take_reports(acknowledgements),
+                librdkafka::RD_KAFKA_EVENT_ERROR => {
+                    let error = KafkaError::Global(librdkafka::rd_kafka_event_error(self.native.as_ptr()).into());
+                    let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(self.native.as_ptr()));
+                    self.context.error(error, reason.to_string_lossy().trim());
+                }
+                librdkafka::RD_KAFKA_EVENT_LOG => self.forward_log(),
+                _ => {}
+            }
+        }
+    }
+
+    /// Turns the delivery reports into acknowledgements.
+    ///
+    /// # Safety
+    /// The event is of the type `RD_KAFKA_EVENT_DR`.
+    unsafe fn take_reports(&self, acknowledgements: &mut Vec<Acknowledgement>) {
+        loop {
+            // SAFETY: of the right type; the messages belong to the event and are only read here.
+            let message = unsafe { librdkafka::rd_kafka_event_message_next(self.native.as_ptr()) };
+            if message.is_null() {
+                return;
+            }
+            // SAFETY: not null, and owned by the live event.
+            let (ticket, error, partition, offset) = unsafe {
+                ((*message)._private as usize as u64, (*message).err, (*message).partition, (*message).offset)
+            };
+            // Negative: librdkafka does not know it, as the broker said that it had the message already.
+            let position = (partition >= 0 && offset >= 0).then_some(LogPosition { partition, offset });
+            acknowledgements.push(match error {
+                librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    Acknowledgement::durable(Ticket(ticket), position)
+                }
+                error => Acknowledgement::refused(Ticket(ticket), refusal(error.into())),
+            });
+        }
+    }
+
+    /// Takes a line of librdkafka's log to ours.
+    ///
+    /// # Safety
+    /// The event is of the type `RD_KAFKA_EVENT_LOG`.
+    unsafe fn forward_log(&self) {
+        let (mut facility, mut text, mut level) = (std::ptr::null(), std::ptr::null(), 0);
+        // SAFETY: of the right type; on success the two strings belong to the event and end with NUL.
+        let (facility, text) = unsafe {
+            if librdkafka::rd_kafka_event_log(self.native.as_ptr(), &mut facility, &mut text, &mut level) != 0 {
+                return;
+            }
+            (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy())
+        };
+        let level = match level {
+            0..=3 => RDKafkaLogLevel::Error,
+            4 => RDKafkaLogLevel::Warning,
+            5..=6 => RDKafkaLogLevel::Info,
+            _ => RDKafkaLogLevel::Debug,
+        };
+        self.context.log(level, facility.trim(), text.trim());
+    }
+}
+
+impl<C> Drop for Event<'_, C> {
+    fn drop(&mut self) {
+        // SAFETY: owned by this value alone, and not used afterwards.
+        unsafe { librdkafka::rd_kafka_event_destroy(self.native.as_ptr()) }
+    }
+}
+
+/// What an error of librdkafka means for a command.
+pub(super) fn refusal(code: RDKafkaErrorCode) -> Refusal {
+    match code {
+        RDKafkaErrorCode::QueueFull => Refusal::Full,
+        RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => Refusal::TooLarge,
+        _ => Refusal::Unavailable,
+    }
+}
