@@ -158,15 +158,6 @@ pub const LONG_WRITE_MIN_BYTES: usize = 256 * 1024;
 /// copying: what a short answer waits for, however many clients ask for long lists at once.
 pub const LONG_WRITES_TURN_MAX_BYTES: usize = 8 * 1024 * 1024;
 
-/// Longest list that is sent from a file in memory, in bytes: some 30,000 todos. Longer ones stream from the snapshot's own
-/// pieces, so that readers cost them no memory.
-pub const IMAGE_MAX_BYTES: u64 = 8 * 1024 * 1024;
-/// Most bytes of such files that a shard keeps, those of older lists included that slow clients are still reading.
-pub const IMAGES_MAX_BYTES: u64 = 4 * IMAGE_MAX_BYTES;
-/// Answers with a list of one snapshot and one second before it gets such a file: one costs about as much as such an answer
-/// without it, so a list that is asked for less is not worth it.
-pub const IMAGE_AFTER_USES: u32 = 3;
-
 /// Longest that opening a TCP connection to PostgreSQL may take, in milliseconds; the whole greeting gets twice that.
 pub const POSTGRES_CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// Longest that PostgreSQL works on one statement, in milliseconds: the largest batch takes about 100. Loading the whole

@@ -101,7 +101,7 @@ impl Request<'_> {
                 if unchanged.is_some() || !head.has_condition() {
                     shard.memo.borrow_mut().remember(request, Meaning { limit, coding, unchanged });
                 }
-                push_list(shard, list, limit, &snapshot, unchanged.map(|(_, coding)| coding), |_| 1, output)
+                push_list(shard, list, &snapshot, unchanged.map(|(_, coding)| coding), |_| 1, output)
             });
         } else {
             self.answer(&mut []);

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::dispatch::Dispatch;
-use super::image::Image;
 use super::input::Input;
 use super::output::{Output, WriteBatch};
 use super::reactor::SendManner;
@@ -83,7 +82,9 @@ impl Connection {
                 return Ok(());
             } else {
                 self.enter_read_phase();
-                self.receive().await?;
+                if let Some((bytes, length)) = self.receive().await? {
+                    self.send_shared(bytes, length).await?;
+                }
             }
         }
     }
@@ -120,10 +121,6 @@ impl Connection {
     /// ask next comes together too: a system call for each would wake a client, and be woken by it, again and again.
     async fn send(&mut self) -> Result<(), Broken> {
         let mut buffers = self.take_buffers();
-        if let Some(image) = buffers.output.take_image() {
-            self.buffers = Some(buffers);
-            return self.send_image(&image).await;
-        }
         buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
         let mut manner = if buffers.batch.is_long() {
             // The deadline of the read phase is over with the last request, however long the turn takes.
@@ -141,9 +138,7 @@ impl Connection {
         };
         while !buffers.batch.is_sent() {
             self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-            // A head that a file follows leaves with the file's first bytes.
-            let has_more = buffers.output.is_image_next();
-            let (sent, returned) = self.state.socket.send(buffers, manner, has_more).await;
+            let (sent, returned) = self.state.socket.send(buffers, manner).await;
             buffers = returned;
             match sent {
                 Ok(sent) if !self.state.expired() => {
@@ -157,27 +152,6 @@ impl Connection {
         }
         buffers.output.finish_batch(&mut buffers.batch);
         self.buffers = Some(buffers);
-        Ok(())
-    }
-
-    /// Sends a list from its file, in pieces that are long writes.
-    async fn send_image(&mut self, image: &Image) -> Result<(), Broken> {
-        let mut position = 0;
-        while position < image.len() {
-            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-            let piece = usize::try_from(image.len() - position).unwrap_or(usize::MAX);
-            let piece = piece.min(self.shard.long_writes.write_bytes_max());
-            self.shard.long_writes.admit(piece, &self.shard.reactor).await;
-            match self.state.socket.send_file(image.descriptor(), position, piece).await {
-                Ok(sent) if sent > 0 && !self.state.expired() => {
-                    self.shard.metrics.bytes_sent.add(sent as u64);
-                    position += sent as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                _ => return Err(Broken),
-            }
-        }
-        self.buffers().output.finish_image(image);
         Ok(())
     }
 
@@ -219,16 +193,46 @@ impl Connection {
         }
     }
 
-    /// Receives once. The connection has no buffers of its own while nothing comes.
-    async fn receive(&mut self) -> Result<(), Broken> {
+    /// Receives once. The connection has no buffers of its own while nothing comes. A request that repeats the last one is
+    /// answered from the receive buffer: what comes back is that answer, a buffer and how much of it.
+    async fn receive(&mut self) -> Result<Option<(Rc<[u8]>, usize)>, Broken> {
         match &self.buffers {
             // Parsing refuses every request before it gets this long.
             Some(buffers) if buffers.input.is_full() => return Err(Broken),
             Some(buffers) if buffers.input.is_empty() => self.give_buffers_back(),
             _ => {}
         }
-        let received = poll_fn(|_| self.poll_receive()).await;
-        self.note_received(received)
+        let mut answer = None;
+        let received = poll_fn(|_| {
+            let Connection { shard, state, buffers, dispatch, .. } = &mut *self;
+            state.socket.poll_receive(|bytes| match buffers {
+                Some(buffers) => buffers.input.append(bytes),
+                None => {
+                    answer = dispatch.answer_repeated(shard, bytes);
+                    if answer.is_none() {
+                        buffers.insert(shard.buffers()).input.append(bytes);
+                    }
+                }
+            })
+        })
+        .await;
+        self.note_received(received)?;
+        Ok(answer)
+    }
+
+    /// Sends an answer that others share. What the socket does not take at once goes the way of all answers.
+    async fn send_shared(&mut self, bytes: Rc<[u8]>, length: usize) -> Result<(), Broken> {
+        self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
+        match self.state.socket.send_shared(&bytes, length).await {
+            Ok(sent) if !self.state.expired() => {
+                self.shard.metrics.bytes_sent.add(sent as u64);
+                if sent < length {
+                    self.buffers().output.push_text(|text| text.extend_from_slice(&bytes[sent..length]));
+                }
+                Ok(())
+            }
+            _ => Err(Broken),
+        }
     }
 
     /// Moves what has come into the input.

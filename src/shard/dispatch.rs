@@ -8,8 +8,9 @@ use std::rc::Rc;
 use super::Shard;
 use super::answer::{Request, push_problem, refuse_by_head};
 use super::input::Input;
-use super::list_answer::push_list;
+use super::list_answer::{count_lists, push_list};
 use super::output::Output;
+use super::prepared::Meaning;
 use super::registry::ConnectionState;
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
@@ -117,6 +118,31 @@ impl Dispatch {
         true
     }
 
+    /// The answer to what has been received, if that is the last request for a first page, once or several times and nothing
+    /// else, and its answer is ready as one piece: a buffer, and how much of it. The shortest way from request to answer; all
+    /// others, and every other moment of a connection, go through the input. Nothing may be there that has not been answered.
+    #[inline]
+    pub fn answer_repeated(&mut self, shard: &Shard, received: &[u8]) -> Option<(Rc<[u8]>, usize)> {
+        if self.closing || self.has_head() || shard.is_draining() {
+            return None;
+        }
+        let memo = shard.memo.borrow();
+        let count = memo.whole_repetitions(received)?;
+        let Meaning { limit, coding, unchanged } = memo.meaning();
+        let snapshot = shard.snapshot.borrow();
+        let answer = shard.with_list(snapshot.as_ref()?, limit, coding, |list| {
+            if unchanged.is_some_and(|(tag, _)| tag != list.page.entity_tag) {
+                return None;
+            }
+            let answer = list.share(unchanged.map(|(_, coding)| coding), count)?;
+            count_lists(shard, list, unchanged.is_some(), count);
+            Some(answer)
+        })?;
+        shard.metrics.memo_hits.add(count as u64);
+        self.finish_request(Connection::KeepAlive);
+        Some(answer)
+    }
+
     /// Recognizes the last request for a first page by its bytes, and all that repeat it behind it.
     #[inline]
     fn answer_from_memo(&mut self, shard: &Rc<Shard>, input: &mut Input, output: &mut Output) -> bool {
@@ -132,7 +158,7 @@ impl Dispatch {
             }
             let repetitions = |max| memo.repetitions(input.unread(), max);
             let unchanged = meaning.unchanged.map(|(_, coding)| coding);
-            push_list(shard, list, meaning.limit, &snapshot, unchanged, repetitions, output)
+            push_list(shard, list, &snapshot, unchanged, repetitions, output)
         });
         if answered == 0 {
             return false;

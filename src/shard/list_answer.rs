@@ -66,26 +66,32 @@ fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize
 pub fn push_list(
     shard: &Shard,
     list: &mut PreparedList,
-    limit: Option<usize>,
     snapshot: &Rc<LocalSnapshot>,
     unchanged: Option<Coding>,
     count: impl FnOnce(usize) -> usize,
     output: &mut Output,
 ) -> usize {
-    let (status, answered) = if let Some(coding) = unchanged {
-        let write = |page: &Page, text: &mut Vec<u8>| {
-            write_unchanged(shard, page.entity_tag, coding, Connection::KeepAlive, text);
-        };
-        (Status::NotModified, list.push_unchanged(coding, write, count, output))
-    } else {
-        let answered = list.push(snapshot, limit, &shard.images, count, output);
-        if let Some(encoded) = &list.encoded {
-            shard.count_encoded(encoded, &list.page, answered);
+    let answered = match unchanged {
+        Some(coding) => {
+            let write = |page: &Page, text: &mut Vec<u8>| {
+                write_unchanged(shard, page.entity_tag, coding, Connection::KeepAlive, text);
+            };
+            list.push_unchanged(coding, write, count, output)
         }
-        (Status::Ok, answered)
+        None => list.push(snapshot, count, output),
     };
-    shard.count_many(status, answered);
+    count_lists(shard, list, unchanged.is_some(), answered);
     answered
+}
+
+/// Counts so many answers with this list, or that it is unchanged.
+#[inline]
+pub fn count_lists(shard: &Shard, list: &PreparedList, is_unchanged: bool, answered: usize) {
+    match &list.encoded {
+        Some(encoded) if !is_unchanged => shard.count_encoded(encoded, &list.page, answered),
+        _ => {}
+    }
+    shard.count_many(if is_unchanged { Status::NotModified } else { Status::Ok }, answered);
 }
 
 /// Writes the answer 304 with the tag of this coding.

@@ -15,7 +15,6 @@ mod clock;
 mod connection;
 mod dispatch;
 mod encoded_pages;
-mod image;
 pub mod in_flight;
 pub mod inbox;
 mod input;
@@ -46,7 +45,6 @@ use futures_util::FutureExt;
 use self::clock::Clock;
 use self::connection::{Buffers, Connection};
 use self::encoded_pages::EncodedPages;
-use self::image::Images;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
@@ -164,7 +162,6 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         snapshot: RefCell::new(None),
         lists: RefCell::default(),
         encoded: RefCell::default(),
-        images: RefCell::default(),
         wishes: parts.wishes,
         memo: RefCell::default(),
         verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
@@ -228,7 +225,6 @@ pub(crate) struct Shard {
     snapshot: RefCell<Option<Rc<LocalSnapshot>>>,
     lists: RefCell<PreparedLists>,
     encoded: RefCell<EncodedPages>,
-    images: RefCell<Images>,
     wishes: Option<WishQueue>,
     memo: RefCell<Memo>,
     verifier: RefCell<Verifier>,
@@ -261,7 +257,6 @@ impl Shard {
             self.clock.advance();
             if self.clock.ticks() >= trim_at {
                 trim_at = self.after(SPARE_LIFETIME);
-                self.images.borrow_mut().trim();
                 if self.spare_buffers.borrow_mut().trim() > 0 {
                     collect_at = self.after(SPARE_LIFETIME);
                 }
@@ -359,7 +354,6 @@ impl Shard {
         self.metrics.snapshot_version.set(snapshot.version());
         self.lists.borrow_mut().retain_version(snapshot.version());
         self.encoded.borrow_mut().retain_from(snapshot.version());
-        self.images.borrow_mut().retain_from(snapshot.version());
         *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
     }
 

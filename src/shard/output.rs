@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::encoded_pages::LocalBody;
-use super::image::Image;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
 use super::prepared::PreparedAnswer;
@@ -25,8 +24,6 @@ pub enum Segment {
     Todos(Rc<LocalSnapshot>, Run),
     /// A list in a content coding, from this byte on.
     Encoded(Rc<LocalBody>, u64),
-    /// A list in a file. It is sent by itself.
-    Image(Rc<Image>),
     /// The place of an answer that is not known yet.
     Pending(Rc<PendingWrite>),
 }
@@ -100,36 +97,6 @@ impl Output {
     pub fn push_encoded(&mut self, body: Rc<LocalBody>) {
         self.unsent_bytes += body.len();
         self.segments.push_back(Segment::Encoded(body, 0));
-    }
-
-    /// Appends a list in a file.
-    pub fn push_image(&mut self, image: Rc<Image>) {
-        self.unsent_bytes += image.len();
-        self.segments.push_back(Segment::Image(image));
-    }
-
-    /// The file that is to be sent now, if that is what comes next; the caller tells when it has been sent.
-    pub fn take_image(&mut self) -> Option<Rc<Image>> {
-        match self.segments.pop_front() {
-            Some(Segment::Image(image)) => Some(image),
-            other => {
-                other.into_iter().for_each(|segment| self.segments.push_front(segment));
-                None
-            }
-        }
-    }
-
-    /// The file has been sent.
-    pub fn finish_image(&mut self, image: &Image) {
-        self.unsent_bytes -= image.len();
-        if self.segments.is_empty() {
-            self.text.clear();
-        }
-    }
-
-    /// Whether a file comes next: what is sent before it may wait for it.
-    pub fn is_image_next(&self) -> bool {
-        matches!(self.segments.front(), Some(Segment::Image(_)))
     }
 
     /// Holds a place for the answer to a write.
@@ -238,8 +205,8 @@ impl Output {
                         break;
                     }
                 }
-                Some(other @ (Segment::Pending(_) | Segment::Image(_))) => {
-                    self.segments.push_front(other);
+                Some(pending @ Segment::Pending(_)) => {
+                    self.segments.push_front(pending);
                     break;
                 }
             }

@@ -3,23 +3,19 @@
 //! A prepared answer belongs to one snapshot and one second (its `Date`). It is never changed, because it may be in
 //! flight; when either has moved on, a new one is made.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::encoded_pages::LocalBody;
-use super::image::Images;
 use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
 use crate::http::Coding;
-use crate::limits::IMAGE_AFTER_USES;
 use crate::snapshot::{Page, Snapshot};
 
 /// Limits that are kept ready at the same time; the one used longest ago makes room.
 const LISTS_MAX: usize = 16;
 /// Largest body that is always copied behind its head into one piece: one plain send then beats a vectored write.
 pub const WHOLE_BODY_MAX_BYTES: u64 = 16 * 1024;
-/// Largest body that is copied once the same list is asked for again; before, it is sent from the snapshot, and a larger one
-/// becomes an [`Image`](super::image::Image) when it is asked for more often.
+/// Largest body that is copied once the same list is asked for again; before, and above, it is sent from the snapshot.
 const HOT_BODY_MAX_BYTES: u64 = 128 * 1024;
 /// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
 /// in the second-level cache. With [`LISTS_MAX`] it bounds what a shard keeps ready to 4 MiB.
@@ -79,8 +75,7 @@ pub struct PreparedList {
     pub encoded: Option<Rc<LocalBody>>,
     /// The answer 304 to a request that names its entity tag in this coding.
     unchanged: Option<(Coding, PreparedAnswer)>,
-    /// How often its body has been sent from the snapshot.
-    uses: u32,
+    is_used: bool,
 }
 
 /// Where the body of a prepared list is.
@@ -101,7 +96,7 @@ impl PreparedList {
             page,
             encoded,
             unchanged: None,
-            uses: 0,
+            is_used: false,
         };
         if list.body_bytes() <= WHOLE_BODY_MAX_BYTES {
             list.copy_body(snapshot);
@@ -144,26 +139,16 @@ impl PreparedList {
     pub fn push(
         &mut self,
         snapshot: &Rc<LocalSnapshot>,
-        limit: Option<usize>,
-        images: &RefCell<Images>,
         count: impl FnOnce(usize) -> usize,
         output: &mut Output,
     ) -> usize {
         if self.body == PreparedBody::Shared {
-            let is_short = self.body_bytes() <= HOT_BODY_MAX_BYTES;
-            if !is_short || self.uses == 0 {
+            let is_hot = std::mem::replace(&mut self.is_used, true) && self.body_bytes() <= HOT_BODY_MAX_BYTES;
+            if !is_hot {
                 output.push_prepared(&mut self.answer, 1);
-                let is_hot = !is_short && self.uses >= IMAGE_AFTER_USES;
-                self.uses = self.uses.saturating_add(1);
                 match &self.encoded {
                     Some(encoded) => output.push_encoded(Rc::clone(encoded)),
-                    None => {
-                        let make = || images.borrow_mut().get_or_make(snapshot, limit, self.page.body);
-                        match is_hot.then(make).flatten() {
-                            Some(image) => output.push_image(image),
-                            None => output.push_todos(Rc::clone(snapshot), self.page.body),
-                        }
-                    }
+                    None => output.push_todos(Rc::clone(snapshot), self.page.body),
                 }
                 return 1;
             }
@@ -172,6 +157,22 @@ impl PreparedList {
         let count = count(output.room_for(self.answer.answer_bytes()));
         output.push_prepared(&mut self.answer, count);
         count
+    }
+
+    /// The list `count` times, or so often the answer that it is unchanged, if that is ready as one piece: a buffer, and how
+    /// much of it.
+    #[inline]
+    pub fn share(&mut self, unchanged: Option<Coding>, count: usize) -> Option<(Rc<[u8]>, usize)> {
+        let answer = match (unchanged, &mut self.unchanged) {
+            (None, _) => (self.body == PreparedBody::Copied).then_some(&mut self.answer)?,
+            (Some(coding), Some((of, answer))) if *of == coding => answer,
+            (Some(_), _) => return None,
+        };
+        if count > 1 {
+            answer.make_copies(count);
+        }
+        let bytes = count * answer.answer_bytes;
+        (bytes <= answer.copies.len()).then(|| (Rc::clone(&answer.copies), bytes))
     }
 
     /// Appends the answer 304 with the tag of this coding, as [`PreparedList::push`] does; `write_unchanged` writes it the
@@ -304,6 +305,22 @@ impl Memo {
         requests.take_while(|request| *request == self.request).count().max(1)
     }
 
+    /// How often `received` is the remembered request; `None` if it is anything else besides.
+    #[inline]
+    pub fn whole_repetitions(&self, received: &[u8]) -> Option<usize> {
+        if self.request.is_empty() || received.len() % self.request.len() != 0 {
+            return None;
+        }
+        let is_it = received.chunks_exact(self.request.len()).all(|request| request == self.request);
+        is_it.then(|| received.len() / self.request.len())
+    }
+
+    /// What the remembered request asks for.
+    #[inline]
+    pub fn meaning(&self) -> Meaning {
+        self.meaning
+    }
+
     /// Remembers the bytes of a request that asked for the first `limit` todos, with nothing else that an answer could
     /// depend on than what `meaning` says.
     pub fn remember(&mut self, request: &[u8], meaning: Meaning) {
@@ -376,6 +393,22 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_shared_as_one_piece_or_not_at_all() {
+        let mut list = list("head");
+        for count in [1, 2, 5] {
+            let (bytes, length) = list.share(None, count).expect("its body is copied");
+            assert_eq!(bytes[..length], b"head[]".repeat(count));
+        }
+        assert!(list.share(None, COPIES_MAX_BYTES).is_none(), "more than the copies of an answer may be");
+        assert!(list.share(Some(Coding::Identity), 1).is_none(), "nobody has asked for it before");
+        let mut output = Output::default();
+        list.push_unchanged(Coding::Identity, |_, text| text.extend_from_slice(b"304"), |_| 1, &mut output);
+        let (bytes, length) = list.share(Some(Coding::Identity), 2).expect("it is ready");
+        assert_eq!(&bytes[..length], b"304304");
+        assert!(list.share(Some(Coding::Gzip), 1).is_none());
+    }
+
+    #[test]
     fn the_memo_needs_the_whole_request() {
         let meaning = Meaning { limit: Some(3), ..Meaning::default() };
         let mut memo = Memo::default();
@@ -396,5 +429,11 @@ mod tests {
         assert_eq!(memo.repetitions(b"abacab", 9), 1);
         assert_eq!(memo.repetitions(b"ababab", 2), 2);
         assert_eq!(memo.repetitions(b"ababab", 0), 1, "one at least");
+        assert_eq!(memo.whole_repetitions(b"ab"), Some(1));
+        assert_eq!(memo.whole_repetitions(b"ababab"), Some(3));
+        for other in [&b"aba"[..], b"abac", b"ac", b"a"] {
+            assert_eq!(memo.whole_repetitions(other), None);
+        }
+        assert_eq!(Memo::default().whole_repetitions(b""), None);
     }
 }

@@ -54,8 +54,7 @@ fn repeated_requests_follow_the_list(driver: &Driver) {
     }
 }
 
-/// A long list that is asked for often is sent from a file; a client that takes its time gets the list as it was, while others
-/// get what has come since.
+/// A client that takes its time with a long list gets it as it was, while others get what has come since.
 fn long_lists_are_those_of_their_time(driver: &Driver) {
     let setup = Setup::new().driver(*driver);
     setup.run_successfully(&["seed", "--count", "9000"]);
@@ -67,7 +66,6 @@ fn long_lists_are_those_of_their_time(driver: &Driver) {
         let id = id_of(&writer.call(&post(&token, format!(r#"{{"title":"{title}"}}"#))).expect(202));
         let page = get("/todos?limit=1");
         eventually("the new todo shows", || writer.call(&page).text().contains(&id).then_some(()));
-        // All within one second, or most: more than it takes until the list is hot.
         let mut reader = server.connect();
         reader.send(get("/todos").bytes().repeat(8));
         let answers: Vec<_> = (0..8).map(|_| reader.answer().expect(200)).collect();

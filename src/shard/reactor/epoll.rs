@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::connection::Buffers;
 use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{Slot, accept, send_file};
+use super::{Slot, accept};
 use crate::limits::READ_BUFFER_BYTES;
 
 /// Events of one wait.
@@ -27,8 +27,6 @@ struct Connection {
     has_ended: bool,
     /// What is being sent.
     lent: Option<Box<Buffers>>,
-    /// Whether more follows it at once.
-    has_more: bool,
 }
 
 /// An epoll instance and its sockets.
@@ -90,7 +88,6 @@ impl Epoll {
             is_writable: true,
             has_ended: false,
             lent: None,
-            has_more: false,
         };
         let slot = self.free.pop().unwrap_or(self.connections.len() as Slot);
         let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
@@ -137,11 +134,10 @@ impl Epoll {
     }
 
     /// Prepares to send the unsent pieces of the batch.
-    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, has_more: bool) {
+    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>) {
         let connection = &mut self.connections[slot as usize];
         debug_assert!(connection.lent.is_none(), "one send at a time");
         connection.lent = Some(buffers);
-        connection.has_more = has_more;
     }
 
     /// Sends as much as the socket takes, and says how much, when it takes any.
@@ -150,9 +146,7 @@ impl Epoll {
         connection.task = current();
         let Some(mut buffers) = connection.lent.take() else { return Poll::Pending };
         while connection.is_writable {
-            let message = buffers.batch.message();
-            let more = if connection.has_more { libc::MSG_MORE } else { 0 };
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | more;
+            let (message, flags) = (buffers.batch.message(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
             // SAFETY: the message names the pieces of the batch, which live as long as the buffers.
             let result = unsafe { libc::sendmsg(connection.descriptor, message, flags) };
             match usize::try_from(result) {
@@ -168,25 +162,18 @@ impl Epoll {
         Poll::Pending
     }
 
-    /// Sends a part of a file as far as the socket takes it, when it takes any.
-    pub fn poll_send_file(
-        &mut self,
-        slot: Slot,
-        file: RawFd,
-        position: u64,
-        bytes_max: usize,
-    ) -> Poll<io::Result<usize>> {
+    /// Sends what the socket takes of these bytes; 0 when it takes none.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn send_now(&mut self, slot: Slot, bytes: &[u8]) -> io::Result<usize> {
         let connection = &mut self.connections[slot as usize];
-        connection.task = current();
-        if !connection.is_writable {
-            return Poll::Pending;
-        }
-        match send_file(connection.descriptor, file, position, bytes_max) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                connection.is_writable = false;
-                Poll::Pending
-            }
-            sent => Poll::Ready(sent),
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the pointer and the length are those of `bytes`.
+        let sent = unsafe { libc::send(connection.descriptor, bytes.as_ptr().cast(), bytes.len(), flags) };
+        match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+            sent => sent,
         }
     }
 

@@ -231,21 +231,15 @@ impl Socket {
         unsafe { libc::ioctl(self.descriptor, libc::FIONREAD, &raw mut waiting) == 0 && waiting > 0 }
     }
 
-    /// Sends the unsent pieces of the batch, and says how many bytes have left; the buffers come back. With `has_more` the
-    /// kernel may wait with them for what is sent next.
+    /// Sends the unsent pieces of the batch, and says how many bytes have left; the buffers come back.
     #[inline]
-    pub async fn send(
-        &self,
-        buffers: Box<Buffers>,
-        manner: SendManner,
-        has_more: bool,
-    ) -> (io::Result<usize>, Box<Buffers>) {
+    pub async fn send(&self, buffers: Box<Buffers>, manner: SendManner) -> (io::Result<usize>, Box<Buffers>) {
         let mut unsent = Some(buffers);
         let begun = self.with(|backend| {
             let buffers = unsent.take().unwrap_or_default();
             match backend {
-                Backend::Uring(uring) => uring.begin_send(self.slot, buffers, manner, has_more),
-                Backend::Epoll(epoll) => epoll.begin_send(self.slot, buffers, has_more),
+                Backend::Uring(uring) => uring.begin_send(self.slot, buffers, manner),
+                Backend::Epoll(epoll) => epoll.begin_send(self.slot, buffers),
             }
         });
         if begun.is_none() {
@@ -253,7 +247,9 @@ impl Socket {
         }
         poll_fn(|_| {
             let sent = self.with(|backend| match backend {
-                Backend::Uring(uring) => uring.poll_send(self.slot),
+                Backend::Uring(uring) => {
+                    uring.poll_sent(self.slot).map(|(sent, lent)| (sent, lent.buffers().unwrap_or_default()))
+                }
                 Backend::Epoll(epoll) => epoll.poll_send(self.slot),
             });
             sent.unwrap_or_else(|| Poll::Ready((Err(io::ErrorKind::NotConnected.into()), Box::default())))
@@ -261,13 +257,18 @@ impl Socket {
         .await
     }
 
-    /// Sends a part of a file in memory, and says how many bytes the socket has taken, when it has taken any. The pages
-    /// themselves are sent: nobody may change them any more.
-    pub async fn send_file(&self, file: RawFd, position: u64, bytes_max: usize) -> io::Result<usize> {
+    /// Sends the first `length` bytes of a buffer that others share, if they fit into the socket, and says how many did; the
+    /// caller has nothing to do but wait for the client ([`SendManner::Expected`]).
+    #[inline]
+    pub async fn send_shared(&self, bytes: &Rc<[u8]>, length: usize) -> io::Result<usize> {
+        self.with(|backend| match backend {
+            Backend::Uring(uring) => uring.begin_send_shared(self.slot, Rc::clone(bytes), length),
+            Backend::Epoll(_) => {}
+        });
         poll_fn(|_| {
             let sent = self.with(|backend| match backend {
-                Backend::Uring(uring) => uring.poll_send_file(self.slot, file, position, bytes_max),
-                Backend::Epoll(epoll) => epoll.poll_send_file(self.slot, file, position, bytes_max),
+                Backend::Uring(uring) => uring.poll_sent(self.slot).map(|(sent, _)| sent),
+                Backend::Epoll(epoll) => Poll::Ready(epoll.send_now(self.slot, &bytes[..length])),
             });
             sent.unwrap_or_else(|| Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
         })
@@ -296,14 +297,6 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// Gives a non-blocking socket as many pages of a file as it takes (sendfile(2)).
-fn send_file(socket: RawFd, file: RawFd, position: u64, bytes_max: usize) -> io::Result<usize> {
-    let mut offset = libc::off_t::try_from(position).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the offset lives through the call; both descriptors are open.
-    let sent = unsafe { libc::sendfile(socket, file, &raw mut offset, bytes_max) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
 /// The next connection of a non-blocking listener, non-blocking itself.

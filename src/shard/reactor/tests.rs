@@ -55,7 +55,7 @@ async fn send_all(socket: &Socket, text: Vec<u8>, mut manner: SendManner) -> io:
     buffers.output.push_text(|out| out.extend_from_slice(&text));
     buffers.output.fill(&mut buffers.batch, usize::MAX);
     while !buffers.batch.is_sent() {
-        let (sent, returned) = socket.send(buffers, manner, false).await;
+        let (sent, returned) = socket.send(buffers, manner).await;
         buffers = returned;
         buffers.batch.advance(sent?);
         manner = SendManner::Patient;

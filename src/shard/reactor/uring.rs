@@ -12,6 +12,7 @@
 
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use super::super::connection::Buffers;
 use super::buffers::{BUFFER_GROUP, BufferRing};
 use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{SendManner, Slot, accept, send_file};
+use super::{SendManner, Slot, accept};
 use crate::limits::READ_BUFFER_BYTES;
 
 /// Entries of a shard's submission queue; the completion queue is four times as long. One entry is one operation submitted
@@ -34,8 +35,10 @@ const ACCEPT: u64 = 2;
 const TIMEOUT: u64 = 3;
 const WAKE: u64 = 4;
 const CANCEL: u64 = 5;
-const ROOM: u64 = 6;
 const KIND_BITS: u32 = 3;
+
+/// The kernel neither waits nor calls a part a success.
+const ALL_OR_FAILURE: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 
 /// Return at once what is there (io_uring_enter(2)).
 const ENTER_GETEVENTS: u32 = 1;
@@ -56,6 +59,27 @@ enum Sending {
     Done(i32),
 }
 
+/// What the kernel reads from during a send.
+#[derive(Default)]
+pub enum Lent {
+    #[default]
+    Nothing,
+    /// The pieces of their batch.
+    Buffers(Box<Buffers>),
+    /// The beginning of a buffer that others share.
+    Shared(#[expect(dead_code, reason = "held only to keep its bytes alive")] Rc<[u8]>),
+}
+
+impl Lent {
+    /// The buffers, if it was those.
+    pub fn buffers(self) -> Option<Box<Buffers>> {
+        match self {
+            Lent::Buffers(buffers) => Some(buffers),
+            Lent::Nothing | Lent::Shared(_) => None,
+        }
+    }
+}
+
 /// One socket.
 struct Connection {
     descriptor: RawFd,
@@ -65,11 +89,10 @@ struct Connection {
     is_open: bool,
     is_receiving: bool,
     is_cancelling: bool,
-    /// The kernel tells when the socket has room again.
-    is_awaiting_room: bool,
     sending: Sending,
-    /// What the kernel reads from, during a send.
-    lent: Option<Box<Buffers>>,
+    /// Bytes of the send that is expected to succeed.
+    expected_bytes: u32,
+    lent: Lent,
     /// A buffer of the ring with bytes that the task has not taken, and how many.
     filled: Option<(u16, u32)>,
     /// Bytes that came while the task was at something else, and did not take them by the end of the turn.
@@ -87,9 +110,9 @@ impl Connection {
             is_open: true,
             is_receiving: false,
             is_cancelling: false,
-            is_awaiting_room: false,
             sending: Sending::No,
-            lent: None,
+            expected_bytes: 0,
+            lent: Lent::Nothing,
             filled: None,
             stash: Vec::new(),
             end: None,
@@ -306,46 +329,62 @@ impl Uring {
 
     // ---- sending ------------------------------------------------------------------------------------------------------
 
-    /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_send`] gives them
+    /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_sent`] gives them
     /// back.
-    #[inline]
-    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, manner: SendManner, has_more: bool) {
-        let connection = self.of(slot);
-        debug_assert!(connection.lent.is_none(), "one send at a time");
-        let batch = &mut connection.lent.insert(buffers).batch;
-        let descriptor = types::Fd(connection.descriptor);
-        connection.operations += 1;
-        connection.task = current();
-        let mut flags = libc::MSG_NOSIGNAL | if has_more { libc::MSG_MORE } else { 0 };
-        if manner == SendManner::Patient {
-            connection.sending = Sending::Told;
-        } else {
-            // All or a failure: with these flags the kernel neither waits nor calls a part a success.
-            flags |= libc::MSG_DONTWAIT | libc::MSG_WAITALL;
-            connection.sending = Sending::Expected;
+    pub fn begin_send(&mut self, slot: Slot, mut buffers: Box<Buffers>, manner: SendManner) {
+        let descriptor = types::Fd(self.of(slot).descriptor);
+        let mut flags = libc::MSG_NOSIGNAL;
+        if manner != SendManner::Patient {
+            flags |= ALL_OR_FAILURE;
         }
+        let batch = &mut buffers.batch;
         let entry = match batch.single_piece() {
             Some(piece) => {
                 opcode::Send::new(descriptor, piece.iov_base.cast(), piece.iov_len as u32).flags(flags).build()
             }
             None => opcode::SendMsg::new(descriptor, batch.message()).flags(flags as u32).build(),
         };
-        let mut entry = entry.user_data(user_data(slot, SEND));
-        if manner != SendManner::Patient {
+        let bytes = batch.unsent_bytes();
+        self.begin(slot, &entry, Lent::Buffers(buffers), bytes, manner);
+    }
+
+    /// The same for the first `length` bytes of a buffer that others share, which are expected to fit.
+    #[inline]
+    pub fn begin_send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
+        let descriptor = types::Fd(self.of(slot).descriptor);
+        let flags = libc::MSG_NOSIGNAL | ALL_OR_FAILURE;
+        let entry = opcode::Send::new(descriptor, bytes[..length].as_ptr(), length as u32).flags(flags).build();
+        self.begin(slot, &entry, Lent::Shared(bytes), length, SendManner::Expected);
+    }
+
+    #[inline]
+    fn begin(&mut self, slot: Slot, entry: &squeue::Entry, lent: Lent, bytes: usize, manner: SendManner) {
+        let connection = self.of(slot);
+        debug_assert!(matches!(connection.lent, Lent::Nothing), "one send at a time");
+        connection.lent = lent;
+        connection.operations += 1;
+        connection.task = current();
+        let entry = entry.clone().user_data(user_data(slot, SEND));
+        let pushed = if manner == SendManner::Patient {
+            connection.sending = Sending::Told;
+            self.push(&entry)
+        } else {
+            connection.sending = Sending::Expected;
+            connection.expected_bytes = bytes as u32;
             let is_receiving = connection.is_receiving;
             self.is_urgent |= manner == SendManner::Urgent || !is_receiving;
             self.expected.push(slot);
-            entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
-        }
-        if self.push(&entry).is_err() {
+            self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS))
+        };
+        if pushed.is_err() {
             self.sent(slot, -libc::EIO);
         }
     }
 
-    /// How many bytes have been sent, with the buffers, when the kernel is done with them. After an expected send, fewer than
-    /// all, also 0, mean that the socket is full.
+    /// How many bytes have been sent, and what was lent for it, when the kernel is done with that. After an expected send,
+    /// fewer than all, also 0, mean that the socket is full.
     #[inline]
-    pub fn poll_send(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Buffers>)> {
+    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Lent)> {
         let connection = self.of(slot);
         connection.task = current();
         let Sending::Done(result) = connection.sending else { return Poll::Pending };
@@ -355,50 +394,12 @@ impl Uring {
             error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
             sent => Ok(sent as usize),
         };
-        Poll::Ready((sent, connection.lent.take().unwrap_or_default()))
+        Poll::Ready((sent, std::mem::take(&mut connection.lent)))
     }
 
     fn sent(&mut self, slot: Slot, result: i32) {
         let connection = self.of(slot);
         connection.sending = Sending::Done(result);
-        connection.operations -= 1;
-        if connection.is_open {
-            make_ready(connection.task);
-        } else {
-            self.release(slot);
-        }
-    }
-
-    /// Sends a part of a file as far as the socket takes it, when it takes any.
-    pub fn poll_send_file(
-        &mut self,
-        slot: Slot,
-        file: RawFd,
-        position: u64,
-        bytes_max: usize,
-    ) -> Poll<io::Result<usize>> {
-        let connection = self.of(slot);
-        connection.task = current();
-        if connection.is_awaiting_room {
-            return Poll::Pending;
-        }
-        let descriptor = connection.descriptor;
-        match send_file(descriptor, file, position, bytes_max) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            sent => return Poll::Ready(sent),
-        }
-        connection.is_awaiting_room = true;
-        connection.operations += 1;
-        let poll = opcode::PollAdd::new(types::Fd(descriptor), libc::POLLOUT as u32).build();
-        match self.push(&poll.user_data(user_data(slot, ROOM))) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
-
-    fn has_room(&mut self, slot: Slot) {
-        let connection = self.of(slot);
-        connection.is_awaiting_room = false;
         connection.operations -= 1;
         if connection.is_open {
             make_ready(connection.task);
@@ -413,8 +414,8 @@ impl Uring {
         for slot in expected.drain(..) {
             let connection = self.of(slot);
             if connection.sending == Sending::Expected {
-                let total = connection.lent.as_ref().map_or(0, |buffers| buffers.batch.unsent_bytes());
-                self.sent(slot, i32::try_from(total).unwrap_or(i32::MAX));
+                let bytes = connection.expected_bytes;
+                self.sent(slot, bytes as i32);
             }
         }
         self.expected = expected;
@@ -433,11 +434,8 @@ impl Uring {
             buffers.give_back(buffer);
         }
         let descriptor = connection.descriptor;
-        let under_way = [
-            connection.is_receiving.then_some(RECEIVE),
-            (connection.sending == Sending::Told).then_some(SEND),
-            connection.is_awaiting_room.then_some(ROOM),
-        ];
+        let under_way =
+            [connection.is_receiving.then_some(RECEIVE), (connection.sending == Sending::Told).then_some(SEND)];
         for operation in under_way.into_iter().flatten() {
             if self.cancel(user_data(slot, operation)).is_err() {
                 // Ends them as well.
@@ -453,7 +451,7 @@ impl Uring {
         if connection.is_open || connection.operations > 0 {
             return;
         }
-        connection.lent = None;
+        connection.lent = Lent::Nothing;
         let descriptor = std::mem::replace(&mut connection.descriptor, -1);
         // SAFETY: no pointers. The descriptor is the connection's own, no operation uses it any more, and the slot is free
         // from here on.
@@ -553,7 +551,6 @@ impl Uring {
             match completion.user_data() & ((1 << KIND_BITS) - 1) {
                 RECEIVE => self.received(slot, &completion)?,
                 SEND => self.sent(slot, completion.result()),
-                ROOM => self.has_room(slot),
                 ACCEPT => self.can_accept(),
                 TIMEOUT => {
                     self.timeout_at = None;
@@ -597,7 +594,7 @@ impl Drop for Uring {
         for connection in &mut self.connections {
             if connection.operations > 0 {
                 // The kernel may read them until the ring has come to its end, which nobody waits for.
-                std::mem::forget(connection.lent.take());
+                std::mem::forget(std::mem::take(&mut connection.lent));
             }
         }
         let connected = self.connections.iter().map(|connection| connection.descriptor);
