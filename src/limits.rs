@@ -90,6 +90,15 @@ pub const PREFETCH_KEYS_MAX: usize = 64;
 /// list of gigabytes comes from some hundred sorted runs, little beside the list.
 pub const BUILD_RUN_BYTES: usize = 8 * 1024 * 1024;
 
+/// Bytes of a huge page, of x86-64 and of arm64 with pages of 4 KiB. Where it is another, the system refuses, or what it does
+/// is right all the same.
+pub const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of the list in memory of that size and place from which on it becomes a huge page. What was not in use there is in
+/// memory from then on: at most a third of what the list takes, and a hundredth where a list has just been loaded.
+pub const HUGE_PAGE_MIN_USED_BYTES: usize = HUGE_PAGE_BYTES / 4 * 3;
+/// Huge pages that the system may refuse before it is asked for no more until the list is read again.
+pub const HUGE_PAGE_REFUSALS_MAX: usize = 8;
+
 /// Smallest body that is worth a content coding, in bytes: below it, all fits into one or two packets either way.
 pub const ENCODING_MIN_BYTES: u64 = 1024;
 /// Largest first page that is compressed as a whole, in bytes, which makes it smaller than pieces do and takes about a

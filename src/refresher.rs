@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::command_log::Coverage;
 use crate::feed::{FeedError, FeedEvent, FeedSubscriber};
-use crate::memory;
+use crate::memory::{self, Occupancy};
 use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
@@ -137,6 +137,7 @@ impl RefreshLoop {
             Ok(()) => {
                 // What sorting and reading took is some hundred bytes a todo, and this thread may not allocate for long.
                 memory::give_back(true);
+                self.use_huge_pages();
                 self.parts.metrics.load_time.observe_time(started_at.elapsed());
                 self.verify_at = Some(Instant::now() + self.parts.verify_interval);
                 self.pause = RETRY_PAUSES.0;
@@ -150,6 +151,20 @@ impl RefreshLoop {
                 pause
             }
         }
+    }
+
+    /// A list lives long, and its changes touch it anywhere. It may have grown since the last time, so this is done again
+    /// whenever the list has been read.
+    fn use_huge_pages(&self) {
+        let mut occupancy = Occupancy::default();
+        self.snapshot.visit_memory(&mut |address, bytes| occupancy.add(address, bytes));
+        let started_at = Instant::now();
+        let huge_pages = occupancy.into_huge_pages();
+        tracing::debug!(
+            huge_pages,
+            milliseconds = started_at.elapsed().as_millis(),
+            "the list was put into huge pages"
+        );
     }
 
     fn follow(&mut self, max_wait: Duration) -> Duration {

@@ -179,6 +179,12 @@ impl Snapshot {
         }
     }
 
+    /// Says where each piece of it lies: the address and the number of bytes. What other versions share is told, too.
+    pub fn visit_memory(&self, visit: &mut impl FnMut(usize, usize)) {
+        self.todos.root().into_iter().for_each(|root| root.visit_memory(visit));
+        self.index.root().into_iter().for_each(|root| root.visit_memory(visit));
+    }
+
     fn find(&self, place: Place) -> Option<Entry<'_>> {
         let (chunk, before) = self.todos.leaf_of_key(place)?;
         let at = chunk.find(place).ok()?;

@@ -1,4 +1,4 @@
-//! Asking the CPU for memory before it is needed.
+//! Where the pieces of a snapshot lie, and asking the CPU for their memory before it is needed.
 //!
 //! A change far down in a long list meets memory that is in none of the CPU's caches, and each step of a search waits for the
 //! one before. A batch knows all its places beforehand: asked for together, their memory comes at the same time.
@@ -22,6 +22,16 @@ impl Memory {
     pub fn of<T>(shared: &Arc<[T]>) -> Memory {
         let start = Arc::as_ptr(shared).cast::<u8>().wrapping_sub(COUNTS_BYTES);
         Memory { start, bytes: COUNTS_BYTES + size_of_val(&**shared) }
+    }
+
+    /// Its first byte.
+    pub fn address(self) -> usize {
+        self.start.addr()
+    }
+
+    /// How long it is.
+    pub fn bytes(self) -> usize {
+        self.bytes
     }
 
     /// Asks for all of it.

@@ -270,6 +270,14 @@ impl<L: Leaf> Node<L> {
         }
     }
 
+    /// Says where it and all below it lie.
+    pub fn visit_memory(&self, visit: &mut impl FnMut(usize, usize)) {
+        visit(self.memory().address(), self.memory().bytes());
+        if let Content::Branch(children) = &self.content {
+            children.iter().for_each(|child| child.visit_memory(visit));
+        }
+    }
+
     /// Has the CPU fetch what comes of looking for `sought`, sorted by `key`. All ways go down together, level by level: while
     /// the memory for one is on its way, the others are looked for.
     fn prefetch<T>(&self, sought: &[T], key: impl Fn(&T) -> L::Key, purpose: Purpose) {
