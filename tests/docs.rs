@@ -79,7 +79,6 @@ fn what_the_map_calls_absent_is_absent() {
             ["src/cli", "src/process", "src/shard", "src/worker", "src/feed", "src/refresher.rs"].as_slice(),
             &["SELECT ", "INSERT "],
         ),
-        (["src/cli", "src/process", "src/store", "src/worker", "src/feed", "src/command_log"].as_slice(), &["monoio"]),
     ] {
         for source in rooms.iter().flat_map(|room| sources_in(room)) {
             let code = code_of(&source);
@@ -88,6 +87,10 @@ fn what_the_map_calls_absent_is_absent() {
             }
         }
     }
+    let reactor = "src/shard/reactor/";
+    let users: Vec<String> =
+        sources_in("src").into_iter().filter(|source| code_of(source).contains("io_uring::")).collect();
+    assert!(!users.is_empty() && users.iter().all(|source| source.starts_with(reactor)), "{users:?} use the ring");
 }
 
 #[test]

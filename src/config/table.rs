@@ -65,7 +65,7 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Choice(&["auto", "io_uring", "epoll"]),
         default: DefaultValue::Fixed("auto"),
         unit: "",
-        help: "How shards talk to the kernel; auto takes io_uring where the kernel allows it.",
+        help: "How shards talk to the kernel; auto takes io_uring where the kernel has it (Linux 6.1) and allows it.",
         example: "",
     },
     Setting {

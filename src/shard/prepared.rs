@@ -308,7 +308,7 @@ impl Memo {
     /// How often `received` is the remembered request; `None` if it is anything else besides.
     #[inline]
     pub fn whole_repetitions(&self, received: &[u8]) -> Option<usize> {
-        if self.request.is_empty() || received.len() % self.request.len() != 0 {
+        if self.request.is_empty() || !received.len().is_multiple_of(self.request.len()) {
             return None;
         }
         let is_it = received.chunks_exact(self.request.len()).all(|request| request == self.request);

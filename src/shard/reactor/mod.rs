@@ -45,6 +45,8 @@ pub enum SendManner {
     Patient,
 }
 
+// One for each thread: a pointer to the larger one would be followed at each call.
+#[allow(clippy::large_enum_variant)]
 enum Backend {
     Uring(Uring),
     Epoll(Epoll),

@@ -10,19 +10,20 @@
 //!   with the news that an answer has left. When the call returns, what has not failed has been sent.
 //! - **Completions are run when this thread waits** (`SINGLE_ISSUER` and `DEFER_TASKRUN`, Linux 6.1), never by interrupting it.
 
+mod receiving;
+mod sending;
+
 use std::io;
 use std::os::fd::RawFd;
-use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use super::super::connection::Buffers;
-use super::buffers::{BUFFER_GROUP, BufferRing};
+use self::sending::{Lent, Sending};
+use super::buffers::BufferRing;
 use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{SendManner, Slot, accept};
-use crate::limits::READ_BUFFER_BYTES;
+use super::{Slot, accept};
 
 /// Entries of a shard's submission queue; the completion queue is four times as long. One entry is one operation submitted
 /// between two waits, and a full queue is flushed, so this bounds the batch, not the connections.
@@ -37,47 +38,11 @@ const WAKE: u64 = 4;
 const CANCEL: u64 = 5;
 const KIND_BITS: u32 = 3;
 
-/// The kernel neither waits nor calls a part a success.
-const ALL_OR_FAILURE: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
-
-/// Return at once what is there (io_uring_enter(2)).
+/// Run what has completed, also when there is nothing to wait for (io_uring_enter(2)).
 const ENTER_GETEVENTS: u32 = 1;
 
 fn user_data(slot: Slot, kind: u64) -> u64 {
     u64::from(slot) << KIND_BITS | kind
-}
-
-/// How a send stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sending {
-    No,
-    /// The kernel will tell.
-    Told,
-    /// The kernel will tell only if it fails, and before the call returns that submits it.
-    Expected,
-    /// The kernel's answer.
-    Done(i32),
-}
-
-/// What the kernel reads from during a send.
-#[derive(Default)]
-pub enum Lent {
-    #[default]
-    Nothing,
-    /// The pieces of their batch.
-    Buffers(Box<Buffers>),
-    /// The beginning of a buffer that others share.
-    Shared(#[expect(dead_code, reason = "held only to keep its bytes alive")] Rc<[u8]>),
-}
-
-impl Lent {
-    /// The buffers, if it was those.
-    pub fn buffers(self) -> Option<Box<Buffers>> {
-        match self {
-            Lent::Buffers(buffers) => Some(buffers),
-            Lent::Nothing | Lent::Shared(_) => None,
-        }
-    }
 }
 
 /// One socket.
@@ -202,6 +167,10 @@ impl Uring {
         }
     }
 
+    fn cancel(&mut self, operation: u64) -> io::Result<()> {
+        self.push(&opcode::AsyncCancel::new(operation).build().user_data(user_data(0, CANCEL)))
+    }
+
     /// Adds a socket.
     pub fn add(&mut self, descriptor: RawFd) -> Slot {
         let connection = Connection::new(descriptor);
@@ -220,205 +189,6 @@ impl Uring {
     #[inline]
     fn of(&mut self, slot: Slot) -> &mut Connection {
         &mut self.connections[slot as usize]
-    }
-
-    // ---- receiving ----------------------------------------------------------------------------------------------------
-
-    /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive.
-    #[inline]
-    pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
-        let Uring { connections, buffers, .. } = self;
-        let connection = &mut connections[slot as usize];
-        connection.task = current();
-        if !connection.stash.is_empty() {
-            let stash = std::mem::take(&mut connection.stash);
-            take(&stash);
-            return Poll::Ready(Ok(stash.len()));
-        }
-        if let Some((buffer, length)) = connection.filled.take() {
-            take(buffers.filled(buffer, length as usize));
-            buffers.give_back(buffer);
-            return Poll::Ready(Ok(length as usize));
-        }
-        match connection.end {
-            Some(0) => return Poll::Ready(Ok(0)),
-            Some(error) => return Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
-            None => {}
-        }
-        if !connection.is_receiving
-            && let Err(error) = self.receive(slot)
-        {
-            return Poll::Ready(Err(error));
-        }
-        Poll::Pending
-    }
-
-    /// Whether bytes, or the end, wait to be taken.
-    pub fn has_received(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        !connection.stash.is_empty() || connection.filled.is_some() || connection.end.is_some()
-    }
-
-    /// Arms the receive that stays.
-    fn receive(&mut self, slot: Slot) -> io::Result<()> {
-        let connection = self.of(slot);
-        connection.is_receiving = true;
-        connection.operations += 1;
-        let receive = opcode::RecvMulti::new(types::Fd(connection.descriptor), BUFFER_GROUP).build();
-        self.push(&receive.user_data(user_data(slot, RECEIVE)))
-    }
-
-    fn received(&mut self, slot: Slot, completion: &cqueue::Entry) -> io::Result<()> {
-        let buffer = cqueue::buffer_select(completion.flags());
-        let is_last = !cqueue::more(completion.flags());
-        let result = completion.result();
-        let Uring { connections, buffers, filled, .. } = self;
-        let connection = &mut connections[slot as usize];
-        if is_last {
-            connection.is_receiving = false;
-            connection.is_cancelling = false;
-            connection.operations -= 1;
-        }
-        if let Some(buffer) = buffer {
-            if result <= 0 || !connection.is_open {
-                buffers.give_back(buffer);
-            } else if connection.filled.is_none() && connection.stash.is_empty() {
-                connection.filled = Some((buffer, result as u32));
-                filled.push(slot);
-            } else {
-                stash(connection, buffers);
-                connection.stash.extend_from_slice(buffers.filled(buffer, result as usize));
-                buffers.give_back(buffer);
-                filled.push(slot);
-            }
-        }
-        if !connection.is_open {
-            self.release(slot);
-            return Ok(());
-        }
-        make_ready(connection.task);
-        if result == -libc::ENOBUFS {
-            // Those who have come first hold all buffers, until the end of this turn.
-            buffers.grow();
-            return self.receive(slot);
-        }
-        if result <= 0 && result != -libc::ECANCELED {
-            connection.end = Some(result);
-        }
-        Ok(())
-    }
-
-    /// Who did not take the bytes in this turn keeps a copy, so that the ring's buffers are there for the next one; and is not
-    /// received from any more once it has more than a connection may have unread.
-    fn stash_leftovers(&mut self) -> io::Result<()> {
-        while let Some(slot) = self.filled.pop() {
-            let Uring { connections, buffers, .. } = self;
-            let connection = &mut connections[slot as usize];
-            stash(connection, buffers);
-            if connection.stash.len() >= READ_BUFFER_BYTES && connection.is_receiving && !connection.is_cancelling {
-                connection.is_cancelling = true;
-                self.cancel(user_data(slot, RECEIVE))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn cancel(&mut self, operation: u64) -> io::Result<()> {
-        self.push(&opcode::AsyncCancel::new(operation).build().user_data(user_data(0, CANCEL)))
-    }
-
-    // ---- sending ------------------------------------------------------------------------------------------------------
-
-    /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_sent`] gives them
-    /// back.
-    pub fn begin_send(&mut self, slot: Slot, mut buffers: Box<Buffers>, manner: SendManner) {
-        let descriptor = types::Fd(self.of(slot).descriptor);
-        let mut flags = libc::MSG_NOSIGNAL;
-        if manner != SendManner::Patient {
-            flags |= ALL_OR_FAILURE;
-        }
-        let batch = &mut buffers.batch;
-        let entry = match batch.single_piece() {
-            Some(piece) => {
-                opcode::Send::new(descriptor, piece.iov_base.cast(), piece.iov_len as u32).flags(flags).build()
-            }
-            None => opcode::SendMsg::new(descriptor, batch.message()).flags(flags as u32).build(),
-        };
-        let bytes = batch.unsent_bytes();
-        self.begin(slot, &entry, Lent::Buffers(buffers), bytes, manner);
-    }
-
-    /// The same for the first `length` bytes of a buffer that others share, which are expected to fit.
-    #[inline]
-    pub fn begin_send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
-        let descriptor = types::Fd(self.of(slot).descriptor);
-        let flags = libc::MSG_NOSIGNAL | ALL_OR_FAILURE;
-        let entry = opcode::Send::new(descriptor, bytes[..length].as_ptr(), length as u32).flags(flags).build();
-        self.begin(slot, &entry, Lent::Shared(bytes), length, SendManner::Expected);
-    }
-
-    #[inline]
-    fn begin(&mut self, slot: Slot, entry: &squeue::Entry, lent: Lent, bytes: usize, manner: SendManner) {
-        let connection = self.of(slot);
-        debug_assert!(matches!(connection.lent, Lent::Nothing), "one send at a time");
-        connection.lent = lent;
-        connection.operations += 1;
-        connection.task = current();
-        let entry = entry.clone().user_data(user_data(slot, SEND));
-        let pushed = if manner == SendManner::Patient {
-            connection.sending = Sending::Told;
-            self.push(&entry)
-        } else {
-            connection.sending = Sending::Expected;
-            connection.expected_bytes = bytes as u32;
-            let is_receiving = connection.is_receiving;
-            self.is_urgent |= manner == SendManner::Urgent || !is_receiving;
-            self.expected.push(slot);
-            self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS))
-        };
-        if pushed.is_err() {
-            self.sent(slot, -libc::EIO);
-        }
-    }
-
-    /// How many bytes have been sent, and what was lent for it, when the kernel is done with that. After an expected send,
-    /// fewer than all, also 0, mean that the socket is full.
-    #[inline]
-    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Lent)> {
-        let connection = self.of(slot);
-        connection.task = current();
-        let Sending::Done(result) = connection.sending else { return Poll::Pending };
-        connection.sending = Sending::No;
-        let sent = match result {
-            error if error == -libc::EAGAIN => Ok(0),
-            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
-            sent => Ok(sent as usize),
-        };
-        Poll::Ready((sent, std::mem::take(&mut connection.lent)))
-    }
-
-    fn sent(&mut self, slot: Slot, result: i32) {
-        let connection = self.of(slot);
-        connection.sending = Sending::Done(result);
-        connection.operations -= 1;
-        if connection.is_open {
-            make_ready(connection.task);
-        } else {
-            self.release(slot);
-        }
-    }
-
-    /// The system call that submitted them has returned: what has not failed has been sent.
-    fn settle_expected(&mut self) {
-        let mut expected = std::mem::take(&mut self.expected);
-        for slot in expected.drain(..) {
-            let connection = self.of(slot);
-            if connection.sending == Sending::Expected {
-                let bytes = connection.expected_bytes;
-                self.sent(slot, bytes as i32);
-            }
-        }
-        self.expected = expected;
     }
 
     // ---- closing ------------------------------------------------------------------------------------------------------
@@ -578,14 +348,6 @@ impl Uring {
     /// Bytes that all buffers of the ring hold.
     pub fn buffer_bytes(&self) -> usize {
         self.buffers.bytes()
-    }
-}
-
-/// Moves the bytes of a filled buffer behind those of the stash.
-fn stash(connection: &mut Connection, buffers: &mut BufferRing) {
-    if let Some((buffer, length)) = connection.filled.take() {
-        connection.stash.extend_from_slice(buffers.filled(buffer, length as usize));
-        buffers.give_back(buffer);
     }
 }
 

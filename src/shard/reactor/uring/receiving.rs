@@ -1,0 +1,121 @@
+//! Receiving: one multishot receive for each connection, into buffers of the shard.
+
+use std::io;
+use std::task::Poll;
+
+use io_uring::{cqueue, opcode, types};
+
+use super::super::Slot;
+use super::super::buffers::{BUFFER_GROUP, BufferRing};
+use super::super::task::{current, make_ready};
+use super::{Connection, RECEIVE, Uring, user_data};
+use crate::limits::READ_BUFFER_BYTES;
+
+impl Uring {
+    /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive.
+    #[inline]
+    pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        let Uring { connections, buffers, .. } = self;
+        let connection = &mut connections[slot as usize];
+        connection.task = current();
+        if !connection.stash.is_empty() {
+            let stash = std::mem::take(&mut connection.stash);
+            take(&stash);
+            return Poll::Ready(Ok(stash.len()));
+        }
+        if let Some((buffer, length)) = connection.filled.take() {
+            take(buffers.filled(buffer, length as usize));
+            buffers.give_back(buffer);
+            return Poll::Ready(Ok(length as usize));
+        }
+        match connection.end {
+            Some(0) => return Poll::Ready(Ok(0)),
+            Some(error) => return Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
+            None => {}
+        }
+        if !connection.is_receiving
+            && let Err(error) = self.receive(slot)
+        {
+            return Poll::Ready(Err(error));
+        }
+        Poll::Pending
+    }
+
+    /// Whether bytes, or the end, wait to be taken.
+    pub fn has_received(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot as usize];
+        !connection.stash.is_empty() || connection.filled.is_some() || connection.end.is_some()
+    }
+
+    /// Arms the receive that stays.
+    pub(super) fn receive(&mut self, slot: Slot) -> io::Result<()> {
+        let connection = self.of(slot);
+        connection.is_receiving = true;
+        connection.operations += 1;
+        let receive = opcode::RecvMulti::new(types::Fd(connection.descriptor), BUFFER_GROUP).build();
+        self.push(&receive.user_data(user_data(slot, RECEIVE)))
+    }
+
+    pub(super) fn received(&mut self, slot: Slot, completion: &cqueue::Entry) -> io::Result<()> {
+        let buffer = cqueue::buffer_select(completion.flags());
+        let is_last = !cqueue::more(completion.flags());
+        let result = completion.result();
+        let Uring { connections, buffers, filled, .. } = self;
+        let connection = &mut connections[slot as usize];
+        if is_last {
+            connection.is_receiving = false;
+            connection.is_cancelling = false;
+            connection.operations -= 1;
+        }
+        if let Some(buffer) = buffer {
+            if result <= 0 || !connection.is_open {
+                buffers.give_back(buffer);
+            } else if connection.filled.is_none() && connection.stash.is_empty() {
+                connection.filled = Some((buffer, result as u32));
+                filled.push(slot);
+            } else {
+                stash(connection, buffers);
+                connection.stash.extend_from_slice(buffers.filled(buffer, result as usize));
+                buffers.give_back(buffer);
+                filled.push(slot);
+            }
+        }
+        if !connection.is_open {
+            self.release(slot);
+            return Ok(());
+        }
+        make_ready(connection.task);
+        if result == -libc::ENOBUFS {
+            // Those who have come first hold all buffers, until the end of this turn.
+            buffers.grow();
+            return self.receive(slot);
+        }
+        if result <= 0 && result != -libc::ECANCELED {
+            connection.end = Some(result);
+        }
+        Ok(())
+    }
+
+    /// Who did not take the bytes in this turn keeps a copy, so that the ring's buffers are there for the next one; and is not
+    /// received from any more once it has more than a connection may have unread.
+    pub(super) fn stash_leftovers(&mut self) -> io::Result<()> {
+        while let Some(slot) = self.filled.pop() {
+            let Uring { connections, buffers, .. } = self;
+            let connection = &mut connections[slot as usize];
+            stash(connection, buffers);
+            if connection.stash.len() >= READ_BUFFER_BYTES && connection.is_receiving && !connection.is_cancelling {
+                connection.is_cancelling = true;
+                self.cancel(user_data(slot, RECEIVE))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Moves the bytes of a filled buffer behind those of the stash.
+fn stash(connection: &mut Connection, buffers: &mut BufferRing) {
+    if let Some((buffer, length)) = connection.filled.take() {
+        connection.stash.extend_from_slice(buffers.filled(buffer, length as usize));
+        buffers.give_back(buffer);
+    }
+}

@@ -1,0 +1,142 @@
+//! Sending: tried at once and told only if it fails, or with patience.
+
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+
+use io_uring::{opcode, squeue, types};
+
+use super::super::task::{current, make_ready};
+use super::super::{SendManner, Slot};
+use super::{SEND, Uring, user_data};
+use crate::shard::connection::Buffers;
+
+/// The kernel neither waits nor calls a part a success.
+const ALL_OR_FAILURE: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
+
+/// How a send stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sending {
+    No,
+    /// The kernel will tell.
+    Told,
+    /// The kernel will tell only if it fails, and before the call returns that submits it.
+    Expected,
+    /// The kernel's answer.
+    Done(i32),
+}
+
+/// What the kernel reads from during a send.
+#[derive(Default)]
+pub enum Lent {
+    #[default]
+    Nothing,
+    /// The pieces of their batch.
+    Buffers(Box<Buffers>),
+    /// The beginning of a buffer that others share.
+    Shared(#[expect(dead_code, reason = "held only to keep its bytes alive")] Rc<[u8]>),
+}
+
+impl Lent {
+    /// The buffers, if it was those.
+    pub fn buffers(self) -> Option<Box<Buffers>> {
+        match self {
+            Lent::Buffers(buffers) => Some(buffers),
+            Lent::Nothing | Lent::Shared(_) => None,
+        }
+    }
+}
+
+impl Uring {
+    /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_sent`] gives them
+    /// back.
+    pub fn begin_send(&mut self, slot: Slot, mut buffers: Box<Buffers>, manner: SendManner) {
+        let descriptor = types::Fd(self.of(slot).descriptor);
+        let mut flags = libc::MSG_NOSIGNAL;
+        if manner != SendManner::Patient {
+            flags |= ALL_OR_FAILURE;
+        }
+        let batch = &mut buffers.batch;
+        let entry = match batch.single_piece() {
+            Some(piece) => {
+                opcode::Send::new(descriptor, piece.iov_base.cast(), piece.iov_len as u32).flags(flags).build()
+            }
+            None => opcode::SendMsg::new(descriptor, batch.message()).flags(flags as u32).build(),
+        };
+        let bytes = batch.unsent_bytes();
+        self.begin(slot, &entry, Lent::Buffers(buffers), bytes, manner);
+    }
+
+    /// The same for the first `length` bytes of a buffer that others share, which are expected to fit.
+    #[inline]
+    pub fn begin_send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
+        let descriptor = types::Fd(self.of(slot).descriptor);
+        let flags = libc::MSG_NOSIGNAL | ALL_OR_FAILURE;
+        let entry = opcode::Send::new(descriptor, bytes[..length].as_ptr(), length as u32).flags(flags).build();
+        self.begin(slot, &entry, Lent::Shared(bytes), length, SendManner::Expected);
+    }
+
+    #[inline]
+    fn begin(&mut self, slot: Slot, entry: &squeue::Entry, lent: Lent, bytes: usize, manner: SendManner) {
+        let connection = self.of(slot);
+        debug_assert!(matches!(connection.lent, Lent::Nothing), "one send at a time");
+        connection.lent = lent;
+        connection.operations += 1;
+        connection.task = current();
+        let entry = entry.clone().user_data(user_data(slot, SEND));
+        let pushed = if manner == SendManner::Patient {
+            connection.sending = Sending::Told;
+            self.push(&entry)
+        } else {
+            connection.sending = Sending::Expected;
+            connection.expected_bytes = bytes as u32;
+            let is_receiving = connection.is_receiving;
+            self.is_urgent |= manner == SendManner::Urgent || !is_receiving;
+            self.expected.push(slot);
+            self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS))
+        };
+        if pushed.is_err() {
+            self.sent(slot, -libc::EIO);
+        }
+    }
+
+    /// How many bytes have been sent, and what was lent for it, when the kernel is done with that. After an expected send,
+    /// fewer than all, also 0, mean that the socket is full.
+    #[inline]
+    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Lent)> {
+        let connection = self.of(slot);
+        connection.task = current();
+        let Sending::Done(result) = connection.sending else { return Poll::Pending };
+        connection.sending = Sending::No;
+        let sent = match result {
+            error if error == -libc::EAGAIN => Ok(0),
+            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+            sent => Ok(sent as usize),
+        };
+        Poll::Ready((sent, std::mem::take(&mut connection.lent)))
+    }
+
+    pub(super) fn sent(&mut self, slot: Slot, result: i32) {
+        let connection = self.of(slot);
+        connection.sending = Sending::Done(result);
+        connection.operations -= 1;
+        if connection.is_open {
+            make_ready(connection.task);
+        } else {
+            self.release(slot);
+        }
+    }
+
+    /// The system call that submitted them has returned: what has not failed has been sent.
+    pub(super) fn settle_expected(&mut self) {
+        let mut expected = std::mem::take(&mut self.expected);
+        for slot in expected.drain(..) {
+            let connection = self.of(slot);
+            if connection.sending == Sending::Expected {
+                let bytes = connection.expected_bytes;
+                self.sent(slot, bytes as i32);
+            }
+        }
+        self.expected = expected;
+    }
+}
