@@ -115,8 +115,9 @@ pub struct Uring {
     /// Where the kernel reads the time of a timer from, until the next system call.
     timespec: Box<types::Timespec>,
     event: RawFd,
-    /// Where the kernel writes the event counter to.
-    event_count: Box<u64>,
+    /// Where the kernel writes the event counter to; leaked, one for each shard of a process, because it may do so until the
+    /// ring has come to its end, which nobody waits for.
+    event_count: &'static mut u64,
     /// A socket has more to do than wait, so the next system call does not wait either.
     is_urgent: bool,
 }
@@ -149,7 +150,7 @@ impl Uring {
             timeout_at: None,
             timespec: Box::default(),
             event,
-            event_count: Box::default(),
+            event_count: Box::leak(Box::default()),
             is_urgent: false,
         };
         uring.await_event()?;
@@ -159,7 +160,7 @@ impl Uring {
     fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
         loop {
             // SAFETY: what the entries point to lives until the kernel is done with it: buffers of the ring for ever, what is
-            // sent in the slot of its connection, time and event counter in boxes of this.
+            // sent in the slot of its connection, the time in a box of this until it is submitted, the event counter for ever.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
