@@ -25,47 +25,75 @@ const CPU: &str = "CPU per request";
 /// Whatever the page cannot be made for.
 pub type PageError = Box<dyn Error>;
 
-/// Makes the page of all reports in `folder`; the drawings go into a folder beside it, of the page's name.
+/// Makes the page of all reports in `folder`; the drawings go into a folder beside it, of the page's name. A part without a
+/// report stays on the page as it was, with the machine and the commit that it names.
 ///
 /// # Errors
 /// A report cannot be read, or the page not be written.
 pub fn write(folder: &Path, page: &Path) -> Result<(), PageError> {
-    let mut reports = Report::load_all(folder)?;
-    let place = |report: &Report| PARTS.iter().position(|part| *part == report.part).unwrap_or(PARTS.len());
-    reports.sort_by_key(|report| (place(report), report.part.clone()));
+    let reports = Report::load_all(folder)?;
     let drawings = page.with_extension("");
     std::fs::create_dir_all(&drawings)?;
-    for entry in std::fs::read_dir(&drawings)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "svg") {
-            std::fs::remove_file(path)?;
-        }
+    let mut sections = kept_sections(&std::fs::read_to_string(page).unwrap_or_default());
+    for report in &reports {
+        sections.retain(|(part, _)| *part != report.part);
+        sections.push((report.part.clone(), section(report, &drawings)?));
     }
-    let name = drawings.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let place = |part: &str| PARTS.iter().position(|one| *one == part).unwrap_or(PARTS.len());
+    sections.sort_by_key(|(part, _)| (place(part), part.clone()));
+    let bodies: Vec<&str> = sections.iter().map(|(_, text)| text.as_str()).collect();
+    let body = bodies.join("\n");
     let mut text = String::from(
         "# Benchmarks\n\nMade by `million-rps-bench report` from what the parts have measured; changes by hand are lost. \
-         `make bench` measures the first tables in minutes, `make bench-full` everything.\n",
+         `make bench` measures the first tables in minutes, `make bench-full` everything. Each part says when, where and at \
+         which commit it was measured.\n",
     );
-    let bounds: Vec<_> = reports.iter().flat_map(|report| &report.bounds).collect();
-    let failed = bounds.iter().filter(|bound| !bound.holds()).count();
-    if !bounds.is_empty() {
-        let _ = writeln!(text, "\nOf {} bounds {} hold and {failed} do not.", bounds.len(), bounds.len() - failed);
+    let verdicts =
+        |verdict: &str| body.lines().filter(|line| line.starts_with("| ") && line.ends_with(verdict)).count();
+    let (held, failed) = (verdicts("| pass |"), verdicts("| **FAIL** |"));
+    if held + failed > 0 {
+        let _ = writeln!(text, "\nOf {} bounds {held} hold and {failed} do not.", held + failed);
     }
-    for report in &reports {
-        text.push('\n');
-        let mut drawn = Vec::new();
-        for (table, chart) in report.tables.iter().filter_map(|table| Some((table, table.chart.as_ref()?))) {
-            let file = format!("{}-{}.svg", report.part, chart.file);
-            std::fs::write(drawings.join(&file), chart::draw(table, chart)?)?;
-            drawn.push((table.title.as_str(), format!("{name}/{file}")));
+    text.push('\n');
+    text.push_str(&body);
+    std::fs::write(page, &text)?;
+    for entry in std::fs::read_dir(&drawings)? {
+        let entry = entry?;
+        let is_drawing = entry.path().extension().is_some_and(|extension| extension == "svg");
+        if is_drawing && !text.contains(&*entry.file_name().to_string_lossy()) {
+            std::fs::remove_file(entry.path())?;
         }
-        text.push_str(&report.to_markdown_with(|table| {
-            let drawing = drawn.iter().find(|(title, _)| *title == table.title);
-            drawing.map(|(title, file)| format!("![{title}]({file})")).unwrap_or_default()
-        }));
     }
-    std::fs::write(page, text)?;
     Ok(())
+}
+
+/// The parts of a page: name and text.
+fn kept_sections(page: &str) -> Vec<(String, String)> {
+    let begins = page.match_indices("\n## ").map(|(at, _)| at + 1);
+    let mut places: Vec<usize> = begins.chain([page.len() + 1]).collect();
+    places.dedup();
+    let section = |ends: &[usize]| {
+        // A blank line stands before the next one.
+        let text = page[ends[0]..ends[1] - 1].trim_end();
+        let part = text.lines().next()?.strip_prefix("## ")?.to_owned();
+        Some((part, format!("{text}\n")))
+    };
+    places.windows(2).filter_map(section).collect()
+}
+
+/// The text of a part; its drawings are written.
+fn section(report: &Report, drawings: &Path) -> Result<String, PageError> {
+    let name = drawings.file_name().unwrap_or_default().to_string_lossy();
+    let mut drawn = Vec::new();
+    for (table, chart) in report.tables.iter().filter_map(|table| Some((table, table.chart.as_ref()?))) {
+        let file = format!("{}-{}.svg", report.part, chart.file);
+        std::fs::write(drawings.join(&file), chart::draw(table, chart)?)?;
+        drawn.push((table.title.as_str(), format!("{name}/{file}")));
+    }
+    Ok(report.to_markdown_with(|table| {
+        let drawing = drawn.iter().find(|(title, _)| *title == table.title);
+        drawing.map(|(title, file)| format!("![{title}]({file})")).unwrap_or_default()
+    }))
 }
 
 /// Writes the README's figures between its markers. Without a report of reads nothing changes.
@@ -178,6 +206,25 @@ mod tests {
         assert!(text.contains("(page/read-ten.svg)") && text.contains("| nginx | 8.000 | 125,000 |"), "{text}");
         let drawings: Vec<_> = std::fs::read_dir(folder.path().join("page")).expect("it is there").collect();
         assert_eq!(drawings.len(), 1);
+    }
+
+    #[test]
+    fn a_part_that_is_not_measured_again_stays() {
+        let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let page = first.path().join("page.md");
+        let other = Report { part: "apply".into(), about: "Shows another.".into(), ..sample() };
+        other.save(first.path()).expect("it can be written");
+        sample().save(first.path()).expect("it can be written");
+        write(first.path(), &page).expect("it can be made");
+        let before = std::fs::read_to_string(&page).expect("it is there");
+        assert!(before.contains("Of 4 bounds 2 hold and 2 do not."), "{before}");
+        Report { about: "Shows it again.".into(), ..sample() }.save(second.path()).expect("it can be written");
+        for _ in 0..2 {
+            write(second.path(), &page).expect("it can be made");
+            let after = std::fs::read_to_string(&page).expect("it is there");
+            assert_eq!(after, before.replace("Shows a sample.", "Shows it again."));
+        }
+        assert_eq!(std::fs::read_dir(first.path().join("page")).expect("it is there").count(), 2);
     }
 
     #[test]
