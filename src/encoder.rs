@@ -17,8 +17,10 @@ use crate::observe::counter::{Counter, Histogram};
 use crate::shard::inbox::{InboxSender, Message};
 use crate::snapshot::{EncodedBody, Encoder, Snapshot};
 
-/// Longest wait before the thread looks at its other duties: stopping, and letting go.
+/// Longest wait before the thread looks whether it can let go of something.
 const WISH_WAIT: Duration = Duration::from_millis(100);
+/// Longest wait when there is nothing to let go of. It ends at once with the last shard.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// Longest pause after a page. It pauses as long as it has worked, so that under a flood of writes it takes no more than
 /// half of a CPU from the shards.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -114,7 +116,8 @@ impl EncodeLoop {
 
     fn run(mut self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
-            match self.wishes.recv_timeout(WISH_WAIT) {
+            let holds_nothing = self.published.is_empty() && self.encoders.is_empty();
+            match self.wishes.recv_timeout(if holds_nothing { IDLE_WAIT } else { WISH_WAIT }) {
                 Ok(wish) => {
                     let started_at = Instant::now();
                     if self.fulfil(&wish) {

@@ -127,7 +127,7 @@ pub const APPLY_BATCH_MAX_COMMANDS: usize = 5_000;
 /// Most command bytes that a worker folds into one store transaction.
 pub const APPLY_BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// How long a worker waits for records before it looks at its stop flag and its retries again, in milliseconds.
-pub const WORKER_POLL_WAIT_MS: u64 = 50;
+pub const WORKER_POLL_WAIT_MS: u64 = 100;
 /// First wait before a worker tries again what failed, in milliseconds; it doubles from there.
 pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.

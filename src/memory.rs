@@ -85,8 +85,8 @@ mod tests {
         let memory: Vec<u8> = (0..3 * HUGE_PAGE_BYTES).map(|at| (at % 251) as u8).collect();
         let mut occupancy = Occupancy::default();
         occupancy.add(memory.as_ptr().addr(), memory.len());
-        // Whether the system has huge pages is not the test's matter.
-        assert!(occupancy.into_huge_pages() <= 2);
+        // Whether the system has huge pages is not the test's matter, nor whether the memory begins with one.
+        assert!(occupancy.into_huge_pages() <= 3);
         assert!(memory.iter().enumerate().all(|(at, byte)| *byte == (at % 251) as u8));
     }
 }

@@ -159,6 +159,11 @@ impl CommandReader for KafkaReader {
         self.uncommitted.insert(partition, next);
     }
 
+    /// The broker deletes by age and size, whatever is applied.
+    fn would_delete(&self, _partition: PartitionId, _next: Offset) -> bool {
+        false
+    }
+
     fn lag(&mut self) -> Option<u64> {
         let client = self.consumer.as_ref()?.client();
         let topic = std::ffi::CString::new(self.options.topic.as_str()).ok()?;

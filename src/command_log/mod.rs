@@ -198,6 +198,9 @@ pub trait CommandReader: Send {
     /// Tells the log how far the store has got, so that the usual tools can show it; the store's own offsets decide.
     fn applied(&mut self, partition: PartitionId, next: Offset);
 
+    /// Whether [`CommandReader::applied`] with these would delete commands. The store has to be durable before.
+    fn would_delete(&self, partition: PartitionId, next: Offset) -> bool;
+
     /// Records that have been written but not yet returned by `poll`, over all started partitions; `None` when unknown.
     fn lag(&mut self) -> Option<u64>;
 

@@ -12,7 +12,7 @@ use std::task::Poll;
 use super::dispatch::Dispatch;
 use super::input::Input;
 use super::output::{Output, WriteBatch};
-use super::reactor::SendManner;
+use super::reactor::{SendManner, Unsent};
 use super::registry::{ConnectionState, NEVER, Phase};
 use super::{LINGER_MAX_BYTES, Shard};
 
@@ -83,7 +83,7 @@ impl Connection {
             } else {
                 self.enter_read_phase();
                 if let Some((bytes, length)) = self.receive().await? {
-                    self.send_shared(bytes, length).await?;
+                    self.send_shared(bytes, length);
                 }
             }
         }
@@ -203,8 +203,13 @@ impl Connection {
             _ => {}
         }
         let mut answer = None;
+        let mut unsent = None;
         let received = poll_fn(|_| {
             let Connection { shard, state, buffers, dispatch, .. } = &mut *self;
+            unsent = state.socket.take_unsent();
+            if unsent.is_some() {
+                return Poll::Ready(Ok(0));
+            }
             state.socket.poll_receive(|bytes| match buffers {
                 Some(buffers) => buffers.input.append(bytes),
                 None => {
@@ -216,23 +221,29 @@ impl Connection {
             })
         })
         .await;
-        self.note_received(received)?;
+        match unsent {
+            Some(unsent) => self.send_rest(unsent)?,
+            None => self.note_received(received)?,
+        }
         Ok(answer)
     }
 
-    /// Sends an answer that others share. What the socket does not take at once goes the way of all answers.
-    async fn send_shared(&mut self, bytes: Rc<[u8]>, length: usize) -> Result<(), Broken> {
+    /// Sends an answer that others share, and does not wait: [`Connection::receive`] hears of it if it did not fit.
+    #[inline]
+    fn send_shared(&mut self, bytes: Rc<[u8]>, length: usize) {
+        // The next phase begins anew, however alike it is to the last.
         self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
-        match self.state.socket.send_shared(&bytes, length).await {
-            Ok(sent) if !self.state.expired() => {
-                self.shard.metrics.bytes_sent.add(sent as u64);
-                if sent < length {
-                    self.buffers().output.push_text(|text| text.extend_from_slice(&bytes[sent..length]));
-                }
-                Ok(())
-            }
-            _ => Err(Broken),
-        }
+        self.shard.metrics.bytes_sent.add(length as u64);
+        self.state.socket.send_shared(bytes, length);
+    }
+
+    /// What the socket did not take at once goes the way of all answers.
+    fn send_rest(&mut self, unsent: Unsent) -> Result<(), Broken> {
+        let Unsent { bytes, length, sent } = unsent;
+        let sent = sent.ok().filter(|_| !self.state.expired()).ok_or(Broken)?;
+        self.shard.metrics.bytes_sent.subtract((length - sent) as u64);
+        self.buffers().output.push_text(|text| text.extend_from_slice(&bytes[sent..length]));
+        Ok(())
     }
 
     /// Moves what has come into the input.

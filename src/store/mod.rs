@@ -99,7 +99,9 @@ pub trait Store: Send {
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError>;
 
     /// Applies one batch in one transaction: moves the offsets (compare-and-set, first, so that its row locks order
-    /// rival workers), reads the rows `ids`, lets `fold` decide, writes the changes, commits durably.
+    /// rival workers), reads the rows `ids`, lets `fold` decide, writes the changes, commits. A store that is used by this
+    /// process alone may leave it to [`Store::make_durable`] that a power cut does not take the last batches back, whole
+    /// and in the reverse of their order; what ends the process takes nothing back.
     ///
     /// # Errors
     /// [`StoreError::Fenced`] when an offset was not at its `from`; then nothing is written.
@@ -127,4 +129,10 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`]; `each` may have been called before.
     fn scan(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError>;
+
+    /// Makes all batches durable that were applied. Until then the log has to keep their commands.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn make_durable(&mut self) -> Result<(), StoreError>;
 }

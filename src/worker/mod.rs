@@ -457,10 +457,13 @@ impl Worker {
             self.work.push_front(Work::Publish(set));
             return Err(error.into());
         }
-        for step in &set.steps {
-            if self.partitions.contains_key(&step.partition) {
-                self.reader.applied(step.partition, step.to);
-            }
+        let owned = |step: &&OffsetStep| self.partitions.contains_key(&step.partition);
+        if set.steps.iter().filter(owned).any(|step| self.reader.would_delete(step.partition, step.to)) {
+            // If this fails, the log keeps the commands until a later batch is finished.
+            self.store.make_durable()?;
+        }
+        for step in set.steps.iter().filter(owned) {
+            self.reader.applied(step.partition, step.to);
         }
         Ok(())
     }

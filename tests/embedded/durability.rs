@@ -195,6 +195,49 @@ fn ten_kills_lose_and_double_nothing() {
     }
 }
 
+/// A commit of the store does not wait for the disk. A power cut is played by giving the store the files of an earlier
+/// moment, which is what a disk that was never synced may have.
+#[test]
+fn what_a_power_cut_takes_from_the_store_comes_back_from_the_log() {
+    let setup = Setup::new();
+    let path = |ending: &str| setup.data_dir().join(format!("todos.sqlite{ending}"));
+    let token = token("power");
+    let create = |client: &mut Client, title: &str| -> String {
+        let accepted = client.call(&post(&token, json!({ "title": title }).to_string())).expect(202).json();
+        accepted["id"].as_str().expect("an id").to_owned()
+    };
+
+    let server = setup.start();
+    let mut client = server.connect();
+    let first: Vec<String> = (0..20).map(|number| create(&mut client, &format!("first {number}"))).collect();
+    eventually("the first todos to show", || (shown(&server).len() == first.len()).then_some(()));
+    server.kill();
+    let earlier: Vec<(&str, Vec<u8>)> =
+        ["", "-wal"].map(|ending| (ending, std::fs::read(path(ending)).expect("a file of the store"))).into();
+
+    let server = setup.start();
+    let mut client = server.connect();
+    for (number, id) in first.iter().enumerate() {
+        match number % 3 {
+            0 => client.call(&delete(&token, id)).expect(202),
+            1 => client.call(&put(&token, id, json!({ "title": format!("changed {number}") }).to_string())).expect(202),
+            _ => client.call(&get("/todos?limit=1")).expect(200),
+        };
+    }
+    let last = create(&mut client, "the last");
+    let before = eventually("all writes to show", || Some(shown(&server)).filter(|shown| shown.contains_key(&last)));
+    assert_eq!(before.len(), 20 - 7 + 1);
+    server.kill();
+
+    std::fs::remove_file(path("-shm")).expect("it was in use");
+    for (ending, bytes) in earlier {
+        std::fs::write(path(ending), bytes).expect("written");
+    }
+    let server = setup.start();
+    let after = eventually("the log to be applied", || Some(shown(&server)).filter(|shown| shown.contains_key(&last)));
+    assert_eq!(after, before);
+}
+
 #[test]
 fn a_restart_keeps_the_data_and_the_key() {
     let setup = Setup::new().unset("JWT_SECRET");

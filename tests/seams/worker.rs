@@ -123,6 +123,10 @@ where
     fn scan(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
         self.inner.scan(each)
     }
+
+    fn make_durable(&mut self) -> Result<(), StoreError> {
+        self.inner.make_durable()
+    }
 }
 
 /// What a worker told its feed.

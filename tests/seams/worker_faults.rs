@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use million_rps::command_log::embedded::{EmbeddedReader, PARTITION, list_dead_letters};
+use million_rps::command_log::embedded::{EmbeddedReader, PARTITION, list_dead_letters, open_with_segment_bytes};
 use million_rps::command_log::{
     CommandAppender, CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch,
 };
 use million_rps::feed::in_process;
-use million_rps::store::{AppliedOffsets, OffsetStep, Store, StoreError};
-use million_rps::todo::{Timestamp, TodoId};
+use million_rps::store::sqlite::SqliteStore;
+use million_rps::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use million_rps::todo::{Timestamp, Todo, TodoId};
 use million_rps::worker::{WorkerError, WorkerState, fold};
 
-use crate::samples::{create, history, id, json, list_after, list_of, submissions};
+use crate::samples::{Acknowledged, create, history, id, json, list_after, list_of, submissions};
 use crate::worker::{
     HookedStore, RecordingPublisher, Told, append, applied_offset, count, migrated, open_log, run_to, run_worker,
 };
@@ -39,6 +40,10 @@ impl CommandReader for CountingReader {
         self.inner.applied(partition, next);
     }
 
+    fn would_delete(&self, partition: PartitionId, next: Offset) -> bool {
+        self.inner.would_delete(partition, next)
+    }
+
     fn lag(&mut self) -> Option<u64> {
         self.inner.lag()
     }
@@ -46,6 +51,121 @@ impl CommandReader for CountingReader {
     fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
         self.inner.dead_letter(partition, record, reason)
     }
+}
+
+/// What a store has committed, and what of it no power cut takes back.
+#[derive(Default)]
+struct Reached {
+    applied: Offset,
+    durable: Offset,
+    /// How often the store was to be durable.
+    syncs: u64,
+    /// How often the log deleted.
+    deletions: u64,
+}
+
+/// A log that is asked to delete only what the store has durably.
+struct StrictReader {
+    inner: EmbeddedReader,
+    reached: Arc<Mutex<Reached>>,
+}
+
+impl CommandReader for StrictReader {
+    fn poll(&mut self, _: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError> {
+        self.inner.poll(10, max_bytes, max_wait)
+    }
+
+    fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
+        self.inner.start(partition, next)
+    }
+
+    fn applied(&mut self, partition: PartitionId, next: Offset) {
+        if self.inner.would_delete(partition, next) {
+            let mut reached = self.reached.lock().expect("not poisoned");
+            assert!(next <= reached.durable, "{next} is to be deleted, {} are durable", reached.durable);
+            reached.deletions += 1;
+        }
+        self.inner.applied(partition, next);
+        assert!(!self.inner.would_delete(partition, next), "there is no more to delete");
+    }
+
+    fn would_delete(&self, partition: PartitionId, next: Offset) -> bool {
+        self.inner.would_delete(partition, next)
+    }
+
+    fn lag(&mut self) -> Option<u64> {
+        self.inner.lag()
+    }
+
+    fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
+        self.inner.dead_letter(partition, record, reason)
+    }
+}
+
+/// A store that fails every other time that it is to be durable.
+struct LazyStore {
+    inner: SqliteStore,
+    reached: Arc<Mutex<Reached>>,
+}
+
+impl Store for LazyStore {
+    fn migrate(&mut self) -> Result<(), StoreError> {
+        self.inner.migrate()
+    }
+
+    fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
+        self.inner.applied_offsets()
+    }
+
+    fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
+        let changes = self.inner.apply(steps, ids, fold)?;
+        self.reached.lock().expect("not poisoned").applied = steps[0].to;
+        Ok(changes)
+    }
+
+    fn scan(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
+        self.inner.scan(each)
+    }
+
+    fn make_durable(&mut self) -> Result<(), StoreError> {
+        let mut reached = self.reached.lock().expect("not poisoned");
+        reached.syncs += 1;
+        if reached.syncs % 2 == 1 {
+            return Err(StoreError::Unavailable("the disk does not answer".to_owned()));
+        }
+        self.inner.make_durable()?;
+        reached.durable = reached.applied;
+        Ok(())
+    }
+}
+
+#[test]
+fn the_log_keeps_commands_until_the_store_has_them_durably() {
+    let fixture = migrated();
+    let commands = history(7, 500);
+    let sink = Acknowledged::new();
+    let (mut appender, inner) = open_with_segment_bytes(&fixture.data_dir, sink.clone(), 4 * 1024).expect("opened");
+    // Only a batch that begins behind a full segment begins a new one.
+    let mut unwritten = submissions(&commands);
+    while !unwritten.is_empty() {
+        appender.append(&mut unwritten.drain(..10).collect());
+    }
+    assert!(sink.all().iter().all(|(_, result)| result.is_ok()));
+    let segments = || std::fs::read_dir(fixture.data_dir.log_path()).expect("a folder").count();
+    let before = segments();
+    assert!(before > 10, "{before} segments");
+    let reached = Arc::new(Mutex::new(Reached::default()));
+    let reader = StrictReader { inner, reached: Arc::clone(&reached) };
+    let store = LazyStore { inner: fixture.sqlite(), reached: Arc::clone(&reached) };
+    let (publisher, _) = in_process::channel();
+    let (result, metrics) =
+        run_worker(reader, store, publisher, |metrics| metrics.lag() == Some(0) && segments() < before / 2);
+    result.expect("stopped as told");
+    let reached = reached.lock().expect("not poisoned");
+    assert!(reached.deletions > 0 && reached.syncs >= 2 * reached.deletions, "{} syncs", reached.syncs);
+    assert_eq!(count(&metrics.retries), reached.syncs - reached.deletions, "a failed sync is tried again");
+    assert_eq!(count(&metrics.commands), 500, "and no batch because of it");
+    assert_eq!(list_of(&mut fixture.sqlite()), list_after(&commands));
 }
 
 #[test]
@@ -265,6 +385,10 @@ impl CommandReader for ScriptedReader {
 
     fn applied(&mut self, partition: PartitionId, next: Offset) {
         self.applied.lock().expect("not poisoned").push((partition, next));
+    }
+
+    fn would_delete(&self, _: PartitionId, _: Offset) -> bool {
+        false
     }
 
     fn lag(&mut self) -> Option<u64> {

@@ -206,6 +206,11 @@ impl CommandReader for EmbeddedReader {
         }
     }
 
+    fn would_delete(&self, partition: PartitionId, next: Offset) -> bool {
+        debug_assert_eq!(partition, PARTITION);
+        self.log.extent().segments.get(1).is_some_and(|following| following.first <= next)
+    }
+
     fn lag(&mut self) -> Option<u64> {
         let next = self.log.extent().next;
         self.cursor.as_ref().map(|cursor| (next - cursor.wanted).unsigned_abs())

@@ -3,12 +3,13 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::super::connection::Buffers;
 use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{Slot, accept};
+use super::{Slot, Unsent, accept};
 use crate::limits::READ_BUFFER_BYTES;
 
 /// Events of one wait.
@@ -27,6 +28,7 @@ struct Connection {
     has_ended: bool,
     /// What is being sent.
     lent: Option<Box<Buffers>>,
+    unsent: Option<Box<Unsent>>,
 }
 
 /// An epoll instance and its sockets.
@@ -88,6 +90,7 @@ impl Epoll {
             is_writable: true,
             has_ended: false,
             lent: None,
+            unsent: None,
         };
         let slot = self.free.pop().unwrap_or(self.connections.len() as Slot);
         let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
@@ -162,19 +165,24 @@ impl Epoll {
         Poll::Pending
     }
 
-    /// Sends what the socket takes of these bytes; 0 when it takes none.
-    ///
-    /// # Errors
-    /// The connection is broken.
-    pub fn send_now(&mut self, slot: Slot, bytes: &[u8]) -> io::Result<usize> {
+    /// Sends what the socket takes of the first `length` bytes; the rest is for [`Epoll::take_unsent`].
+    pub fn send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
         let connection = &mut self.connections[slot as usize];
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the pointer and the length are those of `bytes`.
-        let sent = unsafe { libc::send(connection.descriptor, bytes.as_ptr().cast(), bytes.len(), flags) };
-        match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
+        let text = &bytes[..length];
+        // SAFETY: the pointer and the length are those of `text`.
+        let sent = unsafe { libc::send(connection.descriptor, text.as_ptr().cast(), length, flags) };
+        let sent = match usize::try_from(sent).map_err(|_| io::Error::last_os_error()) {
+            Ok(sent) if sent == length => return,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
             sent => sent,
-        }
+        };
+        connection.unsent = Some(Box::new(Unsent { bytes, length, sent }));
+    }
+
+    /// What the socket has not taken of the last [`Epoll::send_shared`], if it was not all.
+    pub fn take_unsent(&mut self, slot: Slot) -> Option<Unsent> {
+        self.connections[slot as usize].unsent.take().map(|unsent| *unsent)
     }
 
     /// Closes a socket.
@@ -183,6 +191,7 @@ impl Epoll {
         connection.is_open = false;
         connection.task = NOBODY;
         connection.lent = None;
+        connection.unsent = None;
         let descriptor = std::mem::replace(&mut connection.descriptor, -1);
         // SAFETY: no pointers. The descriptor is the connection's own, and the slot is free from here on.
         unsafe { libc::close(descriptor) };

@@ -170,6 +170,16 @@ impl Reactor {
     }
 }
 
+/// What the socket has not taken of an answer that others share.
+pub struct Unsent {
+    /// The buffer, the first `length` bytes of which are the answer.
+    pub bytes: Rc<[u8]>,
+    /// See `bytes`.
+    pub length: usize,
+    /// How many bytes it has taken.
+    pub sent: io::Result<usize>,
+}
+
 /// A connection's socket. All its calls are made by one task.
 pub struct Socket {
     /// `None`: not connected.
@@ -259,22 +269,24 @@ impl Socket {
         .await
     }
 
-    /// Sends the first `length` bytes of a buffer that others share, if they fit into the socket, and says how many did; the
-    /// caller has nothing to do but wait for the client ([`SendManner::Expected`]).
+    /// Sends the first `length` bytes of a buffer that others share, which most likely fit into the socket. The task goes on
+    /// to receive, and asks [`Socket::take_unsent`] each time before it does.
     #[inline]
-    pub async fn send_shared(&self, bytes: &Rc<[u8]>, length: usize) -> io::Result<usize> {
+    pub fn send_shared(&self, bytes: Rc<[u8]>, length: usize) {
         self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.begin_send_shared(self.slot, Rc::clone(bytes), length),
-            Backend::Epoll(_) => {}
+            Backend::Uring(uring) => uring.begin_send_shared(self.slot, bytes, length),
+            Backend::Epoll(epoll) => epoll.send_shared(self.slot, bytes, length),
         });
-        poll_fn(|_| {
-            let sent = self.with(|backend| match backend {
-                Backend::Uring(uring) => uring.poll_sent(self.slot).map(|(sent, _)| sent),
-                Backend::Epoll(epoll) => Poll::Ready(epoll.send_now(self.slot, &bytes[..length])),
-            });
-            sent.unwrap_or_else(|| Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
+    }
+
+    /// What the socket has not taken of the last [`Socket::send_shared`], if it was not all.
+    #[inline]
+    pub fn take_unsent(&self) -> Option<Unsent> {
+        self.with(|backend| match backend {
+            Backend::Uring(uring) => uring.take_unsent(self.slot),
+            Backend::Epoll(epoll) => epoll.take_unsent(self.slot),
         })
-        .await
+        .flatten()
     }
 
     /// Ends receiving, sending, or both, also for the task that waits for it.

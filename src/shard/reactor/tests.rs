@@ -133,6 +133,81 @@ fn an_answer_that_does_not_fit_leaves_all_the_same() {
     }
 }
 
+/// What has come, unless a shared answer did not fit: then that.
+async fn receive_or_unsent(socket: &Socket, into: &mut Vec<u8>) -> Result<io::Result<usize>, Unsent> {
+    poll_fn(|_| match socket.take_unsent() {
+        Some(unsent) => Poll::Ready(Err(unsent)),
+        None => socket.poll_receive(|bytes| into.extend_from_slice(bytes)).map(Ok),
+    })
+    .await
+}
+
+#[test]
+fn shared_answers_keep_their_order_also_when_requests_wait_for_their_turn() {
+    const ROUNDS: usize = 300;
+    for driver in drivers() {
+        let answer = |reactor: Rc<Reactor>, socket: Socket| async move {
+            let bytes: Rc<[u8]> = pattern(256).into();
+            let mut received = Vec::new();
+            while received.len() < ROUNDS {
+                let before = received.len();
+                match receive_or_unsent(&socket, &mut received).await {
+                    Ok(outcome) => assert_ne!(outcome.expect("bytes"), 0),
+                    Err(_) => panic!("they are short"),
+                }
+                for request in &received[before..] {
+                    socket.send_shared(Rc::clone(&bytes), usize::from(*request));
+                    // Bytes that come now are kept until this one has left.
+                    reactor.next_turn().await;
+                }
+            }
+        };
+        serve(driver, answer, |mut client| {
+            let lengths = |round: usize| (1 + round % 255) as u8;
+            let mut reader = client.try_clone().expect("a descriptor");
+            let writer = thread::spawn(move || {
+                client.set_nodelay(true).expect("a plain option");
+                for round in 0..ROUNDS {
+                    client.write_all(&[lengths(round)]).expect("sends");
+                }
+            });
+            let expected: Vec<u8> = (0..ROUNDS).flat_map(|round| pattern(usize::from(lengths(round)))).collect();
+            let mut all = vec![0; expected.len()];
+            reader.read_exact(&mut all).expect("receives");
+            assert!(all == expected);
+            writer.join().expect("it has sent");
+        });
+    }
+}
+
+#[test]
+fn what_does_not_fit_of_a_shared_answer_comes_back() {
+    const BYTES: usize = 20 * 1024 * 1024;
+    for driver in drivers() {
+        let answer = |_, socket: Socket| async move {
+            let mut received = Vec::new();
+            receive(&socket, &mut received).await.expect("a request");
+            socket.send_shared(pattern(BYTES).into(), BYTES);
+            let Err(unsent) = receive_or_unsent(&socket, &mut received).await else { panic!("it cannot fit") };
+            let sent = unsent.sent.expect("the client is there");
+            assert!(sent < BYTES && unsent.length == BYTES);
+            send_all(&socket, unsent.bytes[sent..].to_vec(), SendManner::Patient).await.expect("the client reads");
+            while received.len() < 2 {
+                receive(&socket, &mut received).await.expect("the second request");
+            }
+            assert_eq!(received, b"ab");
+        };
+        serve(driver, answer, |mut client| {
+            client.write_all(b"a").expect("sends");
+            thread::sleep(Duration::from_millis(50));
+            client.write_all(b"b").expect("sends");
+            let mut all = vec![0; BYTES];
+            client.read_exact(&mut all).expect("receives");
+            assert!(all == pattern(BYTES));
+        });
+    }
+}
+
 #[test]
 fn a_task_that_does_not_read_keeps_little_and_loses_nothing() {
     const BYTES: usize = 8 * 1024 * 1024;

@@ -215,6 +215,10 @@ impl CommandReader for ModelReader {
         let _: Option<()> = told;
     }
 
+    fn would_delete(&self, _: PartitionId, _: Offset) -> bool {
+        false
+    }
+
     fn lag(&mut self) -> Option<u64> {
         None
     }

@@ -8,16 +8,21 @@ use io_uring::{cqueue, opcode, types};
 use super::super::Slot;
 use super::super::buffers::{BUFFER_GROUP, BufferRing};
 use super::super::task::{current, make_ready};
+use super::sending::Sending;
 use super::{Connection, RECEIVE, Uring, user_data};
 use crate::limits::READ_BUFFER_BYTES;
 
 impl Uring {
-    /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive.
+    /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive. While a send is
+    /// unattended there is nothing to be had, so that its answer is the last that the task has given.
     #[inline]
     pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
         let Uring { connections, buffers, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
+        if matches!(connection.sending, Sending::Unattended | Sending::Failed(_)) {
+            return Poll::Pending;
+        }
         if !connection.stash.is_empty() {
             let stash = std::mem::take(&mut connection.stash);
             take(&stash);

@@ -1,4 +1,4 @@
-//! Sending: tried at once and told only if it fails, or with patience.
+//! Sending: tried at once and told only if it fails, or with patience; with the task waiting for it, or going on.
 
 use std::io;
 use std::rc::Rc;
@@ -7,7 +7,7 @@ use std::task::Poll;
 use io_uring::{opcode, squeue, types};
 
 use super::super::task::{current, make_ready};
-use super::super::{SendManner, Slot};
+use super::super::{SendManner, Slot, Unsent};
 use super::{SEND, Uring, user_data};
 use crate::shard::connection::Buffers;
 
@@ -22,8 +22,12 @@ pub enum Sending {
     Told,
     /// The kernel will tell only if it fails, and before the call returns that submits it.
     Expected,
-    /// The kernel's answer.
+    /// The same, and the task does not wait for it.
+    Unattended,
+    /// The kernel's answer, for the task that waits for it.
     Done(i32),
+    /// The kernel's answer to what was unattended, which is a failure.
+    Failed(i32),
 }
 
 /// What the kernel reads from during a send.
@@ -34,7 +38,7 @@ pub enum Lent {
     /// The pieces of their batch.
     Buffers(Box<Buffers>),
     /// The beginning of a buffer that others share.
-    Shared(#[expect(dead_code, reason = "held only to keep its bytes alive")] Rc<[u8]>),
+    Shared(Rc<[u8]>),
 }
 
 impl Lent {
@@ -64,34 +68,36 @@ impl Uring {
             None => opcode::SendMsg::new(descriptor, batch.message()).flags(flags as u32).build(),
         };
         let bytes = batch.unsent_bytes();
-        self.begin(slot, &entry, Lent::Buffers(buffers), bytes, manner);
+        self.is_urgent |= manner == SendManner::Urgent;
+        let sending = if manner == SendManner::Patient { Sending::Told } else { Sending::Expected };
+        self.begin(slot, &entry, Lent::Buffers(buffers), bytes, sending);
     }
 
-    /// The same for the first `length` bytes of a buffer that others share, which are expected to fit.
+    /// The same for the first `length` bytes of a buffer that others share, which are expected to fit. The task goes on, and
+    /// looks at [`Uring::take_unsent`] whenever it is polled.
     #[inline]
     pub fn begin_send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
         let descriptor = types::Fd(self.of(slot).descriptor);
         let flags = libc::MSG_NOSIGNAL | ALL_OR_FAILURE;
         let entry = opcode::Send::new(descriptor, bytes[..length].as_ptr(), length as u32).flags(flags).build();
-        self.begin(slot, &entry, Lent::Shared(bytes), length, SendManner::Expected);
+        self.begin(slot, &entry, Lent::Shared(bytes), length, Sending::Unattended);
     }
 
     #[inline]
-    fn begin(&mut self, slot: Slot, entry: &squeue::Entry, lent: Lent, bytes: usize, manner: SendManner) {
+    fn begin(&mut self, slot: Slot, entry: &squeue::Entry, lent: Lent, bytes: usize, sending: Sending) {
         let connection = self.of(slot);
         debug_assert!(matches!(connection.lent, Lent::Nothing), "one send at a time");
         connection.lent = lent;
         connection.operations += 1;
         connection.task = current();
         let entry = entry.clone().user_data(user_data(slot, SEND));
-        let pushed = if manner == SendManner::Patient {
-            connection.sending = Sending::Told;
+        connection.sending = sending;
+        let pushed = if sending == Sending::Told {
             self.push(&entry)
         } else {
-            connection.sending = Sending::Expected;
             connection.expected_bytes = bytes as u32;
             let is_receiving = connection.is_receiving;
-            self.is_urgent |= manner == SendManner::Urgent || !is_receiving;
+            self.is_urgent |= !is_receiving;
             self.expected.push(slot);
             self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS))
         };
@@ -108,17 +114,26 @@ impl Uring {
         connection.task = current();
         let Sending::Done(result) = connection.sending else { return Poll::Pending };
         connection.sending = Sending::No;
-        let sent = match result {
-            error if error == -libc::EAGAIN => Ok(0),
-            error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
-            sent => Ok(sent as usize),
-        };
-        Poll::Ready((sent, std::mem::take(&mut connection.lent)))
+        Poll::Ready((sent_bytes(result), std::mem::take(&mut connection.lent)))
+    }
+
+    /// What the socket has not taken of an unattended send, if so.
+    #[inline]
+    pub fn take_unsent(&mut self, slot: Slot) -> Option<Unsent> {
+        let connection = self.of(slot);
+        let Sending::Failed(result) = connection.sending else { return None };
+        connection.sending = Sending::No;
+        let length = connection.expected_bytes as usize;
+        match std::mem::take(&mut connection.lent) {
+            Lent::Shared(bytes) => Some(Unsent { bytes, length, sent: sent_bytes(result) }),
+            Lent::Nothing | Lent::Buffers(_) => unreachable!("only shared bytes are sent unattended"),
+        }
     }
 
     pub(super) fn sent(&mut self, slot: Slot, result: i32) {
         let connection = self.of(slot);
-        connection.sending = Sending::Done(result);
+        let is_unattended = connection.sending == Sending::Unattended;
+        connection.sending = if is_unattended { Sending::Failed(result) } else { Sending::Done(result) };
         connection.operations -= 1;
         if connection.is_open {
             make_ready(connection.task);
@@ -132,11 +147,34 @@ impl Uring {
         let mut expected = std::mem::take(&mut self.expected);
         for slot in expected.drain(..) {
             let connection = self.of(slot);
-            if connection.sending == Sending::Expected {
-                let bytes = connection.expected_bytes;
-                self.sent(slot, bytes as i32);
+            match connection.sending {
+                Sending::Expected => {
+                    let bytes = connection.expected_bytes;
+                    self.sent(slot, bytes as i32);
+                }
+                Sending::Unattended => {
+                    connection.sending = Sending::No;
+                    connection.lent = Lent::Nothing;
+                    connection.operations -= 1;
+                    if !connection.is_open {
+                        self.release(slot);
+                    } else if !connection.is_receiving || self.has_received(slot) {
+                        // The task has been held up by it.
+                        make_ready(self.of(slot).task);
+                    }
+                }
+                Sending::No | Sending::Told | Sending::Done(_) | Sending::Failed(_) => {}
             }
         }
         self.expected = expected;
+    }
+}
+
+/// What the kernel has said of a send that does not wait: a full socket takes nothing.
+fn sent_bytes(result: i32) -> io::Result<usize> {
+    match result {
+        error if error == -libc::EAGAIN => Ok(0),
+        error if error < 0 => Err(io::Error::from_raw_os_error(-error)),
+        sent => Ok(sent as usize),
     }
 }
