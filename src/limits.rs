@@ -99,6 +99,14 @@ pub const HUGE_PAGE_MIN_USED_BYTES: usize = HUGE_PAGE_BYTES / 4 * 3;
 /// Huge pages that the system may refuse before it is asked for no more until the list is read again.
 pub const HUGE_PAGE_REFUSALS_MAX: usize = 8;
 
+/// Freed bytes at the end of a heap of the C libraries that are kept for the next burst: as large as most of glibc's heaps get.
+#[cfg(target_env = "gnu")]
+pub const C_HEAP_KEPT_BYTES: libc::c_int = 64 * 1024 * 1024;
+/// Size from which on the C libraries get memory of its own from the system, and give it back at once: the largest that glibc
+/// lets it be.
+#[cfg(target_env = "gnu")]
+pub const C_MMAP_MIN_BYTES: libc::c_int = 32 * 1024 * 1024;
+
 /// Smallest body that is worth a content coding, in bytes: below it, all fits into one or two packets either way.
 pub const ENCODING_MIN_BYTES: u64 = 1024;
 /// Largest first page that is compressed as a whole, in bytes, which makes it smaller than pieces do and takes about a

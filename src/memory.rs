@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+#[cfg(target_env = "gnu")]
+use crate::limits::{C_HEAP_KEPT_BYTES, C_MMAP_MIN_BYTES};
 use crate::limits::{HUGE_PAGE_BYTES, HUGE_PAGE_MIN_USED_BYTES, HUGE_PAGE_REFUSALS_MAX};
 
 /// Lets the allocator give what this thread has freed back to the system. By itself it does so when the thread allocates
@@ -10,6 +12,18 @@ use crate::limits::{HUGE_PAGE_BYTES, HUGE_PAGE_MIN_USED_BYTES, HUGE_PAGE_REFUSAL
 pub fn give_back(all: bool) {
     // SAFETY: a plain call that may be made at any time; it concerns the calling thread's heap, and what no thread uses.
     unsafe { libmimalloc_sys::mi_collect(all) }
+}
+
+/// Has the allocator of the C libraries (librdkafka, SQLite; what is written in Rust has its own) keep what they free. As it
+/// comes, glibc gives the end of a heap back as soon as 128 KiB of it are free. Commands come in bursts, are freed on another
+/// thread than the one that made them, and each burst would ask the kernel for the same pages again. To be called once, before
+/// there are other threads.
+pub fn keep_what_c_frees() {
+    #[cfg(target_env = "gnu")]
+    for (option, bytes) in [(libc::M_TRIM_THRESHOLD, C_HEAP_KEPT_BYTES), (libc::M_MMAP_THRESHOLD, C_MMAP_MIN_BYTES)] {
+        // SAFETY: no pointers, and nobody else is in malloc, as said above.
+        unsafe { libc::mallopt(option, bytes) };
+    }
 }
 
 /// How much of the memory around them some pieces fill, each as large as a huge page and where one could be.

@@ -14,10 +14,9 @@ const SLOT_MS: u64 = 1;
 /// Most partitions that ids are looked for: it takes as many tries, of a few nanoseconds each. With more, ids are left to
 /// chance.
 const PARTITIONS_MAX: u32 = 64;
-/// Tries for one id; of 64 partitions, it misses its own with a probability of 2 %, and then stands in another.
-const TRIES_MAX: u16 = 256;
-/// The bits of an id that are tried: the last of what UUIDv7 leaves to chance.
-const TRIED_BITS: u32 = u16::BITS;
+/// The bits of an id that are tried: the last of what UUIDv7 leaves to chance. Of 64 partitions, all tries miss their own with a
+/// probability of 2 %, and the id then stands in another.
+const TRIED_BITS: u32 = u8::BITS;
 
 /// Makes ids; the log says how many partitions it has.
 #[derive(Debug, Default)]
@@ -49,17 +48,18 @@ impl NewIds {
 
 /// This id with other last bits, so that it falls to the partition whose turn it is.
 fn in_slot(id: TodoId, partitions: u32) -> TodoId {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    const HEAD_BYTES: usize = TODO_ID_TEXT_BYTES - TRIED_BITS as usize / 4;
     let made_at_ms = (id.as_u128() >> 80) as u64;
     let wanted = (made_at_ms / SLOT_MS % u64::from(partitions)) as u32;
     let mut text = [0; TODO_ID_TEXT_BYTES];
     id.write_text(&mut text);
-    let head =
-        text[..HEAD_BYTES].as_chunks().0.iter().fold(SEED ^ TODO_ID_TEXT_BYTES as u32, |hash, word| mix(hash, *word));
-    let first = id.as_u128() as u16;
-    let found = (0..TRIES_MAX).map(|step| first.wrapping_add(step)).find(|tried| {
-        let word = [12, 8, 4, 0].map(|shift| HEX[usize::from(tried >> shift & 15)]);
+    let (words, _) = text.as_chunks();
+    let [head @ .., last] = words else { return id };
+    let head = head.iter().fold(SEED ^ TODO_ID_TEXT_BYTES as u32, |hash, word| mix(hash, scale(*word)));
+    // The last word is the two digits before the tried bits, and those of the tried bits; their product is a sum.
+    let before = scale([last[0], last[1], 0, 0]);
+    let first = id.as_u128() as u8;
+    let found = (0..=u8::MAX).map(|step| first.wrapping_add(step)).find(|tried| {
+        let word = before.wrapping_add(SCALED_ENDS[usize::from(*tried)]);
         partition(finish(mix(head, word)), partitions) == wanted
     });
     let bits = found.unwrap_or(first);
@@ -74,10 +74,27 @@ fn partition(hash: u32, partitions: u32) -> u32 {
 const SEED: u32 = 0x9747_b28c;
 const FACTOR: u32 = 0x5bd1_e995;
 
-/// One step of murmur2, over four bytes. The text of an id is nine times four.
-fn mix(hash: u32, word: [u8; 4]) -> u32 {
-    let word = u32::from_le_bytes(word).wrapping_mul(FACTOR);
-    hash.wrapping_mul(FACTOR) ^ (word ^ word >> 24).wrapping_mul(FACTOR)
+/// By each value of the tried bits: its two digits, as the end of a word.
+const SCALED_ENDS: [u32; 1 << TRIED_BITS] = {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut ends = [0; 1 << TRIED_BITS];
+    let mut tried = 0;
+    while tried < ends.len() {
+        ends[tried] = scale([0, 0, HEX[tried >> 4], HEX[tried & 15]]);
+        tried += 1;
+    }
+    ends
+};
+
+/// The first step of murmur2 with four bytes.
+const fn scale(word: [u8; 4]) -> u32 {
+    u32::from_le_bytes(word).wrapping_mul(FACTOR)
+}
+
+/// The other steps of murmur2 with four bytes that have been scaled. The text of an id is nine times four.
+#[inline]
+fn mix(hash: u32, scaled: u32) -> u32 {
+    hash.wrapping_mul(FACTOR) ^ (scaled ^ scaled >> 24).wrapping_mul(FACTOR)
 }
 
 /// The end of murmur2.
@@ -95,7 +112,7 @@ mod tests {
     fn murmur2(text: &str) -> i32 {
         let (words, rest) = text.as_bytes().as_chunks();
         assert!(rest.is_empty(), "only whole words");
-        finish(words.iter().fold(SEED ^ text.len() as u32, |hash, word| mix(hash, *word))) as i32
+        finish(words.iter().fold(SEED ^ text.len() as u32, |hash, word| mix(hash, scale(*word)))) as i32
     }
 
     #[test]

@@ -95,6 +95,7 @@ pub enum ProcessError {
 /// # Errors
 /// [`ProcessError`].
 pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
+    crate::memory::keep_what_c_frees();
     raise_file_limit();
     let events = Events::listen()?;
     let status = Arc::new(Status::default());
