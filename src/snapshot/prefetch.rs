@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-/// What the CPU fetches at a time.
-const LINE_BYTES: usize = 64;
+use crate::memory::{LINE_BYTES, prefetch_line};
+
 /// The counts of references stand before what an `Arc` shares.
 const COUNTS_BYTES: usize = 2 * size_of::<usize>();
 
@@ -53,14 +53,3 @@ impl Memory {
         (0..self.bytes).step_by(step_bytes).for_each(|at| prefetch_line(self.start.wrapping_add(at)));
     }
 }
-
-#[cfg(target_arch = "x86_64")]
-fn prefetch_line(address: *const u8) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: every x86-64 CPU has the instruction; it reads nothing and never faults, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
-}
-
-/// Other CPUs are not asked: it is all about time.
-#[cfg(not(target_arch = "x86_64"))]
-fn prefetch_line(_: *const u8) {}

@@ -11,9 +11,16 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
+use crate::memory::{LINE_BYTES, prefetch_lines};
+
 /// The number of a task; numbers are used again. A wake-up that comes late polls whoever has the number now, which does no
 /// harm: a future that is polled looks again.
 pub type TaskId = u32;
+
+/// How many tasks run before one that the CPU is asked for: enough that it has come by then.
+const PREFETCH_AHEAD: usize = 1;
+/// Most bytes of a task that the CPU is asked for: those that every request meets.
+const PREFETCH_MAX_BYTES: usize = 6 * LINE_BYTES;
 
 /// No task.
 pub const NOBODY: TaskId = TaskId::MAX;
@@ -130,6 +137,7 @@ impl Tasks {
     /// Polls those that can run, in order, also those that become ready meanwhile.
     pub fn run_ready(&self) {
         while let Some(id) = next_ready() {
+            self.prefetch_ahead();
             let Some(mut task) = self.tasks.borrow_mut().get_mut(id as usize).and_then(Option::take) else { continue };
             READY.with(|ready| ready.current.set(id));
             let polled = task.as_mut().poll(&mut Context::from_waker(&waker(id)));
@@ -141,6 +149,16 @@ impl Tasks {
                     self.free.borrow_mut().push(id);
                 }
             }
+        }
+    }
+
+    /// Asks the CPU for a task that will run soon. Of thousands of connections, the next one's is in none of its nearer caches.
+    #[inline]
+    fn prefetch_ahead(&self) {
+        let Some(id) = READY.with(|ready| ready.queue.borrow().get(PREFETCH_AHEAD).copied()) else { return };
+        if let Some(Some(task)) = self.tasks.borrow().get(id as usize) {
+            let task: &dyn Future<Output = ()> = &**task;
+            prefetch_lines((&raw const *task).cast(), size_of_val(task).min(PREFETCH_MAX_BYTES));
         }
     }
 

@@ -24,6 +24,7 @@ use self::sending::{Lent, Sending};
 use super::buffers::BufferRing;
 use super::task::{NOBODY, TaskId, current, make_ready};
 use super::{Slot, accept};
+use crate::memory::prefetch_lines;
 
 /// Entries of a shard's submission queue; the completion queue is four times as long. One entry is one operation submitted
 /// between two waits, and a full queue is flushed, so this bounds the batch, not the connections.
@@ -317,6 +318,11 @@ impl Uring {
         let mut turn = Turn::default();
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion());
+        for completion in &completions {
+            let slot = (completion.user_data() >> KIND_BITS) as usize;
+            let connection = self.connections.as_ptr().wrapping_add(slot);
+            prefetch_lines(connection.cast(), size_of::<Connection>());
+        }
         for completion in completions.drain(..) {
             let slot = (completion.user_data() >> KIND_BITS) as Slot;
             match completion.user_data() & ((1 << KIND_BITS) - 1) {
