@@ -28,8 +28,10 @@ impl Uring {
             take(&stash);
             return Poll::Ready(Ok(stash.len()));
         }
-        if let Some((buffer, length)) = connection.filled.take() {
+        if let Some((buffer, length)) = connection.filled {
             take(buffers.filled(buffer, length as usize));
+            // Only now: if `take` panics, whoever closes the socket gives it back.
+            connection.filled = None;
             buffers.give_back(buffer);
             return Poll::Ready(Ok(length as usize));
         }
