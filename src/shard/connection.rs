@@ -203,14 +203,12 @@ impl Connection {
             _ => {}
         }
         let mut answer = None;
-        let mut unsent = None;
         let received = poll_fn(|_| {
             let Connection { shard, state, buffers, dispatch, .. } = &mut *self;
-            unsent = state.socket.take_unsent();
-            if unsent.is_some() {
-                return Poll::Ready(Ok(0));
+            if let Some(unsent) = state.socket.take_unsent() {
+                return Poll::Ready(Err(unsent));
             }
-            state.socket.poll_receive(|bytes| match buffers {
+            let received = state.socket.poll_receive(|bytes| match buffers {
                 Some(buffers) => buffers.input.append(bytes),
                 None => {
                     answer = dispatch.answer_repeated(shard, bytes);
@@ -218,12 +216,13 @@ impl Connection {
                         buffers.insert(shard.buffers()).input.append(bytes);
                     }
                 }
-            })
+            });
+            received.map(Ok)
         })
         .await;
-        match unsent {
-            Some(unsent) => self.send_rest(unsent)?,
-            None => self.note_received(received)?,
+        match received {
+            Ok(received) => self.note_received(received)?,
+            Err(unsent) => self.send_rest(unsent)?,
         }
         Ok(answer)
     }

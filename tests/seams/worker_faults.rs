@@ -20,16 +20,21 @@ use crate::worker::{
     HookedStore, RecordingPublisher, Told, append, applied_offset, count, migrated, open_log, run_to, run_worker,
 };
 
-/// A reader that counts how often it was polled while paused.
-struct CountingReader {
+/// A reader with hooks: one may take fewer records than a poll asks for, the other hears how far the store is, and whether
+/// the log would delete for it.
+struct HookedReader<P, A> {
     inner: EmbeddedReader,
-    paused_polls: Arc<AtomicU64>,
+    on_poll: P,
+    on_applied: A,
 }
 
-impl CommandReader for CountingReader {
+impl<P, A> CommandReader for HookedReader<P, A>
+where
+    P: FnMut(usize) -> usize + Send,
+    A: FnMut(Offset, bool) + Send,
+{
     fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError> {
-        self.paused_polls.fetch_add(u64::from(max_records == 0), Ordering::Relaxed);
-        self.inner.poll(max_records, max_bytes, max_wait)
+        self.inner.poll((self.on_poll)(max_records), max_bytes, max_wait)
     }
 
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
@@ -37,7 +42,9 @@ impl CommandReader for CountingReader {
     }
 
     fn applied(&mut self, partition: PartitionId, next: Offset) {
+        (self.on_applied)(next, self.inner.would_delete(partition, next));
         self.inner.applied(partition, next);
+        assert!(!self.inner.would_delete(partition, next), "there is no more to delete");
     }
 
     fn would_delete(&self, partition: PartitionId, next: Offset) -> bool {
@@ -62,44 +69,6 @@ struct Reached {
     syncs: u64,
     /// How often the log deleted.
     deletions: u64,
-}
-
-/// A log that is asked to delete only what the store has durably.
-struct StrictReader {
-    inner: EmbeddedReader,
-    reached: Arc<Mutex<Reached>>,
-}
-
-impl CommandReader for StrictReader {
-    fn poll(&mut self, _: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError> {
-        self.inner.poll(10, max_bytes, max_wait)
-    }
-
-    fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
-        self.inner.start(partition, next)
-    }
-
-    fn applied(&mut self, partition: PartitionId, next: Offset) {
-        if self.inner.would_delete(partition, next) {
-            let mut reached = self.reached.lock().expect("not poisoned");
-            assert!(next <= reached.durable, "{next} is to be deleted, {} are durable", reached.durable);
-            reached.deletions += 1;
-        }
-        self.inner.applied(partition, next);
-        assert!(!self.inner.would_delete(partition, next), "there is no more to delete");
-    }
-
-    fn would_delete(&self, partition: PartitionId, next: Offset) -> bool {
-        self.inner.would_delete(partition, next)
-    }
-
-    fn lag(&mut self) -> Option<u64> {
-        self.inner.lag()
-    }
-
-    fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
-        self.inner.dead_letter(partition, record, reason)
-    }
 }
 
 /// A store that fails every other time that it is to be durable.
@@ -155,7 +124,13 @@ fn the_log_keeps_commands_until_the_store_has_them_durably() {
     let before = segments();
     assert!(before > 10, "{before} segments");
     let reached = Arc::new(Mutex::new(Reached::default()));
-    let reader = StrictReader { inner, reached: Arc::clone(&reached) };
+    let seen = Arc::clone(&reached);
+    let on_applied = move |next: Offset, deletes: bool| {
+        let mut reached = seen.lock().expect("not poisoned");
+        assert!(!deletes || next <= reached.durable, "{next} is to be deleted, {} are durable", reached.durable);
+        reached.deletions += u64::from(deletes);
+    };
+    let reader = HookedReader { inner, on_poll: |max_records: usize| max_records.min(10), on_applied };
     let store = LazyStore { inner: fixture.sqlite(), reached: Arc::clone(&reached) };
     let (publisher, _) = in_process::channel();
     let (result, metrics) =
@@ -175,7 +150,12 @@ fn while_the_store_is_away_the_worker_polls_and_then_goes_on_in_order() {
     append(&fixture, submissions(&commands));
     let (_appender, inner) = open_log(&fixture);
     let paused_polls = Arc::new(AtomicU64::new(0));
-    let reader = CountingReader { inner, paused_polls: Arc::clone(&paused_polls) };
+    let seen = Arc::clone(&paused_polls);
+    let on_poll = move |max_records| {
+        seen.fetch_add(u64::from(max_records == 0), Ordering::Relaxed);
+        max_records
+    };
+    let reader = HookedReader { inner, on_poll, on_applied: |_, _| {} };
     let mut failures = 0;
     let hook = move |inner: &mut dyn Store, _: &[OffsetStep], apply: &mut dyn FnMut(&mut dyn Store) -> _| {
         failures += 1;
