@@ -208,7 +208,8 @@ impl Connection {
             if let Some(unsent) = state.socket.take_unsent() {
                 return Poll::Ready(Err(unsent));
             }
-            let received = state.socket.poll_receive(|bytes| match buffers {
+            let may_be_answered = buffers.is_none() && dispatch.is_between_requests();
+            let take = |bytes: &[u8]| match buffers {
                 Some(buffers) => buffers.input.append(bytes),
                 None => {
                     answer = dispatch.answer_repeated(shard, bytes);
@@ -216,7 +217,9 @@ impl Connection {
                         buffers.insert(shard.buffers()).input.append(bytes);
                     }
                 }
-            });
+            };
+            let socket = &state.socket;
+            let received = if may_be_answered { socket.poll_request(take) } else { socket.poll_receive(take) };
             received.map(Ok)
         })
         .await;

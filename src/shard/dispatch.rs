@@ -8,9 +8,8 @@ use std::rc::Rc;
 use super::Shard;
 use super::answer::{Request, push_problem, refuse_by_head};
 use super::input::Input;
-use super::list_answer::{count_lists, push_list};
+use super::list_answer::push_list;
 use super::output::Output;
-use super::prepared::Meaning;
 use super::registry::ConnectionState;
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
@@ -52,6 +51,12 @@ impl Dispatch {
     /// Whether a head has been read and its body is awaited.
     pub fn has_head(&self) -> bool {
         self.awaits_body || self.chunked.is_some()
+    }
+
+    /// Whether the connection has been used, and is ready for any request.
+    #[inline]
+    pub fn is_between_requests(&self) -> bool {
+        self.has_answered && !self.closing && !self.has_head()
     }
 
     /// Answers the next request of the input; `false` when it has not arrived completely.
@@ -118,27 +123,11 @@ impl Dispatch {
         true
     }
 
-    /// The answer to what has been received, if that is the last request for a first page, once or several times and nothing
-    /// else, and its answer is ready as one piece: a buffer, and how much of it. The shortest way from request to answer; all
-    /// others, and every other moment of a connection, go through the input. Nothing may be there that has not been answered.
+    /// [`Shard::answer_repeated`], on this connection; nothing may be there that has not been answered.
     #[inline]
     pub fn answer_repeated(&mut self, shard: &Shard, received: &[u8]) -> Option<(Rc<[u8]>, usize)> {
-        if self.closing || self.has_head() || shard.is_draining() {
-            return None;
-        }
-        let memo = shard.memo.borrow();
-        let count = memo.whole_repetitions(received)?;
-        let Meaning { limit, coding, unchanged } = memo.meaning();
-        let snapshot = shard.snapshot.borrow();
-        let answer = shard.with_list(snapshot.as_ref()?, limit, coding, |list| {
-            if unchanged.is_some_and(|(tag, _)| tag != list.page.entity_tag) {
-                return None;
-            }
-            let answer = list.share(unchanged.map(|(_, coding)| coding), count)?;
-            count_lists(shard, list, unchanged.is_some(), count);
-            Some(answer)
-        })?;
-        shard.metrics.memo_hits.add(count as u64);
+        let is_ready = !self.closing && !self.has_head();
+        let answer = is_ready.then(|| shard.answer_repeated(received)).flatten()?;
         self.finish_request(Connection::KeepAlive);
         Some(answer)
     }

@@ -34,7 +34,7 @@ mod visibility;
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -180,6 +180,8 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         is_accepting: Cell::new(false),
         reactor: Rc::clone(&reactor),
     });
+    let fast_path: Weak<Shard> = Rc::downgrade(&shard);
+    reactor.set_fast_path(fast_path);
     reactor.spawn(Rc::clone(&shard).tick_for_ever());
     if parts.driver == Driver::IoUring {
         reactor.spawn(Rc::clone(&shard.long_writes).turn_for_ever(Rc::clone(&reactor)));
@@ -404,6 +406,7 @@ impl Shard {
         self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.each(|connection| {
+            connection.socket.take_idle_until();
             if connection.phase() == Phase::Idle {
                 connection.enter(Phase::Idle, deadline);
             }

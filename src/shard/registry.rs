@@ -97,6 +97,13 @@ impl ConnectionState {
             // The client was in time; it is the shard that has not come to read.
             return false;
         }
+        if self.phase.get() == Phase::Idle {
+            // Requests may have been answered that the task does not know of.
+            self.deadline.set(self.deadline.get().max(self.socket.take_idle_until()));
+            if self.deadline.get() > now {
+                return false;
+            }
+        }
         self.expired.set(true);
         let how = match self.phase.get() {
             // The answer 408 can still be sent.

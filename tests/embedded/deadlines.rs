@@ -1,6 +1,7 @@
 //! Clients that take their time: each kind of waiting has a deadline, and none of them touches anybody else.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
@@ -16,6 +17,7 @@ on_both_drivers!(crate::deadlines::hasty =>
     a_request_behind_an_answered_one_has_a_deadline_too,
     an_idle_connection_is_closed_without_a_word,
     a_connection_without_a_request_is_closed,
+    a_connection_is_idle_from_its_last_request_on,
 );
 
 static HASTY: Shared = Shared::new(|| {
@@ -79,7 +81,7 @@ fn drip(client: &mut Client, bytes: impl IntoIterator<Item = u8>) {
         if client.try_send([byte]).is_err() {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -119,6 +121,30 @@ fn an_idle_connection_is_closed_without_a_word(server: &Server) {
 
 fn a_connection_without_a_request_is_closed(server: &Server) {
     server.connect().assert_ended();
+}
+
+fn a_connection_is_idle_from_its_last_request_on(server: &Server) {
+    let (idle_timeout, pause) = (Duration::from_millis(1500), Duration::from_millis(400));
+    let mut client = server.connect();
+    // The same request again and again has a way of its own.
+    for request in ["/todos?limit=10", "/todos?limit=7", "/health"] {
+        let begun = Instant::now();
+        while begun.elapsed() < 2 * idle_timeout {
+            client.call(&get(request)).expect(200);
+            std::thread::sleep(pause);
+        }
+    }
+    for request in ["/health", "/todos?limit=10"] {
+        let mut client = server.connect();
+        for _ in 0..3 {
+            client.call(&get(request)).expect(200);
+            std::thread::sleep(pause);
+        }
+        let last = Instant::now();
+        client.call(&get(request)).expect(200);
+        client.assert_ended();
+        assert!(last.elapsed() >= idle_timeout - pause, "{request}: {:?}", last.elapsed());
+    }
 }
 
 mod readers_that_do_not_read {

@@ -18,7 +18,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -45,6 +45,15 @@ pub enum SendManner {
     Patient,
 }
 
+/// What answers a request from the bytes that have come alone, on the spot: the connection's task sleeps on.
+pub trait FastPath {
+    /// The answer to what has been received, a buffer and how much of it; `None` if the task has to look at it. Called
+    /// within a turn of the reactor, which it must not use; a panic ends the shard.
+    fn answer(&self, received: &[u8]) -> Option<(Rc<[u8]>, usize)>;
+    /// The tick at which a connection has been idle for too long that is answered now; not 0.
+    fn idle_until(&self) -> u64;
+}
+
 // One for each thread: a pointer to the larger one would be followed at each call.
 #[allow(clippy::large_enum_variant)]
 enum Backend {
@@ -60,6 +69,8 @@ pub struct Reactor {
     timers: RefCell<BinaryHeap<Reverse<(Instant, TaskId)>>>,
     /// Tasks that can run from the next turn on.
     next_turn: RefCell<Vec<TaskId>>,
+    /// Whoever has it keeps the reactor, so the reactor does not keep it.
+    fast_path: RefCell<Option<Weak<dyn FastPath>>>,
 }
 
 /// Runs the future that `main` makes to its end on a new reactor of this thread. Tasks that are left then are dropped.
@@ -79,6 +90,7 @@ pub fn block_on<F: Future>(driver: Driver, main: impl FnOnce(Rc<Reactor>) -> F) 
         tasks: Tasks::default(),
         timers: RefCell::default(),
         next_turn: RefCell::default(),
+        fast_path: RefCell::default(),
     });
     let output = reactor.run(&remote, main(Rc::clone(&reactor)));
     // Tasks keep the reactor, so only this ends both.
@@ -104,8 +116,9 @@ impl Reactor {
     fn turn(&self) -> io::Result<()> {
         let waits = self.next_turn.borrow().is_empty() && !task::is_any_ready();
         let wake_at = self.timers.borrow().peek().map(|Reverse((at, _))| *at);
+        let fast_path = self.fast_path.borrow().as_ref().and_then(Weak::upgrade);
         let looks_at_timers = match &mut *self.backend.borrow_mut() {
-            Backend::Uring(uring) => uring.turn(waits, wake_at)?.timer,
+            Backend::Uring(uring) => uring.turn(waits, wake_at, fast_path.as_deref())?.timer,
             Backend::Epoll(epoll) => {
                 epoll.turn(waits, wake_at)?;
                 wake_at.is_some()
@@ -127,6 +140,11 @@ impl Reactor {
             task::make_ready(*task);
             timers.pop();
         }
+    }
+
+    /// What answers requests that come while tasks wait in [`Socket::poll_request`]. The epoll driver does not ask it.
+    pub fn set_fast_path(&self, fast_path: Weak<dyn FastPath>) {
+        *self.fast_path.borrow_mut() = Some(fast_path);
     }
 
     /// How it does I/O.
@@ -221,11 +239,32 @@ impl Socket {
     /// Gives `take` bytes that have come, and says how many; 0 is the end.
     #[inline]
     pub fn poll_receive(&self, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        self.poll_received(take, false)
+    }
+
+    /// The same for a task that has nothing to do before and nothing to tell: as long as it waits, the reactor's
+    /// [`FastPath`] may answer what comes.
+    #[inline]
+    pub fn poll_request(&self, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+        self.poll_received(take, true)
+    }
+
+    #[inline]
+    fn poll_received(&self, take: impl FnOnce(&[u8]), may_be_answered: bool) -> Poll<io::Result<usize>> {
         let received = self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.poll_receive(self.slot, take),
+            Backend::Uring(uring) => uring.poll_receive(self.slot, take, may_be_answered),
             Backend::Epoll(epoll) => epoll.poll_receive(self.slot, take),
         });
         received.unwrap_or(Poll::Ready(Ok(0)))
+    }
+
+    /// The last [`FastPath::idle_until`] of this connection; asked again, and not answered meanwhile, 0.
+    pub fn take_idle_until(&self) -> u64 {
+        let idle_until = self.with(|backend| match backend {
+            Backend::Uring(uring) => uring.take_idle_until(self.slot),
+            Backend::Epoll(_) => 0,
+        });
+        idle_until.unwrap_or(0)
     }
 
     /// Whether bytes, or the end, have come that nobody has taken.
@@ -259,9 +298,7 @@ impl Socket {
         }
         poll_fn(|_| {
             let sent = self.with(|backend| match backend {
-                Backend::Uring(uring) => {
-                    uring.poll_sent(self.slot).map(|(sent, lent)| (sent, lent.buffers().unwrap_or_default()))
-                }
+                Backend::Uring(uring) => uring.poll_sent(self.slot),
                 Backend::Epoll(epoll) => epoll.poll_send(self.slot),
             });
             sent.unwrap_or_else(|| Poll::Ready((Err(io::ErrorKind::NotConnected.into()), Box::default())))

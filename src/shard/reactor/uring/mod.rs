@@ -1,7 +1,8 @@
 //! The sockets of a shard on io_uring.
 //!
 //! A turn is one system call, in which the kernel takes what has been asked for since the last one and then waits for what
-//! comes. Three things keep it at one:
+//! comes. What the fast path can answer is answered while completions are looked at, without a task. Three things keep a turn
+//! at one call:
 //!
 //! - **Receives stay.** One receive for as many as come (multishot, Linux 6.0) is armed for each connection as long as it is
 //!   open. The kernel takes a buffer of the shard when bytes are there, so an idle connection holds none.
@@ -15,16 +16,18 @@ mod sending;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
-use self::sending::{Lent, Sending};
+use self::sending::Sending;
 use super::buffers::BufferRing;
 use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{Slot, accept};
+use super::{FastPath, Slot, accept};
 use crate::memory::prefetch_lines;
+use crate::shard::connection::Buffers;
 
 /// Entries of a shard's submission queue; the completion queue is four times as long. One entry is one operation submitted
 /// between two waits, and a full queue is flushed, so this bounds the batch, not the connections.
@@ -38,6 +41,7 @@ const TIMEOUT: u64 = 3;
 const WAKE: u64 = 4;
 const CANCEL: u64 = 5;
 const KIND_BITS: u32 = 3;
+const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 
 /// Run what has completed, also when there is nothing to wait for (io_uring_enter(2)).
 const ENTER_GETEVENTS: u32 = 1;
@@ -46,7 +50,8 @@ fn user_data(slot: Slot, kind: u64) -> u64 {
     u64::from(slot) << KIND_BITS | kind
 }
 
-/// One socket.
+/// One socket; aligned so that it lies in no more lines of the CPU's caches than it fills, which come in pairs.
+#[repr(align(128))]
 struct Connection {
     descriptor: RawFd,
     task: TaskId,
@@ -55,10 +60,19 @@ struct Connection {
     is_open: bool,
     is_receiving: bool,
     is_cancelling: bool,
+    /// The task waits for a request and would have the fast path answer it. Never while bytes are there that it has not taken.
+    may_be_answered: bool,
     sending: Sending,
     /// Bytes of the send that is expected to succeed.
     expected_bytes: u32,
-    lent: Lent,
+    /// Where among [`Uring::shared`] the bytes of the unattended send are.
+    shared_at: u32,
+    /// See [`FastPath::idle_until`].
+    idle_until: u64,
+    /// The pieces of their batch are what the kernel reads from during a send.
+    lent: Option<Box<Buffers>>,
+    /// What an unattended send was of that has failed.
+    unsent: Option<Rc<[u8]>>,
     /// A buffer of the ring with bytes that the task has not taken, and how many.
     filled: Option<(u16, u32)>,
     /// Bytes that came while the task was at something else, and did not take them by the end of the turn.
@@ -76,9 +90,13 @@ impl Connection {
             is_open: true,
             is_receiving: false,
             is_cancelling: false,
+            may_be_answered: false,
             sending: Sending::No,
             expected_bytes: 0,
-            lent: Lent::Nothing,
+            shared_at: 0,
+            idle_until: 0,
+            lent: None,
+            unsent: None,
             filled: None,
             stash: Vec::new(),
             end: None,
@@ -109,6 +127,8 @@ pub struct Uring {
     filled: Vec<Slot>,
     /// Sends since the last system call that are told only if they fail.
     expected: Vec<Slot>,
+    /// What the unattended ones of them are of.
+    shared: Vec<Rc<[u8]>>,
     accepting: Accepting,
     completions: Vec<cqueue::Entry>,
     /// The earliest timer that the kernel knows.
@@ -146,6 +166,7 @@ impl Uring {
             free: Vec::new(),
             filled: Vec::new(),
             expected: Vec::new(),
+            shared: Vec::new(),
             accepting: Accepting { is_armed: false, is_stopped: false, task: NOBODY },
             completions: Vec::new(),
             timeout_at: None,
@@ -158,19 +179,30 @@ impl Uring {
         Ok(uring)
     }
 
-    fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
+    /// Inlined and by value, so that an entry is written to its place in the queue field by field, and never read as a whole
+    /// just after it was written in parts, which the CPU cannot forward.
+    #[inline(always)]
+    fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        // SAFETY: what the entries point to lives until the kernel is done with it: buffers of the ring for ever, what is
+        // sent in the slot of its connection or among what is shared, the time in a box of this until it is submitted, the
+        // event counter for ever.
+        let pushed = unsafe { self.ring.submission().push(&entry) };
+        if pushed.is_ok() { Ok(()) } else { self.push_to_full(entry) }
+    }
+
+    #[cold]
+    fn push_to_full(&mut self, entry: squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: what the entries point to lives until the kernel is done with it: buffers of the ring for ever, what is
-            // sent in the slot of its connection, the time in a box of this until it is submitted, the event counter for ever.
-            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            self.ring.submit()?;
+            // SAFETY: as in `push`.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
-            self.ring.submit()?;
         }
     }
 
     fn cancel(&mut self, operation: u64) -> io::Result<()> {
-        self.push(&opcode::AsyncCancel::new(operation).build().user_data(user_data(0, CANCEL)))
+        self.push(opcode::AsyncCancel::new(operation).build().user_data(user_data(0, CANCEL)))
     }
 
     /// Adds a socket.
@@ -201,6 +233,7 @@ impl Uring {
         let connection = &mut connections[slot as usize];
         connection.is_open = false;
         connection.task = NOBODY;
+        connection.may_be_answered = false;
         connection.stash = Vec::new();
         if let Some((buffer, _)) = connection.filled.take() {
             buffers.give_back(buffer);
@@ -223,7 +256,8 @@ impl Uring {
         if connection.is_open || connection.operations > 0 {
             return;
         }
-        connection.lent = Lent::Nothing;
+        connection.lent = None;
+        connection.unsent = None;
         let descriptor = std::mem::replace(&mut connection.descriptor, -1);
         // SAFETY: no pointers. The descriptor is the connection's own, no operation uses it any more, and the slot is free
         // from here on.
@@ -249,7 +283,7 @@ impl Uring {
         }
         self.accepting.is_armed = true;
         let poll = opcode::PollAdd::new(types::Fd(listener), libc::POLLIN as u32).build();
-        match self.push(&poll.user_data(user_data(0, ACCEPT))) {
+        match self.push(poll.user_data(user_data(0, ACCEPT))) {
             Ok(()) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
         }
@@ -276,7 +310,7 @@ impl Uring {
     fn await_event(&mut self) -> io::Result<()> {
         let count = (&raw mut *self.event_count).cast();
         let read = opcode::Read::new(types::Fd(self.event), count, size_of::<u64>() as u32).build();
-        self.push(&read.user_data(user_data(0, WAKE)))
+        self.push(read.user_data(user_data(0, WAKE)))
     }
 
     fn set_timeout(&mut self, wake_at: Option<Instant>) -> io::Result<()> {
@@ -286,14 +320,19 @@ impl Uring {
         self.timeout_at = Some(wake_at);
         *self.timespec = wake_at.saturating_duration_since(Instant::now()).into();
         let timeout = opcode::Timeout::new(&raw const *self.timespec).build();
-        self.push(&timeout.user_data(user_data(0, TIMEOUT)))
+        self.push(timeout.user_data(user_data(0, TIMEOUT)))
     }
 
     /// Hands over what has been asked for, and waits for something to happen if `waits`, until `wake_at` at the longest.
     ///
     /// # Errors
     /// The ring is broken.
-    pub fn turn(&mut self, waits: bool, wake_at: Option<Instant>) -> io::Result<Turn> {
+    pub fn turn(
+        &mut self,
+        waits: bool,
+        wake_at: Option<Instant>,
+        fast_path: Option<&dyn FastPath>,
+    ) -> io::Result<Turn> {
         self.stash_leftovers()?;
         self.buffers.publish();
         self.set_timeout(wake_at)?;
@@ -322,12 +361,19 @@ impl Uring {
             let slot = (completion.user_data() >> KIND_BITS) as usize;
             let connection = self.connections.as_ptr().wrapping_add(slot);
             prefetch_lines(connection.cast(), size_of::<Connection>());
+            // Before what has been received, which is not answered while an answer is on its way.
+            if completion.user_data() & KIND_MASK == SEND {
+                self.sent(slot as Slot, completion.result());
+            }
+        }
+        if are_all_submitted {
+            self.settle_expected();
         }
         for completion in completions.drain(..) {
             let slot = (completion.user_data() >> KIND_BITS) as Slot;
-            match completion.user_data() & ((1 << KIND_BITS) - 1) {
-                RECEIVE => self.received(slot, &completion)?,
-                SEND => self.sent(slot, completion.result()),
+            match completion.user_data() & KIND_MASK {
+                RECEIVE => self.received(slot, &completion, fast_path)?,
+                SEND => {}
                 ACCEPT => self.can_accept(),
                 TIMEOUT => {
                     self.timeout_at = None;
@@ -338,9 +384,6 @@ impl Uring {
             }
         }
         self.completions = completions;
-        if are_all_submitted {
-            self.settle_expected();
-        }
         Ok(turn)
     }
 }
@@ -360,9 +403,10 @@ impl Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.shared));
         for connection in &mut self.connections {
             if connection.operations > 0 {
-                // The kernel may read them until the ring has come to its end, which nobody waits for.
+                // As what is shared: the kernel may read it until the ring has come to its end, which nobody waits for.
                 std::mem::forget(std::mem::take(&mut connection.lent));
             }
         }

@@ -5,21 +5,28 @@ use std::task::Poll;
 
 use io_uring::{cqueue, opcode, types};
 
-use super::super::Slot;
 use super::super::buffers::{BUFFER_GROUP, BufferRing};
 use super::super::task::{current, make_ready};
+use super::super::{FastPath, Slot};
 use super::sending::Sending;
 use super::{Connection, RECEIVE, Uring, user_data};
 use crate::limits::READ_BUFFER_BYTES;
 
 impl Uring {
     /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive. While a send is
-    /// unattended there is nothing to be had, so that its answer is the last that the task has given.
+    /// unattended there is nothing to be had, so that its answer is the last that the task has given. What comes while the task
+    /// waits is answered by the fast path if that `may_be`.
     #[inline]
-    pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+    pub fn poll_receive(
+        &mut self,
+        slot: Slot,
+        take: impl FnOnce(&[u8]),
+        may_be_answered: bool,
+    ) -> Poll<io::Result<usize>> {
         let Uring { connections, buffers, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
+        connection.may_be_answered = may_be_answered && connection.filled.is_none() && connection.stash.is_empty();
         if matches!(connection.sending, Sending::Unattended | Sending::Failed(_)) {
             return Poll::Pending;
         }
@@ -54,21 +61,45 @@ impl Uring {
         !connection.stash.is_empty() || connection.filled.is_some() || connection.end.is_some()
     }
 
+    /// See [`FastPath::idle_until`]; 0 when the fast path has not answered since the last call.
+    pub fn take_idle_until(&mut self, slot: Slot) -> u64 {
+        std::mem::take(&mut self.of(slot).idle_until)
+    }
+
     /// Arms the receive that stays.
     pub(super) fn receive(&mut self, slot: Slot) -> io::Result<()> {
         let connection = self.of(slot);
         connection.is_receiving = true;
         connection.operations += 1;
         let receive = opcode::RecvMulti::new(types::Fd(connection.descriptor), BUFFER_GROUP).build();
-        self.push(&receive.user_data(user_data(slot, RECEIVE)))
+        self.push(receive.user_data(user_data(slot, RECEIVE)))
     }
 
-    pub(super) fn received(&mut self, slot: Slot, completion: &cqueue::Entry) -> io::Result<()> {
+    pub(super) fn received(
+        &mut self,
+        slot: Slot,
+        completion: &cqueue::Entry,
+        fast_path: Option<&dyn FastPath>,
+    ) -> io::Result<()> {
         let buffer = cqueue::buffer_select(completion.flags());
         let is_last = !cqueue::more(completion.flags());
         let result = completion.result();
         let Uring { connections, buffers, filled, .. } = self;
         let connection = &mut connections[slot as usize];
+        if let Some(fast_path) = fast_path
+            && let Some(buffer) = buffer
+            && connection.may_be_answered
+            && connection.sending == Sending::No
+            && !is_last
+            && result > 0
+            && let Some((bytes, length)) = fast_path.answer(buffers.filled(buffer, result as usize))
+        {
+            connection.idle_until = fast_path.idle_until();
+            buffers.give_back(buffer);
+            self.begin_send_shared(slot, bytes, length);
+            return Ok(());
+        }
+        connection.may_be_answered = false;
         if is_last {
             connection.is_receiving = false;
             connection.is_cancelling = false;

@@ -30,27 +30,6 @@ pub enum Sending {
     Failed(i32),
 }
 
-/// What the kernel reads from during a send.
-#[derive(Default)]
-pub enum Lent {
-    #[default]
-    Nothing,
-    /// The pieces of their batch.
-    Buffers(Box<Buffers>),
-    /// The beginning of a buffer that others share.
-    Shared(Rc<[u8]>),
-}
-
-impl Lent {
-    /// The buffers, if it was those.
-    pub fn buffers(self) -> Option<Box<Buffers>> {
-        match self {
-            Lent::Buffers(buffers) => Some(buffers),
-            Lent::Nothing | Lent::Shared(_) => None,
-        }
-    }
-}
-
 impl Uring {
     /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_sent`] gives them
     /// back.
@@ -70,7 +49,10 @@ impl Uring {
         let bytes = batch.unsent_bytes();
         self.is_urgent |= manner == SendManner::Urgent;
         let sending = if manner == SendManner::Patient { Sending::Told } else { Sending::Expected };
-        self.begin(slot, &entry, Lent::Buffers(buffers), bytes, sending);
+        let connection = self.of(slot);
+        connection.lent = Some(buffers);
+        connection.task = current();
+        self.begin(slot, entry, bytes, sending);
     }
 
     /// The same for the first `length` bytes of a buffer that others share, which are expected to fit. The task goes on, and
@@ -80,41 +62,43 @@ impl Uring {
         let descriptor = types::Fd(self.of(slot).descriptor);
         let flags = libc::MSG_NOSIGNAL | ALL_OR_FAILURE;
         let entry = opcode::Send::new(descriptor, bytes[..length].as_ptr(), length as u32).flags(flags).build();
-        self.begin(slot, &entry, Lent::Shared(bytes), length, Sending::Unattended);
+        if self.shared.last().is_none_or(|last| !Rc::ptr_eq(last, &bytes)) {
+            self.shared.push(bytes);
+        }
+        self.of(slot).shared_at = (self.shared.len() - 1) as u32;
+        self.begin(slot, entry, length, Sending::Unattended);
     }
 
-    #[inline]
-    fn begin(&mut self, slot: Slot, entry: &squeue::Entry, lent: Lent, bytes: usize, sending: Sending) {
+    #[inline(always)]
+    fn begin(&mut self, slot: Slot, entry: squeue::Entry, bytes: usize, sending: Sending) {
         let connection = self.of(slot);
-        debug_assert!(matches!(connection.lent, Lent::Nothing), "one send at a time");
-        connection.lent = lent;
+        debug_assert_eq!(connection.sending, Sending::No, "one send at a time");
         connection.operations += 1;
-        connection.task = current();
-        let entry = entry.clone().user_data(user_data(slot, SEND));
+        let entry = entry.user_data(user_data(slot, SEND));
         connection.sending = sending;
         let pushed = if sending == Sending::Told {
-            self.push(&entry)
+            self.push(entry)
         } else {
             connection.expected_bytes = bytes as u32;
             let is_receiving = connection.is_receiving;
             self.is_urgent |= !is_receiving;
             self.expected.push(slot);
-            self.push(&entry.flags(squeue::Flags::SKIP_SUCCESS))
+            self.push(entry.flags(squeue::Flags::SKIP_SUCCESS))
         };
         if pushed.is_err() {
             self.sent(slot, -libc::EIO);
         }
     }
 
-    /// How many bytes have been sent, and what was lent for it, when the kernel is done with that. After an expected send,
-    /// fewer than all, also 0, mean that the socket is full.
+    /// How many bytes have been sent, and the buffers that were lent for it, when the kernel is done with them. After an
+    /// expected send, fewer than all, also 0, mean that the socket is full.
     #[inline]
-    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Lent)> {
+    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Buffers>)> {
         let connection = self.of(slot);
         connection.task = current();
         let Sending::Done(result) = connection.sending else { return Poll::Pending };
         connection.sending = Sending::No;
-        Poll::Ready((sent_bytes(result), std::mem::take(&mut connection.lent)))
+        Poll::Ready((sent_bytes(result), connection.lent.take().unwrap_or_default()))
     }
 
     /// What the socket has not taken of an unattended send, if so.
@@ -124,16 +108,19 @@ impl Uring {
         let Sending::Failed(result) = connection.sending else { return None };
         connection.sending = Sending::No;
         let length = connection.expected_bytes as usize;
-        match std::mem::take(&mut connection.lent) {
-            Lent::Shared(bytes) => Some(Unsent { bytes, length, sent: sent_bytes(result) }),
-            Lent::Nothing | Lent::Buffers(_) => unreachable!("only shared bytes are sent unattended"),
-        }
+        let bytes = connection.unsent.take()?;
+        Some(Unsent { bytes, length, sent: sent_bytes(result) })
     }
 
     pub(super) fn sent(&mut self, slot: Slot, result: i32) {
-        let connection = self.of(slot);
-        let is_unattended = connection.sending == Sending::Unattended;
-        connection.sending = if is_unattended { Sending::Failed(result) } else { Sending::Done(result) };
+        let Uring { connections, shared, .. } = self;
+        let connection = &mut connections[slot as usize];
+        if connection.sending == Sending::Unattended {
+            connection.sending = Sending::Failed(result);
+            connection.unsent = shared.get(connection.shared_at as usize).cloned();
+        } else {
+            connection.sending = Sending::Done(result);
+        }
         connection.operations -= 1;
         if connection.is_open {
             make_ready(connection.task);
@@ -154,7 +141,6 @@ impl Uring {
                 }
                 Sending::Unattended => {
                     connection.sending = Sending::No;
-                    connection.lent = Lent::Nothing;
                     connection.operations -= 1;
                     if !connection.is_open {
                         self.release(slot);
@@ -167,6 +153,7 @@ impl Uring {
             }
         }
         self.expected = expected;
+        self.shared.clear();
     }
 }
 
