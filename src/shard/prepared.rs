@@ -17,6 +17,9 @@ const LISTS_MAX: usize = 16;
 pub const WHOLE_BODY_MAX_BYTES: u64 = 16 * 1024;
 /// Largest body that is copied once the same list is asked for again; before, and above, it is sent from the snapshot.
 const HOT_BODY_MAX_BYTES: u64 = 128 * 1024;
+/// How often a longer one is sent from the snapshot before that is made flat: by then, it has been asked for often enough that
+/// it will be again.
+const USES_BEFORE_FLAT: u32 = 8;
 /// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
 /// in the second-level cache. With [`LISTS_MAX`] it bounds what a shard keeps ready to 4 MiB.
 const COPIES_MAX_BYTES: usize = 256 * 1024;
@@ -75,7 +78,8 @@ pub struct PreparedList {
     pub encoded: Option<Rc<LocalBody>>,
     /// The answer 304 to a request that names its entity tag in this coding.
     unchanged: Option<(Coding, PreparedAnswer)>,
-    is_used: bool,
+    /// How often the body has been sent from the snapshot.
+    uses: u32,
 }
 
 /// Where the body of a prepared list is.
@@ -96,7 +100,7 @@ impl PreparedList {
             page,
             encoded,
             unchanged: None,
-            is_used: false,
+            uses: 0,
         };
         if list.body_bytes() <= WHOLE_BODY_MAX_BYTES {
             list.copy_body(snapshot);
@@ -143,8 +147,11 @@ impl PreparedList {
         output: &mut Output,
     ) -> usize {
         if self.body == PreparedBody::Shared {
-            let is_hot = std::mem::replace(&mut self.is_used, true) && self.body_bytes() <= HOT_BODY_MAX_BYTES;
-            if !is_hot {
+            self.uses += 1;
+            if self.uses == 1 || self.body_bytes() > HOT_BODY_MAX_BYTES {
+                if self.uses == USES_BEFORE_FLAT && self.encoded.is_none() {
+                    snapshot.flatten();
+                }
                 output.push_prepared(&mut self.answer, 1);
                 match &self.encoded {
                     Some(encoded) => output.push_encoded(Rc::clone(encoded)),

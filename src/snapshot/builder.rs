@@ -78,7 +78,7 @@ impl SnapshotBuilder {
             }
             is_same_todo
         });
-        Snapshot { version, todos: todos.apply(&left.edits()), index: Index::from_items(&self.entries) }
+        Snapshot::new(version, todos.apply(&left.edits()), Index::from_items(&self.entries))
     }
 
     fn close_late_run(&mut self) {

@@ -53,6 +53,8 @@ pub use entry::Entry;
 pub use reconciler::Reconciler;
 pub use run::Run;
 
+use std::sync::{Arc, OnceLock};
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use chunk::{Chunk, IdHalves, Place};
@@ -61,7 +63,7 @@ use index::{Index, IndexEntry, owner_hash};
 use summary::Summary;
 use tree::Tree;
 
-use crate::limits::PREFETCH_KEYS_MAX;
+use crate::limits::{FLAT_LIST_MAX_BYTES, PREFETCH_KEYS_MAX};
 use crate::store::Changes;
 use crate::todo::{Todo, TodoId, TodoKey};
 
@@ -72,6 +74,8 @@ pub struct Snapshot {
     version: u64,
     todos: Tree<Chunk>,
     index: Index,
+    /// See [`Snapshot::flatten`].
+    flat: Arc<OnceLock<Box<[u8]>>>,
 }
 
 /// A part of the list, or all of it.
@@ -93,7 +97,11 @@ pub struct Page {
 impl Snapshot {
     /// The snapshot of an empty list, version 0.
     pub fn empty() -> Snapshot {
-        Snapshot { version: 0, todos: Tree::EMPTY, index: Tree::EMPTY }
+        Snapshot::new(0, Tree::EMPTY, Tree::EMPTY)
+    }
+
+    fn new(version: u64, todos: Tree<Chunk>, index: Index) -> Snapshot {
+        Snapshot { version, todos, index, flat: Arc::default() }
     }
 
     /// Counts the changes since the first snapshot; greater is newer. No part of the content.
@@ -172,11 +180,24 @@ impl Snapshot {
                 todo.iter().for_each(|todo| draft.put(todo));
             }
         }
-        Snapshot {
-            version: self.version + 1,
-            todos: self.todos.apply(&draft.edits()),
-            index: self.index.apply(&index_edits),
+        Snapshot::new(self.version + 1, self.todos.apply(&draft.edits()), self.index.apply(&index_edits))
+    }
+
+    /// Keeps the list in one piece from now on, beside its chunks, if it is not longer than [`FLAT_LIST_MAX_BYTES`]: the kernel
+    /// copies a list in few large pieces with less work than one in many small ones. To flatten it costs about as much as
+    /// to send it once, so it pays where the list is asked for often. For all who have this version.
+    pub fn flatten(&self) {
+        let bytes = self.todos.summary().bytes;
+        if bytes > FLAT_LIST_MAX_BYTES || self.flat.get().is_some() {
+            return;
         }
+        let mut flat = Vec::with_capacity(bytes as usize);
+        Run::bare(0, bytes).take_pieces(self, |piece| {
+            flat.extend_from_slice(piece);
+            true
+        });
+        // Another thread may have been quicker; nobody waits for anybody.
+        let _ = self.flat.set(flat.into_boxed_slice());
     }
 
     /// Says where each piece of it lies: the address and the number of bytes. What other versions share is told, too.

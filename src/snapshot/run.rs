@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::Snapshot;
+use crate::limits::FLAT_LIST_PIECE_BYTES;
 
 /// The bytes of a page, of the whole list or of one todo that are still to be sent: plain data, so that a connection
 /// keeps it across partial writes without holding on to anything. It copies; a copy goes on from the same place.
@@ -32,7 +33,7 @@ impl Run {
 
     /// Gives `take` the next pieces to send, and steps over them, until it returns false or all are taken. Pieces are never
     /// empty and as long as the chunks allow: about [`CHUNK_TARGET_BYTES`](crate::limits::CHUNK_TARGET_BYTES), except for
-    /// brackets, the first and the last.
+    /// brackets, the first and the last; and longer from when the snapshot is [flat](Snapshot::flatten).
     pub fn take_pieces<'s>(&mut self, snapshot: &'s Snapshot, mut take: impl FnMut(&'s [u8]) -> bool) {
         if self.opens {
             self.opens = false;
@@ -41,7 +42,14 @@ impl Run {
             }
         }
         let mut goes_on = true;
-        if self.position < self.end {
+        if let Some(flat) = snapshot.flat.get() {
+            while goes_on && self.position < self.end {
+                let piece_end = self.end.min(self.position + FLAT_LIST_PIECE_BYTES as u64);
+                let Some(piece) = flat.get(self.position as usize..piece_end as usize) else { return };
+                self.position = piece_end;
+                goes_on = take(piece);
+            }
+        } else if self.position < self.end {
             snapshot.todos.visit_from_byte(self.position, |chunk, bytes_before| {
                 let rest = &chunk.json()[(self.position - bytes_before) as usize..];
                 let piece = &rest[..rest.len().min((self.end - self.position) as usize)];

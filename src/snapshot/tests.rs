@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::CHUNK_TARGET_BYTES;
+use crate::limits::{CHUNK_TARGET_BYTES, FLAT_LIST_MAX_BYTES, FLAT_LIST_PIECE_BYTES};
 use crate::todo::Timestamp;
 
 /// What the snapshot has to equal: the todos by id, shown newest first.
@@ -389,6 +389,72 @@ fn a_build_fills_chunks_up_to_their_target_and_not_beyond() {
         let average_bytes = average_weight(&snapshot);
         assert!(average_bytes >= CHUNK_TARGET_BYTES * 9 / 10, "{average_bytes} bytes a chunk");
     }
+}
+
+fn bytes_of(mut run: Run, snapshot: &Snapshot) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    run.take_pieces(snapshot, |piece| {
+        assert!(!piece.is_empty() && piece.len() <= FLAT_LIST_PIECE_BYTES);
+        bytes.extend_from_slice(piece);
+        true
+    });
+    assert_eq!(run.remaining_bytes(), 0);
+    bytes
+}
+
+#[test]
+fn a_flat_list_has_the_same_bytes_in_fewer_pieces() {
+    let todos: Vec<Todo> = (1..=4000).map(|id| todo(id, id as i64, "d".repeat(id as usize % 90), "ann")).collect();
+    let (chunked, flat) = (build(&todos, 1), build(&todos, 1));
+    flat.flatten();
+    flat.flatten();
+    let whole = flat.page(None, None);
+    assert!(whole.content_length > 2 * FLAT_LIST_PIECE_BYTES as u64);
+    for after in [None, Some(todos[3998].key()), Some(todos[2000].key()), Some(todos[0].key())] {
+        for limit in [None, Some(1), Some(10), Some(1500)] {
+            let page = flat.page(after, limit);
+            assert_eq!(page, chunked.page(after, limit));
+            assert!(bytes_of(page.body, &flat) == bytes_of(page.body, &chunked), "{after:?}, {limit:?}");
+        }
+    }
+    let pieces = |snapshot| {
+        let mut run = whole.body;
+        std::iter::from_fn(|| run.next_piece(snapshot)).count()
+    };
+    assert_eq!(pieces(&flat), 2 + whole.content_length.div_ceil(FLAT_LIST_PIECE_BYTES as u64) as usize);
+    assert!(pieces(&chunked) > 10 * pieces(&flat));
+
+    // A run goes on where it was when the list becomes flat meanwhile, and an empty list stays empty.
+    let late = build(&todos, 1);
+    let mut run = whole.body;
+    let mut bytes = Vec::new();
+    for _ in 0..5 {
+        bytes.extend_from_slice(run.next_piece(&late).expect("there are more"));
+    }
+    late.flatten();
+    bytes.extend(bytes_of(run, &late));
+    assert!(bytes == bytes_of(whole.body, &chunked));
+    let empty = Snapshot::empty();
+    empty.flatten();
+    assert_eq!(bytes_of(empty.page(None, None).body, &empty), b"[]");
+    assert_eq!(whole.body.clone().next_piece(&empty), Some(&b"["[..]), "another list's run panics nowhere");
+    let mut foreign = whole.body;
+    while foreign.next_piece(&empty).is_some() {}
+
+    // What changes it starts without.
+    let changes = Changes { upserts: vec![todo(4001, 4001, String::new(), "ann")], deletes: Vec::new() };
+    let next = flat.apply([&changes]);
+    assert!(next.flat.get().is_none() && bytes_of(next.page(None, None).body, &next).starts_with(b"[{"));
+}
+
+#[test]
+fn a_list_that_is_too_long_stays_in_chunks() {
+    let todos = |count| (1..=count).map(|id| todo(id, id as i64, "d".repeat(2000), "ann")).collect::<Vec<Todo>>();
+    let (short, long) = (build(&todos(1000), 1), build(&todos(2000), 1));
+    assert!(long.content_length() > FLAT_LIST_MAX_BYTES && short.content_length() < FLAT_LIST_MAX_BYTES);
+    short.flatten();
+    long.flatten();
+    assert!(short.flat.get().is_some() && long.flat.get().is_none());
 }
 
 #[test]
