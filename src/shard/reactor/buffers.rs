@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, types};
 
+use crate::memory::LINE_BYTES;
+
 /// Most buffers; a power of two. So many connections can receive in one turn; with more, the rest receive in the next.
 const BUFFERS_MAX: u16 = 1024;
 /// Buffers that the kernel has at first. Each time they did not suffice it gets twice as many: the ring goes round all of
@@ -14,6 +16,9 @@ const BUFFERS_MAX: u16 = 1024;
 const BUFFERS_AT_FIRST: u16 = 64;
 /// Bytes of one buffer: a page, some sixty small requests.
 pub const BUFFER_BYTES: usize = 4096;
+/// From one buffer to the next: an odd number of the CPU's lines. Small requests fill the first lines of their buffers, and at
+/// a distance of a page those would all compete for the same few places of its caches.
+const STRIDE_BYTES: usize = BUFFER_BYTES + LINE_BYTES;
 /// The only group of buffers.
 pub const BUFFER_GROUP: u16 = 0;
 
@@ -35,7 +40,7 @@ impl BufferRing {
     /// The kernel does not know such buffers (before Linux 5.19), or there is no memory.
     pub fn register(ring: &IoUring) -> io::Result<BufferRing> {
         let entries_bytes = (usize::from(BUFFERS_MAX) * size_of::<types::BufRingEntry>()).next_multiple_of(4096);
-        let length = entries_bytes + usize::from(BUFFERS_MAX) * BUFFER_BYTES;
+        let length = entries_bytes + usize::from(BUFFERS_MAX) * STRIDE_BYTES;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping, of no file. It is never unmapped, because the kernel may still write into it for a moment
@@ -56,7 +61,7 @@ impl BufferRing {
     /// Bytes of the buffers in use.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        usize::from(self.in_use) * BUFFER_BYTES
+        usize::from(self.in_use) * STRIDE_BYTES
     }
 
     fn extend_to(&mut self, buffers: u16) {
@@ -76,7 +81,7 @@ impl BufferRing {
     pub fn filled(&self, buffer: u16, length: usize) -> &[u8] {
         assert!(buffer < BUFFERS_MAX && length <= BUFFER_BYTES, "the kernel knows its buffers");
         // SAFETY: within the mapping, as just checked; the kernel does not touch the buffer until it is given back.
-        unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(buffer) * BUFFER_BYTES).as_ptr(), length) }
+        unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(buffer) * STRIDE_BYTES).as_ptr(), length) }
     }
 
     /// Puts a buffer at the end of the ring.
@@ -86,7 +91,7 @@ impl BufferRing {
         // entry's last field overlays the tail (io_uring.h) and is not written here.
         unsafe {
             let entry = self.entries.add(usize::from(self.tail % BUFFERS_MAX)).as_mut();
-            entry.set_addr(self.bytes.add(usize::from(buffer) * BUFFER_BYTES).as_ptr() as u64);
+            entry.set_addr(self.bytes.add(usize::from(buffer) * STRIDE_BYTES).as_ptr() as u64);
             entry.set_len(BUFFER_BYTES as u32);
             entry.set_bid(buffer);
         }

@@ -225,6 +225,13 @@ impl Uring {
         &mut self.connections[slot as usize]
     }
 
+    /// Asks the CPU for a connection, if there is one of this number.
+    #[inline]
+    fn prefetch(&self, slot: usize) {
+        let connection = self.connections.as_ptr().wrapping_add(slot);
+        prefetch_lines(connection.cast(), size_of::<Connection>());
+    }
+
     // ---- closing ------------------------------------------------------------------------------------------------------
 
     /// Closes a socket as soon as the kernel has let go of it.
@@ -359,8 +366,7 @@ impl Uring {
         completions.extend(self.ring.completion());
         for completion in &completions {
             let slot = (completion.user_data() >> KIND_BITS) as usize;
-            let connection = self.connections.as_ptr().wrapping_add(slot);
-            prefetch_lines(connection.cast(), size_of::<Connection>());
+            self.prefetch(slot);
             // Before what has been received, which is not answered while an answer is on its way.
             if completion.user_data() & KIND_MASK == SEND {
                 self.sent(slot as Slot, completion.result());

@@ -14,6 +14,9 @@ use crate::shard::connection::Buffers;
 /// The kernel neither waits nor calls a part a success.
 const ALL_OR_FAILURE: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
 
+/// How many connections are settled before one that the CPU is asked for.
+const PREFETCH_AHEAD: usize = 8;
+
 /// How a send stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
@@ -132,7 +135,11 @@ impl Uring {
     /// The system call that submitted them has returned: what has not failed has been sent.
     pub(super) fn settle_expected(&mut self) {
         let mut expected = std::mem::take(&mut self.expected);
-        for slot in expected.drain(..) {
+        for at in 0..expected.len() {
+            if let Some(ahead) = expected.get(at + PREFETCH_AHEAD) {
+                self.prefetch(*ahead as usize);
+            }
+            let slot = expected[at];
             let connection = self.of(slot);
             match connection.sending {
                 Sending::Expected => {
@@ -152,6 +159,7 @@ impl Uring {
                 Sending::No | Sending::Told | Sending::Done(_) | Sending::Failed(_) => {}
             }
         }
+        expected.clear();
         self.expected = expected;
         self.shared.clear();
     }
