@@ -1,6 +1,7 @@
 //! One connection: receive, parse and answer what has come, send, in a loop, until one side has had enough.
 //!
-//! One task does all of it, so answers need no lock and keep their order. While writes wait for the command log the task
+//! One task does all of it, so answers need no lock and keep their order; what repeats the last request while the task waits for
+//! one is answered for it ([`FastPath`](super::reactor::FastPath)). While writes wait for the command log the task
 //! waits for acknowledgements and for further bytes alike; that is how pipelined writes are in flight together.
 
 use std::future::poll_fn;
