@@ -406,6 +406,7 @@ impl Shard {
         self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.each(|connection| {
+            // What was answered before the drain moves no deadline in it.
             connection.socket.take_idle_until();
             if connection.phase() == Phase::Idle {
                 connection.enter(Phase::Idle, deadline);

@@ -93,11 +93,11 @@ impl ConnectionState {
         if self.deadline.get() > now || self.expired.get() {
             return false;
         }
-        if self.phase.get() == Phase::Idle && self.socket.has_received() {
-            // The client was in time; it is the shard that has not come to read.
-            return false;
-        }
         if self.phase.get() == Phase::Idle {
+            if self.socket.has_received() {
+                // The client was in time; it is the shard that has not come to read.
+                return false;
+            }
             // Requests may have been answered that the task does not know of.
             self.deadline.set(self.deadline.get().max(self.socket.take_idle_until()));
             if self.deadline.get() > now {
