@@ -105,6 +105,18 @@ impl ConstantResponse {
     }
 }
 
+/// Takes the congestion control (tcp(7)) that ours takes on loopback, so that a floor is one for it. Where the system refuses,
+/// its own choice stays.
+pub fn choose_congestion_control(listener: &TcpListener) {
+    const NAME: &[u8] = b"reno";
+    let length = NAME.len() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of the name, which lives for ever.
+    unsafe {
+        let name = NAME.as_ptr().cast();
+        libc::setsockopt(listener.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_CONGESTION, name, length);
+    }
+}
+
 /// Makes a connection send small responses at once.
 ///
 /// # Errors

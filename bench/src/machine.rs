@@ -39,6 +39,11 @@ impl Machine {
     }
 }
 
+/// The congestion control (tcp(7)) of connections that have not chosen one.
+pub fn congestion_control() -> String {
+    read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned()
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|_| "unknown".into())
 }

@@ -13,6 +13,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel completes before a shard accepts them; `net.core.somaxconn` caps it.
 const BACKLOG: i32 = 4096;
+/// The congestion control (tcp(7)) of listeners that only this machine reaches.
+const LOOPBACK_CONGESTION_CONTROL: &[u8] = b"reno";
 /// Pause after an accept that failed because file descriptors or memory are used up: trying again at once would spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -105,6 +107,12 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Inherited by accepted sockets: answers leave at once instead of waiting for the previous one's acknowledgement.
     socket.set_tcp_nodelay(true)?;
+    if address.ip().is_loopback() {
+        // Inherited, too. What stays within the machine meets no network that it could congest: an algorithm that paces
+        // (BBR, where it is the system's choice) makes timers and smaller pieces for nothing. This one is part of every
+        // kernel, and any process may choose it. Where the system says otherwise, its own choice stays.
+        let _ = socket.set_tcp_congestion(LOOPBACK_CONGESTION_CONTROL);
+    }
     socket.bind(&address.into())?;
     Ok(socket.into())
 }
@@ -118,6 +126,24 @@ mod tests {
         let listeners = bind("127.0.0.1:0".parse().expect("an address"), 3).expect("binds");
         let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("bound").port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+
+    #[test]
+    fn connections_that_stay_within_the_machine_are_not_paced() {
+        let congestion_control = |socket: socket2::SockRef<'_>| {
+            let padded = socket.tcp_congestion().expect("TCP has one");
+            padded.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+        };
+        let system = congestion_control((&bind_one("0.0.0.0:0".parse().expect("an address")).expect("binds")).into());
+        let unbound = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+        assert_eq!(system, congestion_control((&unbound).into()), "others may come from a network");
+        for address in ["127.0.0.1:0", "127.1.2.3:0"] {
+            let listener = bind_one(address.parse().expect("an address")).expect("binds");
+            listen(&listener).expect("listens");
+            let _client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
+            let (accepted, _) = listener.accept().expect("accepts");
+            assert_eq!(congestion_control((&accepted).into()), LOOPBACK_CONGESTION_CONTROL, "{address}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use clap::Parser as _;
-use million_rps_bench::constant::{ConstantArguments, Repeated, RequestEnds, set_no_delay};
+use million_rps_bench::constant::{ConstantArguments, Repeated, RequestEnds, choose_congestion_control, set_no_delay};
 
 /// Events of one wait.
 const EVENTS_MAX: usize = 512;
@@ -18,6 +18,7 @@ fn main() -> io::Result<()> {
     let arguments = ConstantArguments::parse();
     let response = Repeated::new(&arguments.response_bytes()?);
     let listener = arguments.listen()?;
+    choose_congestion_control(&listener);
     listener.set_nonblocking(true)?;
     arguments.announce(&listener)?;
     Loop::new(listener, response)?.run()

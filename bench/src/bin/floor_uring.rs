@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use clap::Parser as _;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use million_rps_bench::constant::{ConstantArguments, Repeated, RequestEnds, set_no_delay};
+use million_rps_bench::constant::{ConstantArguments, Repeated, RequestEnds, choose_congestion_control, set_no_delay};
 
 /// Entries of the submission queue; the completion queue has four times as many.
 const RING_ENTRIES: u32 = 4096;
@@ -33,6 +33,7 @@ fn main() -> io::Result<()> {
     let arguments = ConstantArguments::parse();
     let response = Repeated::new(&arguments.response_bytes()?);
     let listener = arguments.listen()?;
+    choose_congestion_control(&listener);
     let mut ring = Loop::new(listener, response)?;
     arguments.announce(&ring.listener)?;
     ring.run()

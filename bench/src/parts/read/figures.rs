@@ -1,5 +1,6 @@
 //! The figures of one candidate in one cell, and what they have to satisfy.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::cell::Cell;
@@ -19,6 +20,8 @@ const LENGTH_DIFFERENCE_MAX: f64 = 0.01;
 /// The figures of one candidate in one cell, one of each for a run.
 #[derive(Default)]
 pub struct Figures {
+    /// The round of each.
+    rounds: Vec<usize>,
     rate: Vec<f64>,
     cpu_us: Vec<f64>,
     server_share: Vec<f64>,
@@ -31,9 +34,10 @@ pub struct Figures {
 }
 
 impl Figures {
-    /// Adds a run.
-    pub fn push(&mut self, result: &ReadResult, cpu_time: Duration, response_bytes: usize) {
+    /// Adds a run of this round.
+    pub fn push(&mut self, round: usize, result: &ReadResult, cpu_time: Duration, response_bytes: usize) {
         let requests = result.requests as f64;
+        self.rounds.push(round);
         self.rate.push(requests / result.elapsed.as_secs_f64());
         self.cpu_us.push(cpu_time.as_secs_f64() * 1e6 / requests);
         self.server_share.push(cpu_time.as_secs_f64() / result.elapsed.as_secs_f64());
@@ -46,6 +50,13 @@ impl Figures {
     /// Whether there is at least one run.
     pub fn has_any(&self) -> bool {
         !self.cpu_us.is_empty()
+    }
+
+    /// CPU time of a request in this round: the mean of its runs.
+    fn cpu_us_in(&self, round: usize) -> Option<f64> {
+        let runs = self.rounds.iter().zip(&self.cpu_us).filter(|(of, _)| **of == round);
+        let (count, sum) = runs.fold((0, 0.0), |(count, sum), (_, cpu_us)| (count + 1, sum + cpu_us));
+        (count > 0).then(|| sum / f64::from(count))
     }
 
     /// The row of the table.
@@ -72,9 +83,10 @@ fn median(runs: &[f64]) -> f64 {
 
 /// The median of the ratios of each round. What else happens on the machine changes from one round to the next by more than
 /// candidates differ, but hardly within a round, where they are measured one after the other.
-fn paired_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
-    let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs).collect();
-    median(&ratios)
+fn paired_ratio(ours: &Figures, theirs: &Figures) -> f64 {
+    let rounds = ours.rounds.iter().copied().collect::<BTreeSet<usize>>();
+    let ratio = |round| Some(ours.cpu_us_in(round)? / theirs.cpu_us_in(round)?);
+    median(&rounds.into_iter().filter_map(ratio).collect::<Vec<f64>>())
 }
 
 /// Ours against the cheaper floor and against every rival, round by round.
@@ -88,7 +100,7 @@ pub fn bounds(cell: Cell, candidates: &[&Candidate], figures: &[Figures]) -> Vec
     let mut bounds = Vec::new();
     let floors = of(Kind::Floor).map(|(_, floor)| floor);
     if let Some(floor) = floors.min_by(|one, other| median(&one.cpu_us).total_cmp(&median(&other.cpu_us))) {
-        let ratio = paired_ratio(&ours.cpu_us, &floor.cpu_us);
+        let ratio = paired_ratio(ours, floor);
         let claim = format!("{title}: CPU per request over the cheaper floor");
         bounds.push(Bound::at_most(claim, ratio, cell.load.floor_ratio_max()));
         let difference = (median(&ours.response_bytes) / median(&floor.response_bytes) - 1.0).abs();
@@ -99,7 +111,7 @@ pub fn bounds(cell: Cell, candidates: &[&Candidate], figures: &[Figures]) -> Vec
     }
     bounds.extend(of(Kind::Rival).map(|(rival, figures)| {
         let claim = format!("{title}: CPU per request over {}", rival.name);
-        Bound::at_most(claim, paired_ratio(&ours.cpu_us, &figures.cpu_us), 1.0)
+        Bound::at_most(claim, paired_ratio(ours, figures), 1.0)
     }));
     bounds
 }
@@ -134,6 +146,7 @@ mod tests {
     fn figures(cpu_us: f64, server_share: f64, response_bytes: f64) -> Figures {
         let one = |figure| vec![figure];
         Figures {
+            rounds: vec![0],
             cpu_us: one(cpu_us),
             server_share: one(server_share),
             response_bytes: one(response_bytes),
@@ -143,12 +156,18 @@ mod tests {
 
     #[test]
     fn rounds_are_compared_one_by_one() {
-        // The machine is slower in every other round.
-        let (ours, floor) = ([1.1, 2.2, 1.1, 2.2], [1.0, 2.0, 1.0, 2.0]);
+        let in_rounds = |rounds: &[usize], cpu_us: &[f64]| Figures {
+            rounds: rounds.to_vec(),
+            cpu_us: cpu_us.to_vec(),
+            ..Figures::default()
+        };
+        // The machine is slower in every other round, and ours is measured twice in each.
+        let ours = in_rounds(&[0, 0, 1, 1, 2, 2, 3, 3], &[1.0, 1.2, 2.1, 2.3, 1.1, 1.1, 2.2, 2.2]);
+        let floor = in_rounds(&[0, 1, 2, 3], &[1.0, 2.0, 1.0, 2.0]);
         assert!((paired_ratio(&ours, &floor) - 1.1).abs() < 1e-9);
         // A rival that was left out after two rounds.
-        assert!((paired_ratio(&ours, &floor[..2]) - 1.1).abs() < 1e-9);
-        assert!(paired_ratio(&ours, &[]).is_nan());
+        assert!((paired_ratio(&ours, &in_rounds(&[0, 1], &[1.0, 2.0])) - 1.1).abs() < 1e-9);
+        assert!(paired_ratio(&ours, &Figures::default()).is_nan());
     }
 
     #[test]

@@ -17,11 +17,15 @@ use super::live::while_writing;
 use super::{Bench, PartError, USER, setting};
 use crate::candidate::{CANDIDATES, Candidate, Kind, Setting};
 use crate::client::Client;
+use crate::machine;
 use crate::report::{ChartForm, Report, Table};
 use crate::server::{Product, file_limit};
 use crate::services::Services;
 use crate::wrk::{ReadLoad, ReadResult, WritesBetween};
 
+/// How often ours and the floors are measured in each round. They differ least, and a process that has just started costs some
+/// percent more or less than another of the same program for as long as it lives.
+const CLOSE_RUNS: usize = 2;
 /// Connections are opened, caches and clock speed come up.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Where the answer has to stay the same (304), live writes change todos from here on: behind every page that is read.
@@ -95,10 +99,11 @@ fn only(name: &str) -> Result<Only, String> {
 pub fn run(bench: &Bench, arguments: &ReadArguments) -> Result<Report, PartError> {
     let about = "The same response from ours, with real todos and live writes, from two floors, which are limits and not \
                  servers (they count the ends of requests and write a constant), and from others' servers, which return a \
-                 constant. One thread each, one after the other in each round; a bound is about the median of the \
-                 rounds' ratios. CPU per request is the server's own user and system time, so it is true also \
+                 constant. One thread each, one after the other in each round, ours and the floors twice; a bound is \
+                 about the median of the rounds' ratios. CPU per request is the server's own user and system time, so it is true also \
                  where wrk is the limit. Pipelined requests (a depth above 1) and plain ones are different things: compare \
-                 within a table.";
+                 within a table. Ours and the floors choose reno for what stays on loopback; others' servers are run as they \
+                 come, with the congestion control of the system, which may pace them (BBR does).";
     let cells = match (&arguments.loads[..], &arguments.depths[..], &arguments.connections[..]) {
         ([], [], []) => cell::planned(arguments.plan),
         (loads, depths, connections) => {
@@ -134,6 +139,7 @@ fn settings(arguments: &ReadArguments) -> Vec<(String, String)> {
         setting("seconds of each run", arguments.seconds),
         setting("todos", arguments.todos),
         setting("writes to ours meanwhile", format!("{} writes/s", arguments.write_rate)),
+        setting("congestion control of the system", machine::congestion_control()),
     ]
 }
 
@@ -248,15 +254,23 @@ fn summed_up(begin: &Report, all: &[Measured]) -> Report {
 impl Context<'_> {
     fn measure_cell(&self, part: &str, run: usize, measured: &mut Measured) -> Result<(), PartError> {
         let Measured { cell, candidates, figures } = measured;
-        for turn in 0..candidates.len() {
-            // Forwards and backwards in turn: who comes first in a round has no lasting advantage.
-            let turn = if run.is_multiple_of(2) { turn } else { candidates.len() - 1 - turn };
+        let all = 0..candidates.len();
+        let close = || all.clone().filter(|turn| candidates[*turn].kind != Kind::Rival);
+        let mut turns: Vec<usize> = all.clone().collect();
+        for _ in 1..CLOSE_RUNS {
+            turns.extend(close().rev());
+        }
+        if !run.is_multiple_of(2) {
+            // Who comes first in a round has no lasting advantage.
+            turns.reverse();
+        }
+        for turn in turns {
             let (candidate, figures) = (candidates[turn], &mut figures[turn]);
             if figures.left_out.is_some() {
                 continue;
             }
             eprintln!("{part}: run {} of {}: {}: {}", run + 1, self.bench.runs, cell.title(), candidate.name);
-            match self.measure(*cell, candidate, figures) {
+            match self.measure(run, *cell, candidate, figures) {
                 // A rival that fails is told, and does not end the run.
                 Err(error) if candidate.kind == Kind::Rival => {
                     let text = error.to_string();
@@ -272,7 +286,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    fn measure(&self, cell: Cell, candidate: &Candidate, figures: &mut Figures) -> Result<(), PartError> {
+    fn measure(&self, run: usize, cell: Cell, candidate: &Candidate, figures: &mut Figures) -> Result<(), PartError> {
         let Context { bench, arguments, product, responses, .. } = self;
         let folder = tempfile::tempdir_in(&bench.scratch)?;
         let setting = Setting {
@@ -324,7 +338,7 @@ impl Context<'_> {
         }
         // Live writes have changed the list since it was given to the others.
         let response_bytes = cell::response_bytes(&server, cell.load)?;
-        figures.push(&result, cpu_time, response_bytes);
+        figures.push(run, &result, cpu_time, response_bytes);
         Ok(())
     }
 }
