@@ -301,6 +301,10 @@ impl Connection {
     /// Says that nothing more will be sent, and reads what the client still sends, so that the system does not answer it
     /// with a reset that could overtake the last answer (RFC 9112 section 9.6).
     async fn linger(&mut self) {
+        if self.received_end && !self.state.expired() {
+            // There is nothing more to come, and to close says that as well.
+            return;
+        }
         self.state.socket.shut_down(libc::SHUT_WR);
         if self.received_end {
             return;

@@ -99,6 +99,14 @@ pub struct Settings {
     pub command_bytes_max: usize,
 }
 
+impl Settings {
+    /// The shortest of the deadlines that connections are under as long as the shard does not drain.
+    fn shortest_timeout(&self) -> Duration {
+        let timeouts = [self.header_timeout, self.body_timeout, self.write_timeout, self.idle_timeout];
+        timeouts.into_iter().fold(LINGER_TIMEOUT, Duration::min)
+    }
+}
+
 /// What a shard is made of.
 pub struct ShardParts {
     /// Its number, from 0.
@@ -150,6 +158,7 @@ pub fn start(parts: ShardParts, at_end: impl Send + 'static) -> std::io::Result<
 async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let mut idle_listener = Some(parts.listener);
     let (own_inbox, inbox) = parts.inbox;
+    let registry = Rc::new(Registry::new(parts.settings.shortest_timeout()));
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
     let shard = Rc::new(Shard {
         in_flight: RefCell::new(InFlight::new(
@@ -173,7 +182,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         metrics: own_metrics,
         all_metrics: parts.metrics,
         clock: Clock::default(),
-        registry: Rc::default(),
+        registry,
         spare_buffers: RefCell::default(),
         long_writes: Rc::new(LongWrites::new(parts.driver)),
         draining: Cell::new(false),
@@ -405,6 +414,7 @@ impl Shard {
     async fn drain(self: Rc<Shard>, accepting: Option<RawFd>, own_inbox: InboxSender) {
         self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
+        self.registry.shorten(self.settings.shortest_timeout().min(DRAIN_IDLE_GRACE));
         self.registry.each(|connection| {
             // What was answered before the drain moves no deadline in it.
             connection.socket.take_idle_until();

@@ -1,8 +1,8 @@
 //! The connections of a shard, as its sweeper sees them: which deadline each is under, and how to end its wait.
 //!
-//! One sweep a tick replaces a timer for every operation. An expired deadline shuts the socket down, which completes the
-//! receive or send that the kernel holds; the connection's task then sees why and answers 408 or leaves. Nothing is
-//! cancelled while data may be in flight, so nothing is lost.
+//! A sweep now and then replaces a timer for every operation: at the tick at which the first deadline can have passed. An
+//! expired deadline shuts the socket down, which completes the receive or send that the kernel holds; the connection's task
+//! then sees why and answers 408 or leaves. Nothing is cancelled while data may be in flight, so nothing is lost.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -89,20 +89,21 @@ impl ConnectionState {
         }
     }
 
-    fn sweep(&self, now: u64) -> bool {
-        if self.deadline.get() > now || self.expired.get() {
-            return false;
+    /// Ends the wait if the deadline has passed.
+    fn sweep(&self, now: u64) -> Swept {
+        if self.expired.get() {
+            return Swept::Until(NEVER);
         }
-        if self.phase.get() == Phase::Idle {
+        if self.deadline.get() <= now && self.phase.get() == Phase::Idle {
             if self.socket.has_received() {
                 // The client was in time; it is the shard that has not come to read.
-                return false;
+                return Swept::Until(now);
             }
             // Requests may have been answered that the task does not know of.
             self.deadline.set(self.deadline.get().max(self.socket.take_idle_until()));
-            if self.deadline.get() > now {
-                return false;
-            }
+        }
+        if self.deadline.get() > now {
+            return Swept::Until(self.deadline.get());
         }
         self.expired.set(true);
         let how = match self.phase.get() {
@@ -111,18 +112,48 @@ impl ConnectionState {
             Phase::New | Phase::Send | Phase::Log | Phase::Linger => libc::SHUT_RDWR,
         };
         self.socket.shut_down(how);
-        true
+        Swept::Ended
     }
 }
 
+/// What the sweep of a connection has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swept {
+    /// It has ended the connection's wait.
+    Ended,
+    /// Nothing to do before this tick, as things are.
+    Until(u64),
+}
+
 /// All connections of a shard.
-#[derive(Default)]
 pub struct Registry {
     states: RefCell<Vec<Option<Rc<ConnectionState>>>>,
     free: RefCell<Vec<usize>>,
+    /// Every deadline is set at least so many ticks ahead.
+    shortest_ticks: Cell<u64>,
+    /// Before this tick, no deadline passes.
+    sweep_at: Cell<u64>,
 }
 
 impl Registry {
+    /// An empty one for connections whose deadlines are set at least this far ahead.
+    pub fn new(shortest: Duration) -> Registry {
+        let registry = Registry {
+            states: RefCell::default(),
+            free: RefCell::default(),
+            shortest_ticks: Cell::new(0),
+            sweep_at: Cell::new(0),
+        };
+        registry.shorten(shortest);
+        registry
+    }
+
+    /// From now on, deadlines are set at least this far ahead.
+    pub fn shorten(&self, shortest: Duration) {
+        self.shortest_ticks.set(shortest.as_millis() as u64 / TICK.as_millis() as u64);
+        self.sweep_at.set(0);
+    }
+
     /// Enters a connection; it leaves when the guard is dropped.
     pub fn enter(self: &Rc<Registry>, state: Rc<ConnectionState>) -> Registration {
         let mut states = self.states.borrow_mut();
@@ -144,9 +175,21 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Ends every wait whose deadline has passed; returns how many.
+    /// Ends every wait whose deadline has passed; returns how many. Connections are looked at only when there can be one:
+    /// thousands of them are in none of the CPU's caches, and would throw out what is.
     pub fn sweep(&self, now: u64) -> usize {
-        self.states.borrow().iter().flatten().filter(|state| state.sweep(now)).count()
+        if now < self.sweep_at.get() {
+            return 0;
+        }
+        let (mut ended, mut first) = (0, now + self.shortest_ticks.get());
+        for state in self.states.borrow().iter().flatten() {
+            match state.sweep(now) {
+                Swept::Ended => ended += 1,
+                Swept::Until(tick) => first = first.min(tick),
+            }
+        }
+        self.sweep_at.set(first.max(now + 1));
+        ended
     }
 
     /// Calls `visit` for each connection.
@@ -174,7 +217,7 @@ mod tests {
 
     #[test]
     fn slots_are_used_again() {
-        let registry = Rc::new(Registry::default());
+        let registry = Rc::new(Registry::new(Duration::ZERO));
         let first = registry.enter(Rc::new(ConnectionState::new(Socket::unconnected())));
         let second = registry.enter(Rc::new(ConnectionState::new(Socket::unconnected())));
         assert_eq!(registry.len(), 2);
@@ -188,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_deadline_expires_once() {
-        let registry = Rc::new(Registry::default());
+        let registry = Rc::new(Registry::new(Duration::ZERO));
         let state = Rc::new(ConnectionState::new(Socket::unconnected()));
         let _registration = registry.enter(Rc::clone(&state));
         state.enter(Phase::Head, 5);
@@ -196,5 +239,41 @@ mod tests {
         assert_eq!(registry.sweep(5), 1);
         assert!(state.expired());
         assert_eq!(registry.sweep(6), 0);
+    }
+
+    #[test]
+    fn no_deadline_is_missed_where_sweeps_are_rare() {
+        const SHORTEST_TICKS: u64 = 7;
+        let registry = Rc::new(Registry::new(TICK * SHORTEST_TICKS as u32));
+        let states: Vec<_> = (0..50).map(|_| Rc::new(ConnectionState::new(Socket::unconnected()))).collect();
+        let _registrations: Vec<_> = states.iter().map(|state| registry.enter(Rc::clone(state))).collect();
+        let mut due = vec![NEVER; states.len()];
+        let mut chance = 1_u64;
+        for now in 0..2_000 {
+            registry.sweep(now);
+            for (state, due) in states.iter().zip(&due) {
+                assert_eq!(state.expired(), *due <= now, "tick {now}, due {due}");
+            }
+            // What the clock of a shard says: no deadline is nearer than the shortest.
+            for (state, due) in states.iter().zip(&mut due) {
+                chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                if *due > now && (chance >> 33).is_multiple_of(50) {
+                    *due = now + SHORTEST_TICKS + (chance >> 40) % 60;
+                    state.enter(Phase::Head, *due);
+                }
+            }
+        }
+        assert!(states.iter().any(|state| state.expired()) && registry.sweep_at.get() > 2_000);
+    }
+
+    #[test]
+    fn a_shorter_deadline_is_looked_for_at_once() {
+        let registry = Rc::new(Registry::new(TICK * 100));
+        let state = Rc::new(ConnectionState::new(Socket::unconnected()));
+        let _registration = registry.enter(Rc::clone(&state));
+        assert_eq!(registry.sweep(1), 0);
+        registry.shorten(TICK * 5);
+        state.enter(Phase::Idle, 6);
+        assert_eq!((2..7).map(|now| registry.sweep(now)).collect::<Vec<_>>(), [0, 0, 0, 0, 1]);
     }
 }
