@@ -26,11 +26,11 @@ impl Uring {
         let Uring { connections, buffers, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
-        connection.may_be_answered = may_be_answered && connection.filled.is_none() && connection.stash.is_empty();
+        connection.may_be_answered = may_be_answered && connection.filled.is_none() && !connection.has_stash;
         if matches!(connection.sending, Sending::Unattended | Sending::Failed(_)) {
             return Poll::Pending;
         }
-        if !connection.stash.is_empty() {
+        if std::mem::take(&mut connection.has_stash) {
             let stash = std::mem::take(&mut connection.stash);
             take(&stash);
             return Poll::Ready(Ok(stash.len()));
@@ -58,7 +58,7 @@ impl Uring {
     /// Whether bytes, or the end, wait to be taken.
     pub fn has_received(&self, slot: Slot) -> bool {
         let connection = &self.connections[slot as usize];
-        !connection.stash.is_empty() || connection.filled.is_some() || connection.end.is_some()
+        connection.has_stash || connection.filled.is_some() || connection.end.is_some()
     }
 
     /// See [`FastPath::idle_until`]; 0 when the fast path has not answered since the last call.
@@ -108,13 +108,13 @@ impl Uring {
         if let Some(buffer) = buffer {
             if result <= 0 || !connection.is_open {
                 buffers.give_back(buffer);
-            } else if connection.filled.is_none() && connection.stash.is_empty() {
+            } else if connection.filled.is_none() && !connection.has_stash {
                 connection.filled = Some((buffer, result as u32));
                 filled.push(slot);
             } else {
                 stash(connection, buffers);
-                connection.stash.extend_from_slice(buffers.filled(buffer, result as usize));
-                buffers.give_back(buffer);
+                connection.filled = Some((buffer, result as u32));
+                stash(connection, buffers);
                 filled.push(slot);
             }
         }
@@ -154,6 +154,7 @@ impl Uring {
 fn stash(connection: &mut Connection, buffers: &mut BufferRing) {
     if let Some((buffer, length)) = connection.filled.take() {
         connection.stash.extend_from_slice(buffers.filled(buffer, length as usize));
+        connection.has_stash = true;
         buffers.give_back(buffer);
     }
 }
