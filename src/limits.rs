@@ -157,11 +157,13 @@ pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 /// crash.
 pub const THREADS_STOP_TIMEOUT_MS: u64 = 5_000;
 
-/// Largest list, in bytes, that a snapshot keeps in one piece beside its chunks when it is asked for often. It counts once for
-/// each version that somebody still answers from, and not for each shard.
+/// Largest list, in bytes, that a snapshot keeps in few large pieces beside its chunks when it is asked for often. Versions that
+/// somebody still answers from share the pieces that are the same, and shards share all.
 pub const FLAT_LIST_MAX_BYTES: u64 = 4 * 1024 * 1024;
-/// Bytes of it that are given as one piece.
+/// About so many bytes of it stand in one piece; between a quarter and one and a half of it, where the list is as long.
 pub const FLAT_LIST_PIECE_BYTES: usize = 256 * 1024;
+/// So many versions that nobody wants flat later, the pieces of the last flat one are given up.
+pub const FLAT_LIST_KEPT_VERSIONS: u32 = 256;
 
 /// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
 pub const WRITE_PIECES_MAX: usize = 512;

@@ -17,8 +17,8 @@ const LISTS_MAX: usize = 16;
 pub const WHOLE_BODY_MAX_BYTES: u64 = 16 * 1024;
 /// Largest body that is copied once the same list is asked for again; before, and above, it is sent from the snapshot.
 const HOT_BODY_MAX_BYTES: u64 = 128 * 1024;
-/// How often a longer one is sent from the snapshot before that is made flat: by then, it has been asked for often enough that
-/// it will be again.
+/// How often a longer one is sent from the snapshot before that is made flat, where no version before was: by then, it has been
+/// asked for often enough that it will be again.
 const USES_BEFORE_FLAT: u32 = 8;
 /// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
 /// in the second-level cache. With [`LISTS_MAX`] it bounds what a shard keeps ready to 4 MiB.
@@ -149,7 +149,7 @@ impl PreparedList {
         if self.body == PreparedBody::Shared {
             self.uses += 1;
             if self.uses == 1 || self.body_bytes() > HOT_BODY_MAX_BYTES {
-                if self.uses == USES_BEFORE_FLAT && self.encoded.is_none() {
+                if (self.uses == USES_BEFORE_FLAT || snapshot.was_flat()) && self.encoded.is_none() {
                     snapshot.flatten();
                 }
                 output.push_prepared(&mut self.answer, 1);

@@ -35,6 +35,7 @@ mod codec;
 mod draft;
 mod encoding;
 mod entry;
+mod flat;
 mod index;
 mod prefetch;
 mod reconciler;
@@ -59,11 +60,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use chunk::{Chunk, IdHalves, Place};
 use draft::{Draft, sort_latest_first};
+use flat::FlatList;
 use index::{Index, IndexEntry, owner_hash};
 use summary::Summary;
 use tree::Tree;
 
-use crate::limits::{FLAT_LIST_MAX_BYTES, PREFETCH_KEYS_MAX};
+use crate::limits::{FLAT_LIST_KEPT_VERSIONS, FLAT_LIST_MAX_BYTES, PREFETCH_KEYS_MAX};
 use crate::store::Changes;
 use crate::todo::{Todo, TodoId, TodoKey};
 
@@ -75,7 +77,9 @@ pub struct Snapshot {
     todos: Tree<Chunk>,
     index: Index,
     /// See [`Snapshot::flatten`].
-    flat: Arc<OnceLock<Box<[u8]>>>,
+    flat: Arc<OnceLock<FlatList>>,
+    /// The last flat list of the versions before, and how many versions ago that was.
+    flat_before: Option<(Arc<OnceLock<FlatList>>, u32)>,
 }
 
 /// A part of the list, or all of it.
@@ -101,7 +105,7 @@ impl Snapshot {
     }
 
     fn new(version: u64, todos: Tree<Chunk>, index: Index) -> Snapshot {
-        Snapshot { version, todos, index, flat: Arc::default() }
+        Snapshot { version, todos, index, flat: Arc::default(), flat_before: None }
     }
 
     /// Counts the changes since the first snapshot; greater is newer. No part of the content.
@@ -180,24 +184,32 @@ impl Snapshot {
                 todo.iter().for_each(|todo| draft.put(todo));
             }
         }
-        Snapshot::new(self.version + 1, self.todos.apply(&draft.edits()), self.index.apply(&index_edits))
+        let next = Snapshot::new(self.version + 1, self.todos.apply(&draft.edits()), self.index.apply(&index_edits));
+        Snapshot { flat_before: self.flat_for_next(), ..next }
     }
 
-    /// Keeps the list in one piece from now on, beside its chunks, if it is not longer than [`FLAT_LIST_MAX_BYTES`]: the kernel
-    /// copies a list in few large pieces with less work than one in many small ones. To flatten it costs about as much as
-    /// to send it once, so it pays where the list is asked for often. For all who have this version.
+    fn flat_for_next(&self) -> Option<(Arc<OnceLock<FlatList>>, u32)> {
+        let own = self.flat.get().map(|_| (&self.flat, 0));
+        let (flat, versions) = own.or(self.flat_before.as_ref().map(|(flat, versions)| (flat, *versions)))?;
+        (versions < FLAT_LIST_KEPT_VERSIONS).then(|| (Arc::clone(flat), versions + 1))
+    }
+
+    /// Keeps the list in few large pieces from now on, beside its chunks, if it is not longer than [`FLAT_LIST_MAX_BYTES`]: the
+    /// kernel copies them with less work than many small ones. To flatten a list costs about as much as to send it once, so
+    /// it pays where the list is asked for often; pieces that are the same as in a flat version before are taken from there.
+    /// For all who have this version.
     pub fn flatten(&self) {
-        let bytes = self.todos.summary().bytes;
-        if bytes > FLAT_LIST_MAX_BYTES || self.flat.get().is_some() {
+        if self.todos.summary().bytes > FLAT_LIST_MAX_BYTES || self.flat.get().is_some() {
             return;
         }
-        let mut flat = Vec::with_capacity(bytes as usize);
-        Run::bare(0, bytes).take_pieces(self, |piece| {
-            flat.extend_from_slice(piece);
-            true
-        });
+        let before = self.flat_before.as_ref().and_then(|(flat, _)| flat.get());
         // Another thread may have been quicker; nobody waits for anybody.
-        let _ = self.flat.set(flat.into_boxed_slice());
+        let _ = self.flat.set(FlatList::new(&self.todos, before));
+    }
+
+    /// Whether most of the work to flatten it was done for a version before.
+    pub fn was_flat(&self) -> bool {
+        self.flat_before.is_some()
     }
 
     /// Says where each piece of it lies: the address and the number of bytes. What other versions share is told, too.

@@ -3,7 +3,6 @@
 use std::ops::ControlFlow;
 
 use super::Snapshot;
-use crate::limits::FLAT_LIST_PIECE_BYTES;
 
 /// The bytes of a page, of the whole list or of one todo that are still to be sent: plain data, so that a connection
 /// keeps it across partial writes without holding on to anything. It copies; a copy goes on from the same place.
@@ -44,9 +43,9 @@ impl Run {
         let mut goes_on = true;
         if let Some(flat) = snapshot.flat.get() {
             while goes_on && self.position < self.end {
-                let piece_end = self.end.min(self.position + FLAT_LIST_PIECE_BYTES as u64);
-                let Some(piece) = flat.get(self.position as usize..piece_end as usize) else { return };
-                self.position = piece_end;
+                let Some(rest) = flat.from_byte(self.position) else { return };
+                let piece = &rest[..rest.len().min((self.end - self.position) as usize)];
+                self.position += piece.len() as u64;
                 goes_on = take(piece);
             }
         } else if self.position < self.end {
