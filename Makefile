@@ -54,7 +54,7 @@ run_bench = failed=; \
 bench: bench-build ## measure reads in about ten minutes, and make docs/benchmarks.md of it; wants a quiet machine
 	@$(call run_bench,read ceiling write-cost list-memory)
 
-bench-full: bench-build ## measure everything, about an hour: all rivals, loads, latencies, shards, writes and memory
+bench-full: bench-build ## measure everything, about an hour and a half: all rivals, loads, latencies, shards, writes and memory
 	@$(call run_bench,'read --plan full' ceiling mixed latency shards write-cost list-memory \
 		ready accept tuning apply 'visible --half-rate' overload)
 
