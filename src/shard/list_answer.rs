@@ -35,8 +35,9 @@ impl Shard {
         use_list: impl FnOnce(&mut PreparedList) -> R,
     ) -> R {
         let mut lists = self.lists.borrow_mut();
+        let page = || snapshot.page(None, limit);
         let prepare = || prepare_list(self, snapshot, limit, coding);
-        use_list(lists.get(limit, coding, snapshot.version(), self.clock.unix_seconds(), prepare))
+        use_list(lists.get(limit, coding, snapshot.version(), self.clock.unix_seconds(), page, prepare))
     }
 
     /// The answer to what has been received, if that is the last request for a first page, once or several times and nothing

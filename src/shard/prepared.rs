@@ -114,6 +114,16 @@ impl PreparedList {
         self.encoded.as_ref().map_or(Coding::Identity, |encoded| encoded.coding())
     }
 
+    /// Takes `page`, of another snapshot, for its own if it has the same bytes; `false` if it has not. All that the head says
+    /// follows from them and from whether a page follows, which the entity tag tells.
+    fn go_on_with(&mut self, page: Page) -> bool {
+        let is_same = self.page.entity_tag == page.entity_tag && self.page.content_length == page.content_length;
+        if is_same {
+            self.page = page;
+        }
+        is_same
+    }
+
     #[inline]
     fn body_bytes(&self) -> u64 {
         self.encoded.as_ref().map_or(self.page.content_length, |encoded| encoded.len())
@@ -224,7 +234,8 @@ pub struct PreparedLists {
 }
 
 impl PreparedLists {
-    /// The list for this limit and those who prefer this coding, made by `make` unless the one at hand is of this snapshot and this second.
+    /// The list for this limit and those who prefer this coding, made by `make` unless the one at hand is of this second, and of
+    /// this snapshot or of one whose `page` for the limit was the same.
     #[inline]
     pub fn get(
         &mut self,
@@ -232,6 +243,7 @@ impl PreparedLists {
         coding: Coding,
         snapshot_version: u64,
         unix_seconds: i64,
+        page: impl FnOnce() -> Page,
         make: impl FnOnce() -> PreparedList,
     ) -> &mut PreparedList {
         self.uses += 1;
@@ -240,7 +252,9 @@ impl PreparedLists {
             Some(at) => {
                 let entry = &mut self.entries[at];
                 if entry.snapshot_version != snapshot_version || entry.unix_seconds != unix_seconds {
-                    entry.list = make();
+                    if entry.unix_seconds != unix_seconds || !entry.stands_alone() || !entry.list.go_on_with(page()) {
+                        entry.list = make();
+                    }
                     entry.snapshot_version = snapshot_version;
                     entry.unix_seconds = unix_seconds;
                 }
@@ -266,9 +280,17 @@ impl PreparedLists {
         self.entries.retain(|entry| entry.limit != limit || entry.coding != coding);
     }
 
-    /// Lets go of answers of other snapshots, so that an unused limit does not keep an old list alive.
+    /// Lets go of answers of other snapshots, so that an unused limit does not keep an old list alive. Those that need none
+    /// stay: the page may be the same.
     pub fn retain_version(&mut self, snapshot_version: u64) {
-        self.entries.retain(|entry| entry.snapshot_version == snapshot_version);
+        self.entries.retain(|entry| entry.snapshot_version == snapshot_version || entry.stands_alone());
+    }
+}
+
+impl Entry {
+    /// Whether it needs nothing of its snapshot, and nothing better can come for it.
+    fn stands_alone(&self) -> bool {
+        self.coding == Coding::Identity && self.list.body == PreparedBody::Copied
     }
 }
 
@@ -312,14 +334,17 @@ impl Memo {
         requests.take_while(|request| *request == self.request).count().max(1)
     }
 
-    /// How often `received` is the remembered request; `None` if it is anything else besides.
+    /// How often `received` is the remembered request; `None` if it is anything else besides, or nothing.
     #[inline]
     pub fn whole_repetitions(&self, received: &[u8]) -> Option<usize> {
-        if self.request.is_empty() || !received.len().is_multiple_of(self.request.len()) {
+        let request_bytes = self.request.len();
+        if request_bytes == 0 || !received.len().is_multiple_of(request_bytes) {
             return None;
         }
-        let is_it = received.chunks_exact(self.request.len()).all(|request| request == self.request);
-        is_it.then(|| received.len() / self.request.len())
+        // What begins with the request, and is the same again from one request later on, is nothing else: two comparisons, and
+        // not one for each.
+        let (first, others) = received.split_at_checked(request_bytes)?;
+        (first == self.request && others == &received[..others.len()]).then(|| received.len() / request_bytes)
     }
 
     /// What the remembered request asks for.
@@ -352,36 +377,50 @@ mod tests {
         list.answer.copies.strip_suffix(b"[]").expect("the empty list is copied behind the head")
     }
 
+    fn same() -> Page {
+        Snapshot::empty().page(None, None)
+    }
+
+    fn other() -> Page {
+        Page { entity_tag: !same().entity_tag, ..same() }
+    }
+
     #[test]
-    fn a_list_is_made_anew_for_each_version_and_second() {
+    fn a_list_is_made_anew_for_each_page_and_second() {
         let mut lists = PreparedLists::default();
-        assert_eq!(text(lists.get(Some(10), Coding::Identity, 1, 1, || list("a"))), b"a");
-        assert_eq!(text(lists.get(Some(10), Coding::Identity, 1, 1, || list("b"))), b"a", "still good");
-        assert_eq!(text(lists.get(Some(10), Coding::Identity, 2, 1, || list("c"))), b"c");
-        assert_eq!(text(lists.get(Some(10), Coding::Identity, 2, 2, || list("d"))), b"d");
-        assert_eq!(text(lists.get(None, Coding::Identity, 2, 2, || list("all"))), b"all");
-        assert_eq!(text(lists.get(None, Coding::Gzip, 2, 2, || list("all zipped"))), b"all zipped");
-        assert_eq!(text(lists.get(None, Coding::Identity, 2, 2, || list("e"))), b"all", "each for its own");
+        let mut get = |limit, coding, version, seconds, page: fn() -> Page, new: &str| {
+            let list = lists.get(limit, coding, version, seconds, page, || list(new));
+            String::from_utf8(text(list).to_vec()).expect("ASCII")
+        };
+        const PLAIN: Coding = Coding::Identity;
+        assert_eq!(get(Some(10), PLAIN, 1, 1, other, "a"), "a");
+        assert_eq!(get(Some(10), PLAIN, 1, 1, other, "b"), "a", "still good");
+        assert_eq!(get(Some(10), PLAIN, 2, 1, other, "c"), "c");
+        assert_eq!(get(Some(10), PLAIN, 3, 1, same, "d"), "c", "another version with the same page");
+        assert_eq!(get(Some(10), PLAIN, 3, 1, other, "d"), "c", "which was noted");
+        assert_eq!(get(Some(10), PLAIN, 3, 2, same, "d"), "d", "another date");
+        assert_eq!(get(None, PLAIN, 2, 2, other, "all"), "all");
+        assert_eq!(get(None, Coding::Gzip, 2, 2, other, "all zipped"), "all zipped");
+        assert_eq!(get(None, PLAIN, 2, 2, other, "e"), "all", "each for its own");
+        assert_eq!(get(None, Coding::Gzip, 3, 2, same, "made for this version"), "made for this version");
         lists.forget(None, Coding::Gzip);
-        assert_eq!(text(lists.get(None, Coding::Identity, 2, 2, || list("e"))), b"all");
-        assert_eq!(text(lists.get(None, Coding::Gzip, 2, 2, || list("better"))), b"better");
+        let mut get = |coding, new: &str| text(lists.get(None, coding, 3, 2, same, || list(new))).to_vec();
+        assert_eq!(get(PLAIN, "e"), b"all");
+        assert_eq!(get(Coding::Gzip, "better"), b"better");
     }
 
     #[test]
     fn many_limits_do_not_grow_it() {
         let mut lists = PreparedLists::default();
         for limit in 0..1000 {
-            lists.get(Some(7), Coding::Identity, 1, 1, || list("hot"));
-            lists.get(Some(1000 + limit), Coding::Identity, 1, 1, || list("cold"));
+            lists.get(Some(7), Coding::Identity, 1, 1, other, || list("hot"));
+            lists.get(Some(1000 + limit), Coding::Gzip, 1, 1, other, || list("cold"));
         }
         assert!(lists.entries.len() <= LISTS_MAX);
-        assert_eq!(
-            text(lists.get(Some(7), Coding::Identity, 1, 1, || list("made again"))),
-            b"hot",
-            "what is used stays"
-        );
+        let hot = lists.get(Some(7), Coding::Identity, 1, 1, other, || list("made again"));
+        assert_eq!(text(hot), b"hot", "what is used stays");
         lists.retain_version(2);
-        assert!(lists.entries.is_empty());
+        assert_eq!(lists.entries.len(), 1, "what needs no snapshot stays");
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl FlatList {
     }
 
     /// The bytes from number `position` of the list on, as far as they stand together.
-    pub fn from_byte(&self, position: u64) -> Option<&[u8]> {
+    pub fn rest_from(&self, position: u64) -> Option<&[u8]> {
         let at = self.ends.partition_point(|end| *end <= position);
         let piece = self.pieces.get(at)?;
         let before_end = self.ends[at] - position;

@@ -43,7 +43,7 @@ impl Run {
         let mut goes_on = true;
         if let Some(flat) = snapshot.flat.get() {
             while goes_on && self.position < self.end {
-                let Some(rest) = flat.from_byte(self.position) else { return };
+                let Some(rest) = flat.rest_from(self.position) else { return };
                 let piece = &rest[..rest.len().min((self.end - self.position) as usize)];
                 self.position += piece.len() as u64;
                 goes_on = take(piece);
