@@ -46,6 +46,8 @@ mod tree;
 #[cfg(test)]
 mod encoding_tests;
 #[cfg(test)]
+mod flat_tests;
+#[cfg(test)]
 mod tests;
 
 pub use builder::SnapshotBuilder;
