@@ -79,9 +79,9 @@ pub struct Snapshot {
     todos: Tree<Chunk>,
     index: Index,
     /// See [`Snapshot::flatten`].
-    flat: Arc<OnceLock<FlatList>>,
+    flat: Arc<OnceLock<Arc<FlatList>>>,
     /// The last flat list of the versions before, and how many versions ago that was.
-    flat_before: Option<(Arc<OnceLock<FlatList>>, u32)>,
+    flat_before: Option<(Arc<FlatList>, u32)>,
 }
 
 /// A part of the list, or all of it.
@@ -190,8 +190,8 @@ impl Snapshot {
         Snapshot { flat_before: self.flat_for_next(), ..next }
     }
 
-    fn flat_for_next(&self) -> Option<(Arc<OnceLock<FlatList>>, u32)> {
-        let own = self.flat.get().map(|_| (&self.flat, 0));
+    fn flat_for_next(&self) -> Option<(Arc<FlatList>, u32)> {
+        let own = self.flat.get().map(|flat| (flat, 0));
         let (flat, versions) = own.or(self.flat_before.as_ref().map(|(flat, versions)| (flat, *versions)))?;
         (versions < FLAT_LIST_KEPT_VERSIONS).then(|| (Arc::clone(flat), versions + 1))
     }
@@ -204,9 +204,9 @@ impl Snapshot {
         if self.todos.summary().bytes > FLAT_LIST_MAX_BYTES || self.flat.get().is_some() {
             return;
         }
-        let before = self.flat_before.as_ref().and_then(|(flat, _)| flat.get());
+        let before = self.flat_before.as_ref().map(|(flat, _)| flat.as_ref());
         // Another thread may have been quicker; nobody waits for anybody.
-        let _ = self.flat.set(FlatList::new(&self.todos, before));
+        let _ = self.flat.set(Arc::new(FlatList::new(&self.todos, before)));
     }
 
     /// Whether most of the work to flatten it was done for a version before.
