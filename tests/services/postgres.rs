@@ -133,6 +133,35 @@ fn todos_that_have_to_be_new_and_are_not_end_as_if_they_had_been_looked_for() {
     assert_eq!(list(&mut store).0.len(), 999);
 }
 
+/// A session keeps the plan that was the best when it planned. Were that to read the whole table, each batch would take longer
+/// as the table grows, until the server has new statistics.
+#[test]
+fn no_batch_reads_the_whole_table_however_small_it_was_when_the_statements_were_planned() {
+    const BATCHES: i64 = 10;
+    let database = Database::create();
+    let todos: Vec<Todo> = (0..20).map(|number| todo(number, "one of few")).collect();
+    put(&mut database.migrated_store(), step(None, 0), &todos).expect("stored");
+    database.execute(&database.url(), "ANALYZE todos, applied_offsets");
+    let whole_reads = |table: &str| {
+        let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+             AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        // What a session has counted shows when it has ended.
+        eventually("every session ends", || (database.count(sessions) == 0).then_some(()));
+        database.count(&format!("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = '{table}'"))
+    };
+    let before = ["todos", "applied_offsets"].map(whole_reads);
+
+    let mut store = database.store();
+    let ids: Vec<TodoId> = todos.iter().map(|todo| todo.id).collect();
+    let (kept, gone) = todos.split_at(15);
+    for batch in 0..BATCHES {
+        let changes = Changes { upserts: kept.to_vec(), deletes: gone.iter().map(Todo::key).collect() };
+        store.apply(&[step(Some(batch), batch + 1)], &ids, &mut |_| changes.clone()).expect("applied");
+    }
+    drop(store);
+    assert_eq!(["todos", "applied_offsets"].map(whole_reads), before);
+}
+
 #[test]
 fn a_worker_whose_offset_was_moved_writes_nothing() {
     let database = Database::create();
