@@ -203,9 +203,9 @@ impl<L: Leaf> Tree<L> {
     }
 
     /// Visits the leaves from the one that holds byte number `position` on, each with the bytes before it, until `visit`
-    /// breaks.
+    /// breaks; none when there are no more bytes than that.
     pub fn visit_from_byte<'s>(&'s self, position: u64, mut visit: impl FnMut(&'s L, u64) -> ControlFlow<()>) {
-        if let Some(root) = &self.root {
+        if let Some(root) = self.root.as_ref().filter(|root| position < root.summary.bytes) {
             let _ = root.visit_from_byte(position, 0, &mut visit);
         }
     }

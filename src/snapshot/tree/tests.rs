@@ -148,6 +148,17 @@ proptest! {
 }
 
 #[test]
+fn nothing_stands_after_the_last_byte_of_a_tree_of_any_height() {
+    for items in 0..50 {
+        let tree = Tree::<Few>::from_items(&(0..items).map(|key| (key, 3)).collect::<Vec<_>>());
+        let bytes = tree.summary().bytes;
+        assert_eq!(bytes, 3 * u64::from(items));
+        assert!(leaf_from_byte(&tree, bytes).is_none(), "{items} items");
+        assert!(bytes == 0 || leaf_from_byte(&tree, bytes - 1).is_some(), "{items} items");
+    }
+}
+
+#[test]
 fn an_edit_shares_all_that_it_does_not_touch() {
     let items: Vec<(u16, u8)> = (0..1000).map(|key| (2 * key, 2)).collect();
     let before = Tree::<Few>::from_items(&items);
