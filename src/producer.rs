@@ -88,28 +88,29 @@ impl Producer {
     }
 }
 
-/// Makes and reads tickets: the shard's number stands in the top byte, the rest is the shard's own.
+/// Makes and reads tickets: the shard's number stands in the top bits, the rest is the shard's own.
 pub mod ticket {
     use super::Ticket;
 
-    const SHARD_SHIFT: u32 = 54;
+    /// Bits of the shard's own number.
+    pub const SEQUENCE_BITS: u32 = 50;
     /// Most shards of one process: the numbers that fit above the shard's own bits.
-    pub const SHARDS_MAX: usize = 1 << (u64::BITS - SHARD_SHIFT);
+    pub const SHARDS_MAX: usize = 1 << (Ticket::BITS - SEQUENCE_BITS);
 
     /// The ticket number `sequence` of this shard.
     pub fn new(shard: usize, sequence: u64) -> Ticket {
-        debug_assert!(shard < SHARDS_MAX && sequence >> SHARD_SHIFT == 0);
-        Ticket((shard as u64) << SHARD_SHIFT | sequence)
+        debug_assert!(shard < SHARDS_MAX && sequence >> SEQUENCE_BITS == 0);
+        Ticket((shard as u64) << SEQUENCE_BITS | sequence)
     }
 
     /// The shard that made it.
     pub fn shard(ticket: Ticket) -> usize {
-        (ticket.0 >> SHARD_SHIFT) as usize
+        (ticket.0 >> SEQUENCE_BITS) as usize
     }
 
     /// The number that the shard gave it.
     pub fn sequence(ticket: Ticket) -> u64 {
-        ticket.0 & ((1 << SHARD_SHIFT) - 1)
+        ticket.0 & ((1 << SEQUENCE_BITS) - 1)
     }
 }
 
@@ -310,9 +311,10 @@ mod tests {
 
     #[test]
     fn a_ticket_keeps_its_shard_and_its_number() {
-        for (shard, sequence) in [(0, 0), (1, 1), (ticket::SHARDS_MAX - 1, (1 << 54) - 1)] {
+        for (shard, sequence) in [(0, 0), (1, 1), (ticket::SHARDS_MAX - 1, (1 << ticket::SEQUENCE_BITS) - 1)] {
             let made = ticket::new(shard, sequence);
             assert_eq!((ticket::shard(made), ticket::sequence(made)), (shard, sequence));
+            assert!(made.0 <= Ticket::MAX.0);
         }
     }
 

@@ -1,10 +1,10 @@
 //! The writing end of the Kafka log.
 //!
 //! The producer thread hands messages to librdkafka; a thread of this module waits for librdkafka's delivery reports and
-//! takes them to the sink in the groups in which they come. A message carries its ticket as librdkafka's opaque number:
-//! there is nothing to allocate or look up per message.
+//! takes them to the sink in the groups in which they come, and gives up what has waited too long ([`Waiting`]). A message
+//! carries its ticket in librdkafka's opaque number: there is nothing to allocate or look up per message.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error, partition
 use crate::command_log::kafka_events::{Events, refusal};
 use crate::command_log::kafka_topic::Topic;
 use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error};
+use crate::command_log::kafka_waiting::{Reported, Waiting};
 use crate::command_log::new_ids::NewIds;
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
@@ -28,8 +29,15 @@ const REPORT_WAIT_MS: i32 = 100;
 /// Delivery reports from which on no further event is taken along: the shards get what there is, as the first have waited for
 /// the last.
 const REPORTS_TOGETHER_MAX: usize = 4096;
+/// Shortest time between two attempts to give up what waits: the reports of the first are on their way.
+const GIVE_UP_PAUSE: Duration = Duration::from_millis(100);
 /// How long reports of purged messages may take: they come from within this process.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bounds of the wait for a broker's answer to one request, in milliseconds.
+const REQUEST_TIMEOUT_MIN_MS: u64 = 1_000;
+const REQUEST_TIMEOUT_MAX_MS: u64 = 60_000;
+/// librdkafka looks for requests that have waited too long once a second.
+const REQUEST_TIMEOUT_LATENESS: Duration = Duration::from_millis(1_500);
 /// Pause between attempts to create the topic, and to reach a broker that did not answer.
 const TOPIC_RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Pause between questions to a broker that answers.
@@ -56,7 +64,7 @@ struct Link {
 
 struct Shared {
     /// Messages whose delivery report has not been handed to the sink.
-    waiting: AtomicUsize,
+    waiting: Waiting,
     ending: AtomicBool,
 }
 
@@ -133,13 +141,13 @@ impl Link {
             .set("compression.type", &options.compression)
             .set("queue.buffering.max.messages", options.queue_max_messages.to_string())
             .set("queue.buffering.max.kbytes", options.queue_max_kb.to_string())
-            .set("message.timeout.ms", options.acknowledge_timeout_ms.to_string())
-            // A frozen broker keeps its connection: without this, requests would wait a minute for it.
-            .set("socket.timeout.ms", options.acknowledge_timeout_ms.clamp(1_000, 60_000).to_string())
+            // Never: `serve_reports` gives up what has waited too long.
+            .set("message.timeout.ms", "0")
+            .set("socket.timeout.ms", request_timeout(options).as_millis().to_string())
             .create_with_context(AppenderContext::default())
             .map_err(log_error)?;
         let producer = Arc::new(producer);
-        let shared = Arc::new(Shared { waiting: AtomicUsize::new(0), ending: AtomicBool::new(false) });
+        let shared = Arc::new(Shared { waiting: Waiting::new(longest_wait(options)), ending: AtomicBool::new(false) });
         spawn_watch(options.clone(), Arc::downgrade(&producer), shared.clone(), sink.clone(), new_ids);
         let reports = {
             let (producer, shared) = (producer.clone(), shared.clone());
@@ -159,9 +167,9 @@ impl Link {
             return batch.iter().for_each(|submission| refuse(submission.ticket, Refusal::Unavailable));
         };
         // Counted before they are sent: reports may come at once.
-        self.shared.waiting.fetch_add(batch.len(), Ordering::SeqCst);
-        topic.send(batch, |submission, code| {
-            self.shared.waiting.fetch_sub(1, Ordering::SeqCst);
+        let period = self.shared.waiting.add(batch.len());
+        topic.send(period, batch, |submission, code| {
+            self.shared.waiting.remove(period, 1);
             refuse(submission.ticket, refusal(code));
         });
     }
@@ -169,7 +177,7 @@ impl Link {
     /// Waits for what is on its way, gives up what is not delivered by then, and ends the thread.
     fn end(self, deadline: Duration) {
         if !self.delivered_within(deadline) {
-            self.producer.purge(PurgeConfig::default().queue().inflight());
+            give_up(&self.producer);
             if !self.delivered_within(PURGE_TIMEOUT) {
                 tracing::error!("Kafka's client did not report the messages that it gave up");
             }
@@ -182,7 +190,7 @@ impl Link {
 
     fn delivered_within(&self, deadline: Duration) -> bool {
         let start = Instant::now();
-        while self.shared.waiting.load(Ordering::SeqCst) > 0 {
+        while !self.shared.waiting.is_empty() {
             if start.elapsed() >= deadline {
                 return false;
             }
@@ -250,21 +258,43 @@ fn serve_reports(producer: &BaseProducer<AppenderContext>, shared: &Shared, sink
     let Some(events) = Events::of(producer.client()) else {
         return tracing::error!("Kafka's client has no queue of events");
     };
-    let mut acknowledgements = Vec::new();
+    let (mut acknowledgements, mut reported) = (Vec::new(), Reported::default());
+    let mut given_up_at: Option<Instant> = None;
     while !shared.ending.load(Ordering::SeqCst) {
         let mut wait_ms = REPORT_WAIT_MS;
         while acknowledgements.len() < REPORTS_TOGETHER_MAX
             && let Some(event) = events.next(wait_ms)
         {
-            event.serve(&mut acknowledgements);
+            event.serve(&mut acknowledgements, &mut reported);
             wait_ms = 0;
         }
-        let count = acknowledgements.len();
-        if count > 0 {
+        if !acknowledgements.is_empty() {
             sink.acknowledge(&mut acknowledgements);
-            shared.waiting.fetch_sub(count, Ordering::SeqCst);
+            shared.waiting.remove_reported(&mut reported);
+        }
+        if shared.waiting.is_overdue() && given_up_at.is_none_or(|at| at.elapsed() >= GIVE_UP_PAUSE) {
+            tracing::debug!("Kafka did not acknowledge in time: everything that waits is refused");
+            give_up(producer);
+            given_up_at = Some(Instant::now());
         }
     }
+}
+
+/// Has everything that waits refused, soon: it is not sent again, also what a broker may have got.
+fn give_up(producer: &BaseProducer<AppenderContext>) {
+    // A thread of librdkafka may be held up, for example by a name server.
+    producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
+}
+
+/// How long a broker may take for an answer before librdkafka takes another connection and asks again: a frozen one keeps its
+/// connection. Half of the longest wait, which leaves time for the other connection.
+fn request_timeout(options: &KafkaOptions) -> Duration {
+    Duration::from_millis((options.acknowledge_timeout_ms / 2).clamp(REQUEST_TIMEOUT_MIN_MS, REQUEST_TIMEOUT_MAX_MS))
+}
+
+/// How long a message may wait before it is given up: longer than requests, whose timeouts end connections that have died.
+fn longest_wait(options: &KafkaOptions) -> Duration {
+    Duration::from_millis(options.acknowledge_timeout_ms).max(request_timeout(options) + REQUEST_TIMEOUT_LATENESS)
 }
 
 #[derive(Default)]
@@ -280,7 +310,7 @@ impl ClientContext for AppenderContext {
 }
 
 impl ProducerContext for AppenderContext {
-    /// The ticket.
+    /// See `Tag`.
     type DeliveryOpaque = usize;
 
     /// Reports are taken by `serve_reports`. When the producer is dropped, its own loop may still find some; none is
@@ -328,11 +358,11 @@ mod tests {
     #[test]
     fn every_ticket_is_refused_once_when_there_is_no_broker() {
         let (mut appender, sink) = appender_without_broker(|_| {});
-        appender.append(&mut vec![submission(0, 10), submission(7, 10), submission(u64::MAX, 10)]);
+        appender.append(&mut vec![submission(0, 10), submission(7, 10), submission(Ticket::MAX.0, 10)]);
         appender.close(Duration::ZERO);
         appender.append(&mut vec![submission(8, 10)]);
         let refused = Err(Refusal::Unavailable);
-        assert_eq!(results(&sink), [(0, refused), (7, refused), (8, refused), (u64::MAX, refused)]);
+        assert_eq!(results(&sink), [(0, refused), (7, refused), (8, refused), (Ticket::MAX.0, refused)]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::{RDKafkaEvent, RDKafkaQueue};
 
-use crate::command_log::{Acknowledgement, LogPosition, Refusal, Ticket};
+use crate::command_log::kafka_waiting::{Reported, Tag};
+use crate::command_log::{Acknowledgement, LogPosition, Refusal};
 
 /// The main queue of a client.
 pub(super) struct Events<'c, C: ClientContext> {
@@ -51,13 +52,14 @@ impl<C: ClientContext> Drop for Events<'_, C> {
 }
 
 impl<C: ClientContext> Event<'_, C> {
-    /// Takes delivery reports as acknowledgements, and everything else to the client's context.
-    pub(super) fn serve(&self, acknowledgements: &mut Vec<Acknowledgement>) {
+    /// Takes delivery reports as acknowledgements, and counts them by their periods; everything else goes to the client's
+    /// context.
+    pub(super) fn serve(&self, acknowledgements: &mut Vec<Acknowledgement>, reported: &mut Reported) {
         // SAFETY: the event lives as long as `self`; its type says which of the accessors may be used, and each of the
         // functions below is called for its own.
         unsafe {
             match librdkafka::rd_kafka_event_type(self.native.as_ptr()) {
-                librdkafka::RD_KAFKA_EVENT_DR => self.take_reports(acknowledgements),
+                librdkafka::RD_KAFKA_EVENT_DR => self.take_reports(acknowledgements, reported),
                 librdkafka::RD_KAFKA_EVENT_ERROR => {
                     let error = KafkaError::Global(librdkafka::rd_kafka_event_error(self.native.as_ptr()).into());
                     let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(self.native.as_ptr()));
@@ -73,7 +75,7 @@ impl<C: ClientContext> Event<'_, C> {
     ///
     /// # Safety
     /// The event is of the type `RD_KAFKA_EVENT_DR`.
-    unsafe fn take_reports(&self, acknowledgements: &mut Vec<Acknowledgement>) {
+    unsafe fn take_reports(&self, acknowledgements: &mut Vec<Acknowledgement>, reported: &mut Reported) {
         loop {
             // SAFETY: of the right type; the messages belong to the event and are only read here.
             let message = unsafe { librdkafka::rd_kafka_event_message_next(self.native.as_ptr()) };
@@ -81,16 +83,17 @@ impl<C: ClientContext> Event<'_, C> {
                 return;
             }
             // SAFETY: not null, and owned by the live event.
-            let (ticket, error, partition, offset) = unsafe {
-                ((*message)._private as usize as u64, (*message).err, (*message).partition, (*message).offset)
-            };
+            let (opaque, error, partition, offset) =
+                unsafe { ((*message)._private as usize, (*message).err, (*message).partition, (*message).offset) };
+            let tag = Tag::from_opaque(opaque);
+            reported.add(tag.period());
             // Negative: librdkafka does not know it, as the broker said that it had the message already.
             let position = (partition >= 0 && offset >= 0).then_some(LogPosition { partition, offset });
             acknowledgements.push(match error {
                 librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                    Acknowledgement::durable(Ticket(ticket), position)
+                    Acknowledgement::durable(tag.ticket(), position)
                 }
-                error => Acknowledgement::refused(Ticket(ticket), refusal(error.into())),
+                error => Acknowledgement::refused(tag.ticket(), refusal(error.into())),
             });
         }
     }

@@ -14,10 +14,8 @@ use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::types::{RDKafkaMessage, RDKafkaTopic};
 
 use crate::command_log::Submission;
+use crate::command_log::kafka_waiting::{Period, Tag};
 use crate::todo::TODO_ID_TEXT_BYTES;
-
-// A ticket travels through C as a pointer-sized number.
-const _: () = assert!(size_of::<usize>() == size_of::<u64>());
 
 /// Lets the partitioner of the producer choose, by the key (`RD_KAFKA_PARTITION_UA` of librdkafka's header).
 const BY_KEY: i32 = -1;
@@ -43,9 +41,14 @@ impl<C: ProducerContext + ClientContext> Topic<C> {
         (!native.is_null()).then(|| Topic { native, _producer: Arc::clone(producer) })
     }
 
-    /// Hands the batch over in its order. `refuse` is called for each command that the client does not take; each of the
-    /// others gets a delivery report, whose opaque number is the ticket.
-    pub(super) fn send(&self, batch: &[Submission], mut refuse: impl FnMut(&Submission, RDKafkaErrorCode)) {
+    /// Hands the batch over in its order, in this period. `refuse` is called for each command that the client does not take;
+    /// each of the others gets a delivery report, whose opaque number is a [`Tag`].
+    pub(super) fn send(
+        &self,
+        period: Period,
+        batch: &[Submission],
+        mut refuse: impl FnMut(&Submission, RDKafkaErrorCode),
+    ) {
         let mut keys = vec![[0; TODO_ID_TEXT_BYTES]; batch.len()];
         let message = |(Submission { ticket, id, payload }, key): (&Submission, &mut [u8; TODO_ID_TEXT_BYTES])| {
             id.write_text(key);
@@ -58,7 +61,7 @@ impl<C: ProducerContext + ClientContext> Topic<C> {
                 key: key.as_mut_ptr().cast(),
                 key_len: key.len(),
                 offset: 0,
-                _private: ticket.0 as usize as *mut _,
+                _private: Tag::new(period, *ticket).to_opaque() as *mut _,
             }
         };
         let mut messages: Vec<RDKafkaMessage> = batch.iter().zip(&mut keys).map(message).collect();

@@ -21,6 +21,8 @@ mod kafka_reader;
 mod kafka_topic;
 #[cfg(feature = "services")]
 mod kafka_trouble;
+#[cfg(feature = "services")]
+mod kafka_waiting;
 pub mod new_ids;
 mod position;
 
@@ -39,9 +41,16 @@ pub type PartitionId = i32;
 pub type Offset = i64;
 
 /// Names a command on its way to the log, from the shard that waits for it to the acknowledgement: made by the shard,
-/// opaque to the log.
+/// opaque to the log. A number of [`Ticket::BITS`] bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// The log may keep something of its own in the others.
+    pub const BITS: u32 = 60;
+    /// The largest ticket.
+    pub const MAX: Ticket = Ticket((1 << Ticket::BITS) - 1);
+}
 
 /// A command on its way to the log.
 #[derive(Debug)]

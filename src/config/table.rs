@@ -142,7 +142,8 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Integer { min: 100, max: 60_000 },
         default: DefaultValue::Fixed("5000"),
         unit: "ms",
-        help: "A write waits so long for the command log before it is answered with 503.",
+        help: "A write waits so long for the command log before it is answered with 503. Kafka's client then gives up all \
+               that wait, so that none is written twice.",
         example: "",
     },
     Setting {

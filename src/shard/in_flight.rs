@@ -168,7 +168,7 @@ impl InFlight {
         let found = self.slots.get_mut(slot as usize).filter(|found| found.generation == generation)?;
         let entry = found.entry.take()?;
         // The generation has as many bits as a ticket leaves for it.
-        found.generation = (generation + 1) & ((1 << (54 - SLOT_BITS)) - 1);
+        found.generation = (generation + 1) & ((1 << (ticket::SEQUENCE_BITS - SLOT_BITS)) - 1);
         self.free.push(slot);
         self.bytes -= entry.bytes;
         let latency = now.saturating_duration_since(entry.submitted_at);

@@ -116,6 +116,44 @@ fn the_apis_link_to_kafka_is_slowed_cut_and_silenced() {
     assert_eq!(account.overtaken, 0, "a refused write came after a newer one");
 }
 
+/// Kafka gets the requests and none of its answers comes back, until the first write has waited too long and the last has not:
+/// what librdkafka does when it gives one up must not put the others into the log again.
+#[test]
+fn writes_whose_acknowledgements_are_lost_stand_in_the_log_once() {
+    /// As many as librdkafka has on their way at a time.
+    const WRITES: u32 = 5;
+    let deployment = Deployment::new();
+    let _workers = deployment.workers::<2>();
+    let deployment = deployment.behind_network(&["KAFKA_BROKERS"]);
+    let api = deployment.serve();
+    let target = [Target::new(api.address)];
+    // Each waits for one answer at a time.
+    let one = Load { connections: 1, depth: 1, ..Load::default() };
+    let first = Writers::start(one, &target);
+    first.await_accepted(20);
+    let mut history = first.finish();
+    deployment.network().kafka().silence(Way::ToClient);
+    let silent_since = Instant::now();
+    let writers: Vec<Writers> = (0..WRITES)
+        .map(|_| {
+            let writer = Writers::start(one, &target);
+            std::thread::sleep(ACK_TIMEOUT / WRITES);
+            writer
+        })
+        .collect();
+    // librdkafka looks once a second.
+    std::thread::sleep((ACK_TIMEOUT + Duration::from_millis(1_050)).saturating_sub(silent_since.elapsed()));
+    deployment.network().kafka().heal();
+    let healed_at = Instant::now();
+    writers.iter().for_each(|writer| writer.await_accepted(20));
+    writers.into_iter().for_each(|writer| history.merge(writer.finish()));
+    let healed = await_shown(&[&api], &history, healed_at);
+    let account = judge("acknowledgements of Kafka lost", &deployment, &[&api], &history, healed);
+    assert!(account.refused > 0, "the first has waited too long");
+    assert_eq!(account.overtaken, 0, "a refused write came after a newer one");
+    api.await_well();
+}
+
 #[test]
 fn the_workers_link_to_kafka_is_slowed_cut_and_silenced() {
     maltreat_the_workers_link_to_kafka(Deployment::beside_others(), "workers' link to Kafka");
