@@ -224,7 +224,8 @@ impl RefreshLoop {
         let offsets = self.parts.feed.load(self.parts.store.as_mut(), &mut |todo: Todo| reconciler.push(todo))?;
         let changes = reconciler.finish();
         if !changes.is_empty() {
-            tracing::info!(todos = changes.len(), "the list differed from the store and was put right");
+            // Mostly changes that the store has and that are still on their way here.
+            tracing::info!(todos = changes.len(), "the list was behind the store and has caught up");
             self.apply([&changes]);
         }
         // Also without a change: commands that changed nothing may have been missed.
