@@ -268,6 +268,7 @@ impl Shard {
             self.clock.advance();
             if self.clock.ticks() >= trim_at {
                 trim_at = self.after(SPARE_LIFETIME);
+                self.reactor.trim();
                 if self.spare_buffers.borrow_mut().trim() > 0 {
                     collect_at = self.after(SPARE_LIFETIME);
                 }

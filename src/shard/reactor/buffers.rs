@@ -11,14 +11,16 @@ use crate::memory::LINE_BYTES;
 
 /// Most buffers; a power of two. So many connections can receive in one turn; with more, the rest receive in the next.
 const BUFFERS_MAX: u16 = 1024;
-/// Buffers that the kernel has at first. Each time they did not suffice it gets twice as many: the ring goes round all of
-/// them, and few stay in the CPU's caches.
+/// Buffers that the kernel has at first. Each time they did not suffice it gets twice as many, and half as many when few of
+/// them have been needed for a while: the ring goes round all of them, and few stay in the CPU's caches.
 const BUFFERS_AT_FIRST: u16 = 64;
 /// Bytes of one buffer: a page, some sixty small requests.
 pub const BUFFER_BYTES: usize = 4096;
 /// From one buffer to the next: an odd number of the CPU's lines. Small requests fill the first lines of their buffers, and at
 /// a distance of a page those would all compete for the same few places of its caches.
 const STRIDE_BYTES: usize = BUFFER_BYTES + LINE_BYTES;
+/// What memory is freed by.
+pub const PAGE_BYTES: usize = 4096;
 /// The only group of buffers.
 pub const BUFFER_GROUP: u16 = 0;
 
@@ -29,8 +31,14 @@ pub struct BufferRing {
     /// Where the next entry goes; the kernel sees it after [`BufferRing::publish`].
     tail: u16,
     published: u16,
-    /// Buffers in use, by the kernel or by us; the others have never been touched.
-    in_use: u16,
+    /// Buffers that take part: those of smaller numbers.
+    size: u16,
+    /// Buffers that have memory; those from here on have never been touched, or no more since their memory was freed.
+    touched: u16,
+    /// Buffers from `size` to `touched` that have come back and do not go to the kernel any more.
+    withheld: Vec<u16>,
+    /// Most that came back between two publications since the last [`BufferRing::trim`]: so many were needed at a time.
+    needed: u16,
 }
 
 impl BufferRing {
@@ -39,7 +47,7 @@ impl BufferRing {
     /// # Errors
     /// The kernel does not know such buffers (before Linux 5.19), or there is no memory.
     pub fn register(ring: &IoUring) -> io::Result<BufferRing> {
-        let entries_bytes = (usize::from(BUFFERS_MAX) * size_of::<types::BufRingEntry>()).next_multiple_of(4096);
+        let entries_bytes = (usize::from(BUFFERS_MAX) * size_of::<types::BufRingEntry>()).next_multiple_of(PAGE_BYTES);
         let length = entries_bytes + usize::from(BUFFERS_MAX) * STRIDE_BYTES;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -52,28 +60,82 @@ impl BufferRing {
         unsafe { ring.submitter().register_buf_ring_with_flags(start.as_ptr() as u64, BUFFERS_MAX, BUFFER_GROUP, 0)? };
         // SAFETY: the mapping is longer than `entries_bytes`.
         let bytes = unsafe { start.add(entries_bytes) };
-        let mut buffers = BufferRing { entries: start.cast(), bytes, tail: 0, published: 0, in_use: 0 };
+        let mut buffers = BufferRing {
+            entries: start.cast(),
+            bytes,
+            tail: 0,
+            published: 0,
+            size: 0,
+            touched: 0,
+            withheld: Vec::new(),
+            needed: 0,
+        };
         buffers.extend_to(BUFFERS_AT_FIRST);
         buffers.publish();
         Ok(buffers)
     }
 
-    /// Bytes of the buffers in use.
+    /// Bytes of the buffers that have memory.
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        usize::from(self.in_use) * STRIDE_BYTES
+        usize::from(self.touched) * STRIDE_BYTES
+    }
+
+    /// Bytes of the buffers that the system has memory for (mincore(2)).
+    #[cfg(test)]
+    pub fn resident_bytes(&self) -> usize {
+        let length = usize::from(BUFFERS_MAX) * STRIDE_BYTES;
+        let mut pages = vec![0_u8; length.div_ceil(PAGE_BYTES)];
+        // SAFETY: the range is mapped, and there is a byte for each of its pages.
+        let result = unsafe { libc::mincore(self.bytes.as_ptr().cast(), length, pages.as_mut_ptr()) };
+        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        pages.iter().filter(|page| **page & 1 == 1).count() * PAGE_BYTES
     }
 
     fn extend_to(&mut self, buffers: u16) {
-        for buffer in self.in_use..buffers.min(BUFFERS_MAX) {
+        self.size = buffers.min(BUFFERS_MAX);
+        for buffer in std::mem::take(&mut self.withheld) {
             self.give_back(buffer);
-            self.in_use = buffer + 1;
+        }
+        for buffer in self.touched..self.size {
+            self.touched = buffer + 1;
+            self.give_back(buffer);
         }
     }
 
     /// The buffers did not suffice: twice as many from now on.
     pub fn grow(&mut self) {
-        self.extend_to(self.in_use.saturating_mul(2));
+        self.extend_to(self.size.saturating_mul(2));
+    }
+
+    /// Takes half of the buffers out, if no more than a quarter has been needed at a time since the last call. Their memory is
+    /// freed when the last of them has come back, which takes a round of the ring.
+    pub fn trim(&mut self) {
+        if std::mem::take(&mut self.needed) <= self.size / 4 && self.size > BUFFERS_AT_FIRST {
+            self.size /= 2;
+            self.free_withheld();
+        }
+    }
+
+    #[cold]
+    fn withhold(&mut self, buffer: u16) {
+        self.withheld.push(buffer);
+        self.free_withheld();
+    }
+
+    /// Gives the memory of the buffers that take no part back to the system, as soon as the kernel has none of them.
+    fn free_withheld(&mut self) {
+        if self.withheld.len() < usize::from(self.touched - self.size) {
+            return;
+        }
+        let end_of = |buffers: u16| (usize::from(buffers) * STRIDE_BYTES).next_multiple_of(PAGE_BYTES);
+        let (start, end) = (end_of(self.size), end_of(self.touched));
+        // SAFETY: whole pages of the mapping, whose length the kernel rounds up too; no buffer that takes part reaches into
+        // them, and neither the kernel nor we have any of the others. Where pages are larger than thought, the call fails and
+        // the memory stays.
+        unsafe { libc::madvise(self.bytes.as_ptr().add(start).cast(), end - start, libc::MADV_DONTNEED) };
+        self.withheld = Vec::new();
+        self.touched = self.size;
     }
 
     /// What the kernel has put into a buffer.
@@ -84,9 +146,12 @@ impl BufferRing {
         unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(buffer) * STRIDE_BYTES).as_ptr(), length) }
     }
 
-    /// Puts a buffer at the end of the ring.
+    /// Puts a buffer at the end of the ring, unless it takes no part any more.
     #[inline]
     pub fn give_back(&mut self, buffer: u16) {
+        if buffer >= self.size {
+            return self.withhold(buffer);
+        }
         // SAFETY: the index is within the entries, and the kernel reads an entry only behind the published tail. The
         // entry's last field overlays the tail (io_uring.h) and is not written here.
         unsafe {
@@ -102,10 +167,76 @@ impl BufferRing {
     #[inline]
     pub fn publish(&mut self) {
         if self.published != self.tail {
+            self.needed = self.needed.max(self.tail.wrapping_sub(self.published));
             self.published = self.tail;
             // SAFETY: the tail is in the first entry, which is part of the mapping; the kernel reads it with acquire order.
             let tail = unsafe { AtomicU16::from_ptr(types::BufRingEntry::tail(self.entries.as_ptr()).cast_mut()) };
             tail.store(self.tail, Ordering::Release);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl BufferRing {
+        /// The numbers of the buffers that were put into the ring since the tail stood there.
+        fn given_since(&self, tail: u16) -> Vec<u16> {
+            let places = (0..self.tail.wrapping_sub(tail)).map(|ahead| tail.wrapping_add(ahead) % BUFFERS_MAX);
+            // SAFETY: within the entries, which nobody writes meanwhile.
+            let number = |place: u16| unsafe { self.entries.add(usize::from(place)).as_ref().bid() };
+            let mut numbers: Vec<u16> = places.map(number).collect();
+            numbers.sort_unstable();
+            numbers
+        }
+
+        /// As if the kernel had filled all of these, and each had been read.
+        fn use_once(&mut self, buffers: impl Iterator<Item = u16>) {
+            buffers.for_each(|buffer| self.give_back(buffer));
+            self.publish();
+        }
+    }
+
+    #[test]
+    fn half_of_the_buffers_leave_when_a_quarter_sufficed_and_come_back_when_they_are_needed() {
+        // Without io_uring there are no such buffers. The kernel takes nothing out of a ring that nobody receives with.
+        let Ok(ring) = IoUring::new(8) else { return };
+        let Ok(mut buffers) = BufferRing::register(&ring) else { return };
+        buffers.grow();
+        buffers.grow();
+        assert_eq!((buffers.size, buffers.touched), (256, 256));
+        buffers.publish();
+        buffers.trim();
+        assert_eq!(buffers.size, 256, "all of them came in this time");
+
+        buffers.use_once(0..65);
+        buffers.trim();
+        assert_eq!(buffers.size, 256, "more than a quarter");
+        buffers.use_once(0..64);
+        buffers.trim();
+        assert_eq!((buffers.size, buffers.touched), (128, 256), "the kernel still has the others");
+        let tail = buffers.tail;
+        buffers.use_once(100..200);
+        assert_eq!(buffers.given_since(tail), (100..128).collect::<Vec<_>>());
+        assert_eq!(buffers.withheld.len(), 72);
+
+        // Before the others have come: those that had are given again, and none twice.
+        let tail = buffers.tail;
+        buffers.grow();
+        assert_eq!(buffers.given_since(tail), (128..200).collect::<Vec<_>>());
+        assert_eq!((buffers.size, buffers.touched, buffers.withheld.len()), (256, 256, 0));
+
+        for size in [128, 64, 64] {
+            buffers.publish();
+            buffers.needed = 0;
+            buffers.trim();
+            assert_eq!(buffers.size, size);
+        }
+        buffers.use_once(0..256);
+        assert_eq!((buffers.touched, buffers.withheld.len()), (64, 0));
+        let tail = buffers.tail;
+        buffers.grow();
+        assert_eq!(buffers.given_since(tail), (64..128).collect::<Vec<_>>());
     }
 }

@@ -152,6 +152,13 @@ impl Reactor {
         self.driver
     }
 
+    /// Frees memory that has not been needed since the last call.
+    pub fn trim(&self) {
+        if let Backend::Uring(uring) = &mut *self.backend.borrow_mut() {
+            uring.trim();
+        }
+    }
+
     /// Adds a task.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.tasks.spawn(Box::pin(task));

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::IntoRawFd as _;
 use std::thread;
 
+use super::buffers::PAGE_BYTES;
 use super::driver::{DriverChoice, choose_driver};
 use super::*;
 use crate::limits::READ_BUFFER_BYTES;
@@ -190,6 +191,63 @@ fn many_receive_at_once_with_few_buffers() {
         });
         served.expect("the driver works");
         clients.join().expect("the clients' checks hold");
+    }
+}
+
+#[test]
+fn the_memory_of_buffers_that_a_crowd_needed_is_given_back() {
+    // They need eight times as many buffers as there are at first.
+    const CLIENTS: usize = 300;
+    const MESSAGES_MAX: usize = 10_000;
+    for driver in drivers().into_iter().filter(|driver| *driver == Driver::IoUring) {
+        let (mut clients, served): (Vec<_>, Vec<_>) = (0..CLIENTS).map(|_| pair()).unzip();
+        clients.iter_mut().for_each(|client| client.write_all(b"x").expect("sends"));
+        let (mut last, stays) = pair();
+        let echo = thread::spawn(move || {
+            let mut byte = [0];
+            while last.read(&mut byte).expect("a byte, then the end") > 0 {
+                last.write_all(&byte).expect("it is read");
+            }
+        });
+        let served = block_on(driver, |reactor| {
+            let bytes = move |reactor: &Reactor| match &*reactor.backend.borrow() {
+                Backend::Uring(uring) => (uring.buffer_bytes(), uring.resident_buffer_bytes()),
+                Backend::Epoll(_) => unreachable!("filtered"),
+            };
+            let (at_first, _) = bytes(&reactor);
+            let stays = Rc::new(Socket::new(&reactor, stays).expect("a socket"));
+            let (count, goal) = (Rc::new(Cell::new(0)), Goal::default());
+            for descriptor in served {
+                let socket = Socket::new(&reactor, descriptor).expect("a socket");
+                let (count, goal) = (Rc::clone(&count), goal.clone());
+                let (stays, reactor_of_task) = (Rc::clone(&stays), Rc::clone(&reactor));
+                reactor.spawn(async move {
+                    receive(&socket, &mut Vec::new()).await.expect("a byte");
+                    count.set(count.get() + 1);
+                    if count.get() < CLIENTS {
+                        return;
+                    }
+                    let (all, resident) = bytes(&reactor_of_task);
+                    assert!(all >= 4 * at_first && resident >= CLIENTS * PAGE_BYTES, "{all}, {resident} bytes");
+                    // The kernel has buffers that are not needed any more until the ring has come round.
+                    let mut messages = 0;
+                    while bytes(&reactor_of_task).0 > at_first {
+                        reactor_of_task.trim();
+                        send_all(&stays, b"x".to_vec(), SendManner::Urgent).await.expect("it is read");
+                        assert_eq!(receive(&stays, &mut Vec::new()).await.expect("an echo"), 1);
+                        messages += 1;
+                        assert!(messages < MESSAGES_MAX, "{:?} bytes are kept", bytes(&reactor_of_task));
+                    }
+                    let (_, resident) = bytes(&reactor_of_task);
+                    assert!(resident <= at_first + PAGE_BYTES, "{resident} of {at_first} bytes");
+                    goal.reach();
+                });
+            }
+            goal.wait()
+        });
+        served.expect("the driver works");
+        drop(clients);
+        echo.join().expect("the client's checks hold");
     }
 }
 

@@ -319,6 +319,11 @@ impl Uring {
         make_ready(self.accepting.task);
     }
 
+    /// See [`BufferRing::trim`].
+    pub fn trim(&mut self) {
+        self.buffers.trim();
+    }
+
     // ---- turns --------------------------------------------------------------------------------------------------------
 
     fn await_event(&mut self) -> io::Result<()> {
@@ -411,6 +416,11 @@ impl Uring {
     /// Bytes that all buffers of the ring hold.
     pub fn buffer_bytes(&self) -> usize {
         self.buffers.bytes()
+    }
+
+    /// Bytes of them that the system has memory for.
+    pub fn resident_buffer_bytes(&self) -> usize {
+        self.buffers.resident_bytes()
     }
 }
 
