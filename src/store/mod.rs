@@ -10,6 +10,8 @@ pub mod postgres;
 mod postgres_connection;
 #[cfg(feature = "services")]
 mod postgres_copy;
+#[cfg(feature = "services")]
+mod postgres_rows;
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::store::postgres::POSTGRES_EPOCH_MICROS;
+use crate::store::postgres_rows::POSTGRES_EPOCH_MICROS;
 use crate::todo::{TODO_ID_TEXT_BYTES, Todo};
 
 /// The statement that takes what [`copy_data`] makes.
