@@ -138,16 +138,7 @@ impl Metrics {
             age,
         );
         self.render_shard_ages(text);
-        text.family("million_rps_component_up", "gauge", "1 when the component works, 0 when it is in trouble.");
-        let troubles = self.status.troubles();
-        for component in Component::ALL {
-            let up = !troubles.iter().any(|(in_trouble, _)| *in_trouble == component);
-            text.sample(
-                "million_rps_component_up",
-                &format!("component=\"{}\"", component.name()),
-                f64::from(u8::from(up)),
-            );
-        }
+        render_components(&self.status.troubles(), text);
     }
 
     fn render_shards(&self, text: &mut Text) {
@@ -321,8 +312,18 @@ fn render_build(text: &mut Text) {
 pub fn render_worker_process(worker: &WorkerMetrics) -> String {
     let mut text = Text::default();
     render_build(&mut text);
+    render_components(&worker.troubles.all(), &mut text);
     render_worker(worker, &mut text);
     text.finish()
+}
+
+fn render_components(troubles: &[(Component, String)], text: &mut Text) {
+    text.family("million_rps_component_up", "gauge", "1 when the component works, 0 when it is in trouble.");
+    for component in Component::ALL {
+        let up = !troubles.iter().any(|(in_trouble, _)| *in_trouble == component);
+        let labels = format!("component=\"{}\"", component.name());
+        text.sample("million_rps_component_up", &labels, f64::from(u8::from(up)));
+    }
 }
 
 fn render_worker(worker: &WorkerMetrics, text: &mut Text) {

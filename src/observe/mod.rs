@@ -5,3 +5,4 @@ pub mod exposition;
 pub mod logging;
 pub mod metrics;
 pub mod status;
+pub mod troubles;

@@ -1,32 +1,12 @@
 //! What the process knows about itself: is there a snapshot, how old is it, which dependency is in trouble. `/ready` and
 //! the metrics read it; the refresher, the producer's log and the worker write it, never per request.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A part that can be in trouble by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Component {
-    /// The list and its way to this process.
-    Feed,
-    /// The command log, as seen by writes.
-    CommandLog,
-}
-
-impl Component {
-    /// All of them.
-    pub const ALL: [Component; 2] = [Component::Feed, Component::CommandLog];
-
-    /// Its name in `/ready`, in metrics and in logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Component::Feed => "feed",
-            Component::CommandLog => "command_log",
-        }
-    }
-}
+pub use super::troubles::Component;
+use super::troubles::Troubles;
 
 /// The shared status of a process.
 pub struct Status {
@@ -37,9 +17,7 @@ pub struct Status {
     snapshot_todos: AtomicU64,
     snapshot_bytes: AtomicU64,
     draining: AtomicBool,
-    /// Whether `troubles` has any, so that good news costs no lock.
-    in_trouble: AtomicBool,
-    troubles: Mutex<BTreeMap<Component, String>>,
+    troubles: Arc<Troubles>,
 }
 
 impl Default for Status {
@@ -51,8 +29,7 @@ impl Default for Status {
             snapshot_todos: AtomicU64::new(0),
             snapshot_bytes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
-            in_trouble: AtomicBool::new(false),
-            troubles: Mutex::new(BTreeMap::new()),
+            troubles: Arc::default(),
         }
     }
 }
@@ -100,39 +77,31 @@ impl Status {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Notes that a component is in trouble; logged when the trouble is new.
+    /// Notes that a component is in trouble, as [`Troubles::note`].
     pub fn trouble(&self, component: Component, reason: &str) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        self.in_trouble.store(true, Ordering::Relaxed);
-        if troubles.insert(component, reason.to_owned()).is_none() {
-            tracing::warn!(component = component.name(), reason, "in trouble");
-        }
+        self.troubles.note(component, reason);
     }
 
-    /// Notes that a component is well; logged when it was not before.
+    /// Notes that a component is well, as [`Troubles::clear`].
     pub fn well(&self, component: Component) {
-        if !self.in_trouble.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut troubles = self.troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if troubles.remove(&component).is_some() {
-            tracing::info!(component = component.name(), "well again");
-        }
-        self.in_trouble.store(!troubles.is_empty(), Ordering::Relaxed);
+        self.troubles.clear(component);
     }
 
     /// The components in trouble, with the reason of each.
     pub fn troubles(&self) -> Vec<(Component, String)> {
-        let troubles = self.troubles.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        troubles.iter().map(|(component, reason)| (*component, reason.clone())).collect()
+        self.troubles.all()
+    }
+
+    /// The troubles themselves, for a part of this process that notes its own.
+    pub fn shared_troubles(&self) -> Arc<Troubles> {
+        Arc::clone(&self.troubles)
     }
 
     /// Whether reads can be answered, and the JSON that `/ready` shows. `on_every_shard` says whether the snapshot has
     /// arrived there; `worker_trouble` is the trouble of the worker of this process.
     pub fn readiness(&self, on_every_shard: bool, worker_trouble: Option<String>) -> (bool, String) {
         let age = self.snapshot_age();
-        let mut reasons: Vec<String> =
-            self.troubles().iter().map(|(component, reason)| format!("{}: {reason}", component.name())).collect();
+        let mut reasons = self.troubles.lines();
         reasons.extend(worker_trouble.map(|reason| format!("worker: {reason}")));
         let loaded = age.is_some() && on_every_shard;
         let ready = loaded && !self.is_draining();

@@ -104,7 +104,7 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     let seams = seams::open(config, roles, plan.as_ref(), &status)?;
     let data_dir_lock = seams.data_dir_lock;
 
-    let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::default()));
+    let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::with_troubles(status.shared_troubles())));
     if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
         greeting::print_worker(worker_http::start(address, Arc::clone(metrics))?);
     }

@@ -132,16 +132,19 @@ fn answer(method: Method, route: Route, metrics: &WorkerMetrics) -> Vec<u8> {
 
 /// As for an API: ready while it does its work, even if something has to be tried again.
 fn readiness(metrics: &WorkerMetrics) -> (Status, String) {
+    let troubles = metrics.troubles.lines();
     let (status, word) = match metrics.state() {
-        WorkerState::Running => (Status::Ok, "ready"),
+        WorkerState::Running if troubles.is_empty() => (Status::Ok, "ready"),
+        WorkerState::Running => (Status::Ok, "degraded"),
         WorkerState::Retrying => (Status::Ok, "degraded"),
         WorkerState::Starting | WorkerState::Stopped | WorkerState::Failed => (Status::ServiceUnavailable, "not ready"),
     };
-    let reasons: Vec<String> = match (metrics.state(), metrics.last_error()) {
+    let mut reasons: Vec<String> = match (metrics.state(), metrics.last_error()) {
         (_, Some(reason)) => vec![format!("worker: {reason}")],
         (WorkerState::Starting, None) => vec!["worker: it waits for the store".to_owned()],
         (_, None) => Vec::new(),
     };
+    reasons.extend(troubles);
     (status, serde_json::json!({ "status": word, "reasons": reasons }).to_string())
 }
 

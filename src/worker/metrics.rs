@@ -1,10 +1,11 @@
 //! What a worker counts. The worker writes, the scrape reads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::observe::counter::Histogram;
+use crate::observe::troubles::Troubles;
 use crate::todo::Timestamp;
 
 /// What a worker is doing.
@@ -46,6 +47,8 @@ pub struct WorkerMetrics {
     pub retries: AtomicU64,
     /// Times that another worker had taken a partition over.
     pub fenced: AtomicU64,
+    /// What is in trouble beside the lanes' own work; in a process with an API, those of [`crate::observe::status::Status`].
+    pub troubles: Arc<Troubles>,
     lanes: Mutex<Vec<Lane>>,
 }
 
@@ -98,12 +101,18 @@ impl Default for WorkerMetrics {
             publish_time: Histogram::of_times(),
             retries: AtomicU64::default(),
             fenced: AtomicU64::default(),
+            troubles: Arc::default(),
             lanes: Mutex::default(),
         }
     }
 }
 
 impl WorkerMetrics {
+    /// Metrics of a worker that notes its troubles in `troubles`.
+    pub fn with_troubles(troubles: Arc<Troubles>) -> WorkerMetrics {
+        WorkerMetrics { troubles, ..WorkerMetrics::default() }
+    }
+
     /// What the worker is doing.
     pub fn state(&self) -> WorkerState {
         self.lanes().iter().map(|lane| lane.state).max().unwrap_or_default()

@@ -1,0 +1,133 @@
+//! Which parts of a process are in trouble, and why. Whoever finds a trouble notes it here once; the log, `/ready` and the
+//! metrics show it from here.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// A part that can be in trouble by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    /// The list and its way to this process.
+    Feed,
+    /// The command log, as seen by writes.
+    CommandLog,
+    /// The properties of Kafka's topic: what they promise, not whether a broker answers.
+    Topic,
+    /// The store, as far as its schema, its rights or its settings are concerned.
+    Store,
+    /// The folder of the embedded deployment.
+    DataFolder,
+    /// Commands that were put aside because they can never be applied.
+    DeadLetters,
+    /// A limit of the list, the log or the memory that has been reached.
+    Limits,
+}
+
+impl Component {
+    /// All of them.
+    pub const ALL: [Component; 7] = [
+        Component::Feed,
+        Component::CommandLog,
+        Component::Topic,
+        Component::Store,
+        Component::DataFolder,
+        Component::DeadLetters,
+        Component::Limits,
+    ];
+
+    /// Its name in `/ready`, in metrics and in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Component::Feed => "feed",
+            Component::CommandLog => "command_log",
+            Component::Topic => "topic",
+            Component::Store => "store",
+            Component::DataFolder => "data_folder",
+            Component::DeadLetters => "dead_letters",
+            Component::Limits => "limits",
+        }
+    }
+}
+
+/// The troubles of a process, at most one reason for each component.
+#[derive(Debug, Default)]
+pub struct Troubles {
+    /// Whether `reasons` has any, so that good news costs no lock.
+    any: AtomicBool,
+    reasons: Mutex<BTreeMap<Component, String>>,
+}
+
+impl Troubles {
+    /// Notes that a component is in trouble; logged when the trouble is new or has another reason.
+    pub fn note(&self, component: Component, reason: &str) {
+        let mut reasons = self.lock();
+        self.any.store(true, Ordering::Relaxed);
+        match reasons.insert(component, reason.to_owned()) {
+            Some(before) if before == reason => {}
+            _ => tracing::warn!(component = component.name(), reason, "in trouble"),
+        }
+    }
+
+    /// Notes that a component is well; logged when it was not before.
+    pub fn clear(&self, component: Component) {
+        if !self.any.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut reasons = self.lock();
+        if reasons.remove(&component).is_some() {
+            tracing::info!(component = component.name(), "well again");
+        }
+        self.any.store(!reasons.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Notes a trouble with its reason, or that there is none.
+    pub fn set(&self, component: Component, reason: Option<&str>) {
+        match reason {
+            Some(reason) => self.note(component, reason),
+            None => self.clear(component),
+        }
+    }
+
+    /// The components in trouble, with the reason of each.
+    pub fn all(&self) -> Vec<(Component, String)> {
+        self.lock().iter().map(|(component, reason)| (*component, reason.clone())).collect()
+    }
+
+    /// The reasons as `/ready` shows them: `component: reason`.
+    pub fn lines(&self) -> Vec<String> {
+        self.lock().iter().map(|(component, reason)| format!("{}: {reason}", component.name())).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Component, String>> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_component_has_its_last_reason_until_it_is_well() {
+        let troubles = Troubles::default();
+        troubles.note(Component::Topic, "it compacts");
+        troubles.note(Component::Topic, "one replica");
+        troubles.set(Component::Store, Some("no rights"));
+        assert_eq!(troubles.lines(), ["topic: one replica", "store: no rights"]);
+        troubles.set(Component::Topic, None);
+        troubles.clear(Component::Feed);
+        assert_eq!(troubles.all(), [(Component::Store, "no rights".to_owned())]);
+        troubles.clear(Component::Store);
+        assert!(troubles.all().is_empty() && !troubles.any.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn all_names_every_component_once() {
+        let mut names: Vec<_> = Component::ALL.iter().map(|component| component.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Component::ALL.len());
+        assert!(Component::ALL.is_sorted());
+    }
+}
