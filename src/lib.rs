@@ -25,7 +25,7 @@
 //!
 //!   main                 waits for a signal or for a thread that ended, then stops the others in this order:
 //!                        shards, producer, refresher, encoder, worker
-//!   signals              turns SIGTERM and SIGINT into events for main
+//!   signals              turns the signals that stop a process into events for main
 //! ```
 //! `run` has all of them in one process.
 //!

@@ -152,6 +152,11 @@ pub const FEED_CHANGE_SETS_MAX: usize = 16;
 /// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
 pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 
+/// How long after a signal another one counts as its echo, in milliseconds, and not as a person's or a service manager's
+/// second thought, which ends the wait for what is being finished. Far more than between two calls of kill(2) in a row, far
+/// less than between two key strokes that mean it.
+pub const SIGNAL_ECHO_MS: u64 = 200;
+
 /// Longest wait of a process that stops for the threads behind its shards, in milliseconds, all of them together. A worker
 /// that can work needs far less for its batch; one that waits for a server that does not answer is left behind, as by a
 /// crash.

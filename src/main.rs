@@ -1,6 +1,7 @@
 //! The `million-rps` command: the command line becomes settings, the settings start the chosen process.
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
     match execute(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("million-rps: {error}");
+            // Not by a macro that panics where the terminal has closed.
+            let _ = writeln!(std::io::stderr(), "million-rps: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,10 +1,17 @@
 //! What the main thread waits for: a signal, or a thread that ended although it should not have.
 
-use std::time::Duration;
+use std::os::raw::c_int;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::limits::SIGNAL_ECHO_MS;
+
+/// The signals that stop a process, which then drains: an orchestrator's, Ctrl-C, a terminal that closes, Ctrl-\.
+const STOPPING: [(c_int, &str); 4] =
+    [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGHUP, "SIGHUP"), (SIGQUIT, "SIGQUIT")];
 
 /// Something that ends the process.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,18 +29,21 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts to listen for SIGTERM and SIGINT. Call it before any thread is started, so that none of them can miss one.
+    /// Starts to listen for the signals that stop a process. Call it before any thread is started, so that none of them can
+    /// miss one. SIGHUP stays ignored where it was at the start, as nohup(1) has it. SIGPIPE is ignored by Rust itself.
     ///
     /// # Errors
     /// The signals cannot be received.
     pub fn listen() -> std::io::Result<Events> {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let wanted = STOPPING.iter().map(|(signal, _)| *signal);
+        let mut signals = Signals::new(wanted.filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP)))?;
         let signal_sender = sender.clone();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
+            let mut heard = Heard::default();
             for signal in signals.forever() {
-                let name = if signal == SIGTERM { "SIGTERM" } else { "SIGINT" };
-                if signal_sender.send(Event::Signal(name)).is_err() {
+                let name = STOPPING.iter().find(|(known, _)| *known == signal).map_or("a signal", |(_, name)| name);
+                if heard.is_news(signal, Instant::now()) && signal_sender.send(Event::Signal(name)).is_err() {
                     return;
                 }
             }
@@ -57,6 +67,35 @@ impl Events {
     }
 }
 
+fn is_ignored(signal: c_int) -> bool {
+    // SAFETY: a `sigaction` of zeros is valid; with no new action the call only writes the present one into it.
+    unsafe {
+        let mut present: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut present) == 0 && present.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The signals so far. A second one ends the wait for what is being finished, so it has to be somebody's second thought.
+#[derive(Default)]
+struct Heard {
+    last_at: Option<Instant>,
+}
+
+impl Heard {
+    /// Whether a signal says something that the ones before it did not. A terminal's end does not after the first: shells and
+    /// service managers send SIGHUP behind other signals. Nor does what comes within [`SIGNAL_ECHO_MS`], because timeout(1),
+    /// for one, signals the process and then its group.
+    fn is_news(&mut self, signal: c_int, now: Instant) -> bool {
+        let is_news = self.last_at.is_none_or(|last_at| {
+            signal != SIGHUP && now.saturating_duration_since(last_at) >= Duration::from_millis(SIGNAL_ECHO_MS)
+        });
+        if is_news {
+            self.last_at = Some(now);
+        }
+        is_news
+    }
+}
+
 /// Reports the end of a thread when it is dropped.
 pub struct EndReporter {
     thread: &'static str,
@@ -67,5 +106,25 @@ impl Drop for EndReporter {
     fn drop(&mut self) {
         // Nobody listens any more when the process is on its way out.
         let _ = self.sender.send(Event::Ended(self.thread));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_signal_is_one_that_somebody_sends_again() {
+        let (begun, echo) = (Instant::now(), Duration::from_millis(SIGNAL_ECHO_MS));
+        for first in STOPPING.map(|(signal, _)| signal) {
+            let mut heard = Heard::default();
+            assert!(heard.is_news(first, begun));
+            assert!(!heard.is_news(first, begun + echo / 2), "its echo");
+            assert!(!heard.is_news(SIGTERM, begun + echo / 2), "another of the same moment");
+            assert!(!heard.is_news(SIGHUP, begun + echo * 9), "nobody waits at a terminal that has closed");
+            for (again, second) in [(1, SIGTERM), (2, SIGINT), (3, SIGQUIT)] {
+                assert!(heard.is_news(second, begun + echo * again));
+            }
+        }
     }
 }

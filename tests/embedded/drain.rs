@@ -117,13 +117,3 @@ fn a_client_that_never_ends_is_left_behind(driver: &Driver) {
     let server = setup.start();
     eventually("what was accepted", || (ids(&server) == HashSet::from([id.as_str()?.to_owned()])).then_some(()));
 }
-
-#[test]
-fn an_interrupt_drains_as_well() {
-    let server = Setup::new().start();
-    let mut client = server.connect();
-    client.assert_goes_on();
-    server.process.signal(libc::SIGINT);
-    let finished = server.process.finish();
-    assert_eq!(finished.status.code(), Some(0), "{finished:?}");
-}

@@ -25,6 +25,7 @@ mod prepared;
 mod rates;
 mod read_your_writes;
 mod reads;
+mod signals;
 mod startup;
 mod wire;
 mod writes;
