@@ -37,6 +37,9 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
     }
     let config = config?;
     logging::init(&config.logging)?;
+    for warning in &config.warnings {
+        tracing::warn!("settings: {warning}");
+    }
     match command {
         Command::Run => process::run(&config, Roles { api: true, worker: true })?,
         Command::Serve => process::run(&config, Roles { api: true, worker: false })?,

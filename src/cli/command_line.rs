@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use super::duration::parse_duration;
 use super::setting_flags::SettingFlags;
 use crate::command_log::{Offset, PartitionId};
-use crate::config::{Config, ConfigErrors, DotEnv, Environment, Platform, Requirements, Sources};
+use crate::config::{Config, ConfigErrors, DotEnv, Environment, Platform, Requirements, SETTINGS, Sources, help_of};
 use crate::todo::check_user_id;
 
 /// Todos that `seed` makes when not told.
@@ -26,6 +26,7 @@ const TOKEN_TTL_MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 /// environment over .env.
 #[derive(Debug, Parser)]
 #[command(name = "million-rps", version, max_term_width = 120, subcommand_help_heading = "Commands")]
+#[command(after_help = what_this_build_lacks(cfg!(feature = "services")), after_long_help = end_of_long_help())]
 pub struct Cli {
     /// What to do; `run` when not given.
     #[command(subcommand)]
@@ -141,6 +142,28 @@ impl FromStr for RecordPlace {
     }
 }
 
+/// What a build without the services cannot do, in words; empty where it can do all.
+pub(super) fn what_this_build_lacks(has_services: bool) -> &'static str {
+    if has_services {
+        return "";
+    }
+    "This program was built without PostgreSQL, Kafka and Redis: serve, worker and DATABASE_URL do not work in it. \
+     `make build` makes one that has them."
+}
+
+/// What `--help` shows behind the flags: the settings that have none.
+fn end_of_long_help() -> String {
+    let mut text =
+        String::from("Settings that may hold a secret have no flag; they come from the environment or from .env:\n");
+    for setting in SETTINGS.iter().filter(|setting| setting.flag().is_none()) {
+        text += &format!("\n  {}\n          {}\n", setting.name, help_of(setting));
+    }
+    match what_this_build_lacks(cfg!(feature = "services")) {
+        "" => text,
+        lacks => format!("{text}\n{lacks}"),
+    }
+}
+
 impl Cli {
     /// What to do.
     pub fn chosen_command(&self) -> Command {
@@ -153,20 +176,23 @@ impl Cli {
     /// # Errors
     /// [`ConfigErrors`] holds everything that is wrong.
     pub fn load_config(&self) -> Result<Config, ConfigErrors> {
-        self.load_config_from(&|name| std::env::var_os(name), DotEnv::read(Path::new(".env")), &Platform::detect())
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+        let environment: Environment<'_> = &|name| std::env::var_os(name);
+        self.load_config_from((environment, names), DotEnv::read(Path::new(".env")), &Platform::detect())
     }
 
-    /// The settings, from the flags of this command line and from what is given.
+    /// The settings, from the flags of this command line and from what is given: the environment with the names of its
+    /// variables, the file `.env`, the machine.
     ///
     /// # Errors
     /// [`ConfigErrors`] holds everything that is wrong.
     pub fn load_config_from(
         &self,
-        environment: Environment<'_>,
+        (environment, environment_names): (Environment<'_>, Vec<String>),
         dot_env: DotEnv,
         platform: &Platform,
     ) -> Result<Config, ConfigErrors> {
-        let sources = Sources { flags: self.settings.0.clone(), environment, dot_env };
+        let sources = Sources { flags: self.settings.0.clone(), environment, environment_names, dot_env };
         Config::load(&sources, platform, self.chosen_command().requirements())
     }
 }

@@ -3,7 +3,8 @@
 use super::SettingsArguments;
 use crate::config::{self, Config, ConfigErrors};
 
-/// The text that the arguments ask for. The documents need no valid settings; the effective ones do.
+/// The text that the arguments ask for, with what looks wrong in the settings behind it. The documents need no valid
+/// settings; the effective ones do.
 ///
 /// # Errors
 /// [`ConfigErrors`] of `config`.
@@ -16,6 +17,9 @@ pub fn settings_report(
     } else if arguments.env_example {
         Ok(config::env_example())
     } else {
-        config.map(|config| config::text(&config))
+        config.map(|config| {
+            let warnings = config.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+            config::text(&config) + &warnings.collect::<String>()
+        })
     }
 }

@@ -26,7 +26,7 @@ fn refusal(line: &str) -> String {
 fn load(line: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let variables: BTreeMap<&str, &str> = environment.iter().copied().collect();
     let variable = |name: &str| variables.get(name).map(OsString::from);
-    cli(line).load_config_from(&variable, DotEnv::default(), &MACHINE)
+    cli(line).load_config_from((&variable, Vec::new()), DotEnv::default(), &MACHINE)
 }
 
 #[test]
@@ -96,17 +96,21 @@ fn setting_flags_work_before_and_after_the_command_and_win() {
 }
 
 #[test]
+fn the_help_of_a_build_without_services_says_so() {
+    assert_eq!(command_line::what_this_build_lacks(true), "");
+    assert!(command_line::what_this_build_lacks(false).contains("serve, worker and DATABASE_URL do not work"));
+    let short = Cli::command().render_help().to_string();
+    assert_eq!(short.contains("was built without"), !cfg!(feature = "services"), "{short}");
+}
+
+#[test]
 fn help_shows_every_flag_with_default_and_unit() {
     let long = Cli::command().render_long_help().to_string();
     let text = long.split_whitespace().collect::<Vec<_>>().join(" ");
     for setting in SETTINGS {
-        match setting.flag() {
-            Some(flag) => {
-                assert!(text.contains(&format!("--{flag} <")), "{flag}");
-                assert!(text.contains(&format!("[env: {}]", setting.name)), "{}", setting.name);
-            }
-            None => assert!(!text.contains(&format!("[env: {}]", setting.name)), "{}", setting.name),
-        }
+        assert!(text.contains(&format!("[env: {}]", setting.name)), "{}", setting.name);
+        let flag = setting.name.to_ascii_lowercase().replace('_', "-");
+        assert_eq!(text.contains(&format!("--{flag} <")), setting.flag().is_some(), "{flag}");
     }
     assert!(text.contains("[allowed: 100 to 600000 ms] [default: 10000 ms]"), "{text}");
     let short = Cli::command().render_help().to_string();

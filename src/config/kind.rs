@@ -109,9 +109,23 @@ impl Kind {
             Kind::Secret { min_bytes } if text.len() < min_bytes => {
                 Err(format!("has {} bytes, which is too short", text.len()))
             }
-            Kind::Secret { .. } => Ok(Value::Text(text.to_owned())),
+            Kind::Secret { .. } => check_secret(text),
         }
     }
+}
+
+/// What stands around a secret is mostly not part of it, but left by the file or the script that it came from; another
+/// program with the same secret would then have another key.
+fn check_secret(text: &str) -> Result<Value, String> {
+    if text.trim() != text {
+        let remedy = "take it away, also where the other programs with this secret have it";
+        return Err(format!("starts or ends with white space (a newline, perhaps): {remedy}"));
+    }
+    let in_quotes = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if in_quotes('"') || in_quotes('\'') {
+        return Err("stands in quotes that would be part of it: leave them out".to_owned());
+    }
+    Ok(Value::Text(text.to_owned()))
 }
 
 fn check_integer(text: &str, min: u64, max: u64) -> Result<Value, String> {

@@ -53,6 +53,8 @@ pub struct Config {
     pub deployment: Deployment,
     /// Logs.
     pub logging: Logging,
+    /// What looks wrong with the given settings and has no effect, for the log and for `million-rps config`.
+    pub warnings: Vec<String>,
     /// Every setting as it took effect, in the table's order, for `million-rps config`.
     pub effective: Vec<EffectiveSetting>,
 }
@@ -233,10 +235,14 @@ impl Config {
         let mut errors = sources.errors();
         let values = Values::read(sources, platform, &mut errors);
         check::together(&values, platform, needs, &mut errors);
-        if errors.is_empty() { Ok(Config::from_values(values)) } else { Err(ConfigErrors::new(errors)) }
+        if errors.is_empty() {
+            Ok(Config::from_values(values, sources.warnings()))
+        } else {
+            Err(ConfigErrors::new(errors))
+        }
     }
 
-    fn from_values(mut values: Values) -> Config {
+    fn from_values(mut values: Values, warnings: Vec<String>) -> Config {
         Config {
             http: Http {
                 listen: SocketAddr::new(values.address("HTTP_HOST"), values.integer("HTTP_PORT")),
@@ -278,6 +284,7 @@ impl Config {
                     _human => LogFormat::Human,
                 },
             },
+            warnings,
             effective: values.take_effective(),
         }
     }

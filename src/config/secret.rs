@@ -76,6 +76,8 @@ pub fn mask_url(url: &str) -> String {
     if let Some(credentials) = credentials {
         match credentials.split_once(':') {
             Some((user, _password)) => shown.extend([user, ":", MASK, "@"]),
+            // Clients of Redis take a lone word for the password.
+            None if scheme.to_ascii_lowercase().starts_with("redis") => shown.extend([MASK, "@"]),
             None => shown.extend([credentials, "@"]),
         }
     }
@@ -127,6 +129,8 @@ mod tests {
             ("postgres://db/todos?p%61ssword=PASS", "postgres://db/todos?p%61ssword=***"),
             ("postgres://a:PASS@h/d?options=a@b", "postgres://a:***@b"),
             ("rediss://cache", "rediss://cache"),
+            ("redis://PASS@cache", "redis://***@cache"),
+            ("RedisS://PASS@cache:6379/0", "RedisS://***@cache:6379/0"),
             ("host=db password=PASS", "***"),
             ("app:PASS@db", "***"),
             ("app:PASS@db?x=http://y", "***"),

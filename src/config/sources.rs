@@ -8,9 +8,14 @@ use std::path::Path;
 
 use super::error::SettingError;
 use super::setting::Setting;
+use super::table::SETTINGS;
 
 /// Looks a variable up.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// What stands in the way of `$` in `.env`.
+const DOLLAR: &str =
+    "has a $ outside of single quotes, which programs read in different ways; put the value in single quotes";
 
 /// Where a value came from, strongest last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +47,8 @@ pub struct Sources<'a> {
     pub flags: BTreeMap<&'static str, String>,
     /// The environment.
     pub environment: Environment<'a>,
+    /// The names of all its variables.
+    pub environment_names: Vec<String>,
     /// The file `.env`.
     pub dot_env: DotEnv,
 }
@@ -49,7 +56,32 @@ pub struct Sources<'a> {
 impl Sources<'_> {
     /// What is wrong with the sources themselves.
     pub(super) fn errors(&self) -> Vec<SettingError> {
-        self.dot_env.errors.clone()
+        let misspelt = self.dot_env.values.keys().filter_map(|name| {
+            let setting = near_miss(name)?;
+            Some(SettingError {
+                name: name.clone(),
+                shown: None,
+                origin: Some(Origin::DotEnv),
+                problem: format!("is no setting; it looks like {}", setting.name),
+                allowed: "the settings of `million-rps --help`, and names that look like none of them".to_owned(),
+                example: format!("{}={}", setting.name, setting.example()),
+            })
+        });
+        self.dot_env.errors.iter().cloned().chain(misspelt).collect()
+    }
+
+    /// What looks wrong with the sources, but may be meant for another program.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let in_environment = self.environment_names.iter().filter_map(|name| {
+            let setting = near_miss(name)?;
+            Some(format!(
+                "{name} in the environment is no setting and has no effect; if {} was meant, set that",
+                setting.name
+            ))
+        });
+        let of_others = self.dot_env.values.keys().filter(|name| !is_setting(name) && near_miss(name).is_none());
+        let in_file = of_others.map(|name| format!("{name} in .env is no setting and has no effect"));
+        self.dot_env.warnings.iter().cloned().chain(in_environment).chain(in_file).collect()
     }
 
     /// The strongest given value of a setting, and its origin. An empty variable counts as not given, since that is how
@@ -74,6 +106,7 @@ impl Sources<'_> {
 pub struct DotEnv {
     values: BTreeMap<String, String>,
     errors: Vec<SettingError>,
+    warnings: Vec<String>,
 }
 
 impl DotEnv {
@@ -82,30 +115,87 @@ impl DotEnv {
         match std::fs::read_to_string(path) {
             Ok(text) => DotEnv::parse(&text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => DotEnv::default(),
+            // The folder may not be searched, so nobody knows whether there is such a file: not a reason to refuse work.
+            Err(error) if path.symlink_metadata().is_err() => DotEnv {
+                warnings: vec![format!("{} is not read: its folder may not be searched ({error})", path.display())],
+                ..DotEnv::default()
+            },
             Err(error) => DotEnv {
-                values: BTreeMap::new(),
                 errors: vec![file_error(path.display().to_string(), format!("cannot be read: {error}"))],
+                ..DotEnv::default()
             },
         }
     }
 
-    /// Reads the text of such a file. As dotenvy does it, the first of two lines for one variable counts, and
-    /// `$NAME` is replaced outside of single quotes.
+    /// Reads the text of such a file. The last of two lines for one variable counts, as in most programs that read such
+    /// files, and a warning names the variable. `$` is refused outside of single quotes: programs differ in what it means.
     pub fn parse(text: &str) -> DotEnv {
         let mut dot_env = DotEnv::default();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for line in dotenvy::from_read_iter(text.as_bytes()) {
             match line {
                 Ok((name, value)) => {
-                    dot_env.values.entry(name).or_insert(value);
+                    if let Some(before) = dot_env.values.insert(name.clone(), value)
+                        && before != dot_env.values[&name]
+                    {
+                        dot_env
+                            .warnings
+                            .push(format!("{name} stands twice in .env, with two values; the last one counts"));
+                    }
                 }
                 Err(error) => {
                     dot_env.errors.push(file_error(place_of(&error, text), "is not of this form".to_owned()));
                 }
             }
         }
+        for line in lines_with_dollar(text) {
+            dot_env.errors.push(file_error(format!("line {line} of .env"), DOLLAR.to_owned()));
+        }
         dot_env
     }
+}
+
+/// The numbers of lines, from 1, that have a `$` which dotenvy would replace: outside of single quotes and comments, without
+/// a backslash before it.
+fn lines_with_dollar(text: &str) -> Vec<usize> {
+    let mut lines = Vec::new();
+    let mut quote = None;
+    for (index, line) in text.lines().enumerate() {
+        let mut before = ' ';
+        let mut characters = line.chars();
+        while let Some(character) = characters.next() {
+            match (quote, character) {
+                (None, '#') if before.is_whitespace() => break,
+                (None | Some('"'), '\\') => drop(characters.next()),
+                (None, '\'' | '"') => quote = Some(character),
+                (Some(open), character) if open == character => quote = None,
+                (None | Some('"'), '$') => {
+                    lines.push(index + 1);
+                    break;
+                }
+                _ => {}
+            }
+            before = character;
+        }
+    }
+    lines
+}
+
+fn is_setting(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.name == name)
+}
+
+/// The setting that somebody who wrote `name` probably meant; `None` for a setting, and for what looks like none.
+fn near_miss(name: &str) -> Option<&'static Setting> {
+    if is_setting(name) {
+        return None;
+    }
+    let wanted = name.to_ascii_uppercase().replace(['-', '.'], "_");
+    let distance = |setting: &Setting| strsim::osa_distance(&wanted, setting.name);
+    let nearest = SETTINGS.iter().min_by_key(|setting| distance(setting))?;
+    // One slip in a short name, two in a long one: a third of a short name would make it another word.
+    let slips_max = if nearest.name.len() < 8 { 1 } else { 2 };
+    (distance(nearest) <= slips_max).then_some(nearest)
 }
 
 /// The line that could not be read, by its number: its text is not shown, since it may hold a secret.
@@ -148,11 +238,43 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_read_and_the_first_of_a_name_counts() {
-        let dot_env = DotEnv::parse("\u{feff}# comment\nexport HTTP_PORT=1\nHTTP_PORT=2\nJWT_SECRET='a $b #c'\n\n");
-        assert!(dot_env.errors.is_empty());
-        assert_eq!(dot_env.values["HTTP_PORT"], "1");
+    fn lines_are_read_and_the_last_of_a_name_counts_with_a_warning() {
+        let dot_env = DotEnv::parse(
+            "\u{feff}# it's a comment of $5\nexport HTTP_PORT=1\nHTTP_PORT=2\nSHARDS=3\nSHARDS=3\nJWT_SECRET='a $b #c'\n\n",
+        );
+        assert!(dot_env.errors.is_empty(), "{:?}", dot_env.errors);
+        assert_eq!(dot_env.values["HTTP_PORT"], "2");
         assert_eq!(dot_env.values["JWT_SECRET"], "a $b #c");
+        assert_eq!(dot_env.warnings, ["HTTP_PORT stands twice in .env, with two values; the last one counts"]);
+    }
+
+    #[test]
+    fn a_dollar_that_would_be_replaced_is_refused_by_its_line() {
+        let text = "A='$x'\nB=\\$x # $x\nC=\"'$x'\"\nD=a${x}b\nE=\"a\n$x\"\nF=it\\'s$x\nG=a#$x\n";
+        assert_eq!(lines_with_dollar(text), [3, 4, 6, 7, 8]);
+        let errors = DotEnv::parse("JWT_SECRET=hunter2$UNKNOWN_hunter2\n").errors;
+        assert!(errors[0].to_string().starts_with("line 1 of .env: has a $ outside of single quotes"), "{errors:?}");
+        assert!(!errors[0].to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn misspelt_names_are_recognised_and_others_left_alone() {
+        for (name, meant) in [
+            ("HTTP_PROT", "HTTP_PORT"),
+            ("SHARD", "SHARDS"),
+            ("JWT_SECRTE", "JWT_SECRET"),
+            ("KAFKA_BROKER", "KAFKA_BROKERS"),
+            ("http-port", "HTTP_PORT"),
+            ("DATABASE_URI", "DATABASE_URL"),
+            ("CACHE_TTL_SECS", "CACHE_TTL_SEC"),
+        ] {
+            assert_eq!(near_miss(name).map(|setting| setting.name), Some(meant), "{name}");
+        }
+        let others =
+            ["PATH", "HOME", "POSTGRES_PASSWORD", "REDIS_PASSWORD", "KAFKA_HEAP_OPTS", "PORT", "HTTP_PROXY", "SHARDS"];
+        for name in others {
+            assert!(near_miss(name).is_none(), "{name} is taken for {:?}", near_miss(name));
+        }
     }
 
     #[test]

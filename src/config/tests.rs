@@ -20,6 +20,7 @@ fn load_from(
     let sources = Sources {
         flags: flags.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
         environment: &|name| variables.get(name).map(OsString::from),
+        environment_names: environment.iter().map(|(name, _)| (*name).to_owned()).collect(),
         dot_env: DotEnv::parse(dot_env),
     };
     Config::load(&sources, &MACHINE, needs)
@@ -107,6 +108,29 @@ fn a_flag_wins_over_the_environment_over_dot_env_over_the_default() {
 }
 
 #[test]
+fn misspelt_names_are_refused_in_dot_env_and_warned_of_elsewhere() {
+    let refused = load_from(
+        &[],
+        &[],
+        "HTTP_PROT=1\nSHARD=2\nJWT_SECRTE=SESAME\nCOMPOSE_PROJECT_NAME=x\n",
+        Requirements::default(),
+    );
+    let text = refused.as_ref().unwrap_err().to_string();
+    assert_eq!(names(refused), ["HTTP_PROT", "JWT_SECRTE", "SHARD"]);
+    assert!(text.contains("HTTP_PROT (from .env): is no setting; it looks like HTTP_PORT\n"), "{text}");
+    assert!(!text.contains("SESAME"));
+    let environment = [("KAFKA_BROKER", "a:9092"), ("PATH", "/bin")];
+    let config = load_from(&[], &environment, "COMPOSE_PROJECT_NAME=x\n", Requirements::default()).unwrap();
+    assert_eq!(
+        config.warnings,
+        [
+            "KAFKA_BROKER in the environment is no setting and has no effect; if KAFKA_BROKERS was meant, set that",
+            "COMPOSE_PROJECT_NAME in .env is no setting and has no effect",
+        ]
+    );
+}
+
+#[test]
 fn an_empty_variable_counts_as_not_given() {
     let config = load_from(&[], &[("HTTP_PORT", ""), ("DATABASE_URL", "")], "HTTP_PORT=81\n", Requirements::default());
     let config = config.unwrap();
@@ -130,6 +154,10 @@ fn wrong_values_are_refused_each_with_a_reason() {
         ("IDLE_TIMEOUT_MS", "75s", "is not a whole number"),
         ("WRITE_QUEUE_BYTES", "1000", "is too small"),
         ("JWT_SECRET", "short", "has 5 bytes, which is too short"),
+        ("JWT_SECRET", "0123456789abcdef0123456789abcdef\n", "starts or ends with white space"),
+        ("JWT_SECRET", " 0123456789abcdef0123456789abcdef", "starts or ends with white space"),
+        ("JWT_SECRET", "\"0123456789abcdef0123456789abcdef\"", "stands in quotes"),
+        ("JWT_SECRET", "'0123456789abcdef0123456789abcdef'", "stands in quotes"),
         ("JWT_ISSUER", "a\nb", "contains a control character"),
         ("JWT_LEEWAY_SEC", "301", "is too large"),
         ("REDIS_URL", "http://cache", "has another scheme"),
@@ -171,6 +199,7 @@ fn right_values_at_the_edges_are_taken() {
         ("JWT_SECRET", "01234567890123456789012345678901"),
         ("LOG_LEVEL", "WARN,million_rps::worker=trace"),
         ("REDIS_URL", "redis://[::1]:6379"),
+        ("JWT_SECRET", "'0123456789 \n\" abcdef0123456789abcdef"),
     ] {
         assert!(load(&[(name, value)]).is_ok(), "{name}={value}");
     }
@@ -181,6 +210,7 @@ fn a_value_that_is_not_utf8_is_an_error_without_the_value() {
     let sources = Sources {
         flags: BTreeMap::new(),
         environment: &|name| (name == "DATA_DIR").then(|| OsString::from_vec(vec![b'a', 0xff])),
+        environment_names: Vec::new(),
         dot_env: DotEnv::default(),
     };
     let errors = Config::load(&sources, &MACHINE, Requirements::default()).unwrap_err();
@@ -242,7 +272,12 @@ fn services_need_a_secret_only_where_tokens_are_used() {
 fn a_build_without_services_says_so() {
     let platform = Platform { has_services: false, ..MACHINE };
     let variables = |name: &str| (name == "DATABASE_URL").then(|| OsString::from("postgres://app:SESAME@db/todos"));
-    let sources = Sources { flags: BTreeMap::new(), environment: &variables, dot_env: DotEnv::default() };
+    let sources = Sources {
+        flags: BTreeMap::new(),
+        environment: &variables,
+        environment_names: Vec::new(),
+        dot_env: DotEnv::default(),
+    };
     let text = Config::load(&sources, &platform, Requirements::default()).unwrap_err().to_string();
     assert!(text.contains("DATABASE_URL=postgres://app:***@db/todos (from environment): is set, but this binary was"));
     assert!(!text.contains("SESAME"));
@@ -251,7 +286,12 @@ fn a_build_without_services_says_so() {
 #[test]
 fn the_connection_default_stays_under_a_low_file_limit() {
     let platform = Platform { open_files_max: 1024, ..MACHINE };
-    let sources = Sources { flags: BTreeMap::new(), environment: &|_| None, dot_env: DotEnv::default() };
+    let sources = Sources {
+        flags: BTreeMap::new(),
+        environment: &|_| None,
+        environment_names: Vec::new(),
+        dot_env: DotEnv::default(),
+    };
     let config = Config::load(&sources, &platform, Requirements::default()).unwrap();
     assert_eq!(config.http.max_connections, 768);
 }
@@ -260,7 +300,7 @@ fn the_connection_default_stays_under_a_low_file_limit() {
 fn secrets_appear_in_no_output() {
     let good = [
         ("DATABASE_URL", "postgres://app:SESAME-1@db/todos?sslpassword=SESAME-2"),
-        ("REDIS_URL", "redis://:SESAME-3@cache"),
+        ("REDIS_URL", "redis://SESAME-3@cache"),
         ("JWT_SECRET", "SESAME-4-0123456789012345678901234567890"),
         ("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT"),
         ("KAFKA_SASL_MECHANISM", "PLAIN"),
