@@ -333,6 +333,11 @@ fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
     let counters = [
         ("million_rps_worker_commands_total", "Commands applied.", get(&worker.commands)),
         ("million_rps_worker_changed_todos_total", "Todos written or deleted.", get(&worker.changed_todos)),
+        (
+            "million_rps_worker_found_todos_total",
+            "Todos that commands named and did not change, published as they stood.",
+            get(&worker.found_todos),
+        ),
         ("million_rps_worker_dead_letters_total", "Records put aside for good.", get(&worker.dead_letters)),
         ("million_rps_worker_retries_total", "Attempts that failed and were tried again.", get(&worker.retries)),
         ("million_rps_worker_fenced_total", "Partitions taken over by another worker.", get(&worker.fenced)),

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::store::Changes;
-use crate::todo::{Action, Command, Todo, TodoId};
+use crate::todo::{Action, Command, Timestamp, Todo, TodoId, TodoKey};
 
 /// A touched todo, before the batch and now.
 struct Touched {
     id: TodoId,
+    /// When the first of its commands was accepted.
+    asked_at: Timestamp,
     before: Option<Todo>,
     now: Option<Todo>,
 }
@@ -31,10 +33,21 @@ pub(super) fn ids<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>) -> (V
     (ids, new_ids)
 }
 
+/// What a batch comes to.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// What is different in the end: for the store, and for the lists.
+    pub changes: Changes,
+    /// What the batch left as it had found it: the rows that are there, and a delete for each todo that is not. The store
+    /// has all that already. The lists may not: another program that reads the same log may have been first, and tells
+    /// no feed of ours.
+    pub found: Changes,
+}
+
 /// Applies `commands` in their order to the rows that exist, and says what is different in the end: one row for each
 /// todo, however many commands it got, and none where nothing changed. The changes stand in the order in which their
 /// todos were first touched.
-pub fn fold<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>, mut existing: HashMap<TodoId, Todo>) -> Changes {
+pub fn fold<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>, mut existing: HashMap<TodoId, Todo>) -> Folded {
     let mut touched: Vec<Touched> = Vec::new();
     let mut places: HashMap<TodoId, usize> = HashMap::new();
     for command in commands {
@@ -42,17 +55,22 @@ pub fn fold<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>, mut existin
             Entry::Occupied(place) => *place.get(),
             Entry::Vacant(free) => {
                 let before = existing.remove(&command.id);
-                touched.push(Touched { id: command.id, now: before.clone(), before });
+                touched.push(Touched { id: command.id, asked_at: command.requested_at, now: before.clone(), before });
                 *free.insert(touched.len() - 1)
             }
         };
         let todo = &mut touched[place].now;
         *todo = command.apply(todo.take());
     }
-    let mut changes = Changes::default();
-    for Touched { id, before, now } in touched {
+    let Folded { mut changes, mut found } = Folded::default();
+    for Touched { id, asked_at, before, now } in touched {
         debug_assert!(now.as_ref().is_none_or(|todo| todo.id == id));
         if before == now {
+            match now {
+                Some(todo) => found.upserts.push(todo),
+                // A list finds what is gone by its id; nobody knows any more where it stood.
+                None => found.deletes.push(TodoKey { created_at: asked_at, id }),
+            }
             continue;
         }
         let old_key = before.map(|todo| todo.key());
@@ -61,15 +79,14 @@ pub fn fold<'c>(commands: impl IntoIterator<Item = &'c Command<'c>>, mut existin
         changes.deletes.extend(old_key.filter(|key| new_key != Some(*key)));
         changes.upserts.extend(now);
     }
-    changes
+    Folded { changes, found }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::todo::Timestamp;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     type Rows = BTreeMap<TodoId, Todo>;
 
@@ -132,10 +149,19 @@ mod tests {
                 rest = later;
                 one_by_one(&mut expected, batch);
                 let before = rows.clone();
-                let changes = fold(batch, existing(&rows, batch));
+                let Folded { changes, found } = fold(batch, existing(&rows, batch));
                 write(&mut rows, &changes);
                 prop_assert_eq!(&rows, &expected);
                 prop_assert_eq!(changes.is_empty(), before == rows);
+                // Whoever takes in both knows each todo that the batch names.
+                let touched: BTreeSet<TodoId> = batch.iter().map(|command| command.id).collect();
+                let told = [&changes, &found].into_iter().flat_map(|part| {
+                    let deleted = part.deletes.iter().map(|key| key.id);
+                    part.upserts.iter().map(|todo| todo.id).chain(deleted)
+                });
+                prop_assert_eq!(told.collect::<BTreeSet<_>>(), touched);
+                prop_assert!(found.upserts.iter().all(|todo| rows.get(&todo.id) == Some(todo)));
+                prop_assert!(found.deletes.iter().all(|key| !rows.contains_key(&key.id)));
             }
         }
     }
@@ -154,7 +180,7 @@ mod tests {
         let update = |title: &'static str, micros| {
             command(Action::Update { title: Some(title.into()), description: None, completed: None }, micros)
         };
-        let changes = fold(&[create(1), update("u", 2), update("v", 3)], HashMap::new());
+        let Folded { changes, .. } = fold(&[create(1), update("u", 2), update("v", 3)], HashMap::new());
         assert_eq!(changes.deletes, []);
         assert_eq!(changes.upserts.len(), 1);
         assert_eq!((changes.upserts[0].title.as_str(), changes.upserts[0].updated_at.as_micros()), ("v", 3));
@@ -178,14 +204,17 @@ mod tests {
 
     #[test]
     fn created_and_deleted_leaves_nothing() {
-        assert!(fold(&[create(1), command(Action::Delete, 2)], HashMap::new()).is_empty());
+        let Folded { changes, found } = fold(&[create(1), command(Action::Delete, 2)], HashMap::new());
+        assert!(changes.is_empty());
+        // Another program may have made it and taken it away again, and a list been loaded in between.
+        assert_eq!(found.deletes.iter().map(|key| key.id).collect::<Vec<_>>(), [TodoId::from_u128(1)]);
     }
 
     #[test]
     fn deleted_and_created_again_leaves_its_old_place() {
         let old = create(1).apply(None).expect("created");
         let rows = HashMap::from([(old.id, old.clone())]);
-        let changes = fold(&[command(Action::Delete, 2), create(3)], rows);
+        let Folded { changes, .. } = fold(&[command(Action::Delete, 2), create(3)], rows);
         assert_eq!(changes.deletes, [old.key()]);
         assert_eq!(changes.upserts, [create(3).apply(None).expect("created")]);
     }

@@ -33,6 +33,8 @@ pub struct WorkerMetrics {
     pub commands: AtomicU64,
     /// Todos that were written or deleted.
     pub changed_todos: AtomicU64,
+    /// Todos that a batch named and left as they were, which were published as they stood.
+    pub found_todos: AtomicU64,
     /// Records put aside because they could never be applied.
     pub dead_letters: AtomicU64,
     /// Batches that were committed.
@@ -94,6 +96,7 @@ impl Default for WorkerMetrics {
         WorkerMetrics {
             commands: AtomicU64::default(),
             changed_todos: AtomicU64::default(),
+            found_todos: AtomicU64::default(),
             dead_letters: AtomicU64::default(),
             batches: AtomicU64::default(),
             batch_sizes: Histogram::of_sizes(),

@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-pub use fold::fold;
 use fold::ids;
+pub use fold::{Folded, fold};
 pub use metrics::{WorkerMetrics, WorkerState};
 
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
 use crate::feed::{ChangeSet, FeedError, FeedPublisher};
 use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL_WAIT_MS, WORKER_RETRY_MAX_MS};
-use crate::store::{AppliedOffsets, OffsetStep, Store, StoreError};
+use crate::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use crate::todo::{JsonParser, Timestamp};
 use back_off::BackOff;
 use metrics::{LaneNumber, add};
@@ -114,6 +114,9 @@ pub struct Worker {
     /// A set that the feed was handed, whose answer has not been waited for; the earliest of what is unfinished.
     sent: Option<Sent>,
     back_off: BackOff,
+    /// What the batch with these steps left as it had found it. The store may find out late that a batch has been
+    /// committed, and does not fold it again then.
+    found: (Vec<OffsetStep>, Changes),
     /// When the newest record that was taken from the log had been written: what is not read yet is younger.
     newest_taken: Option<Timestamp>,
     /// The trouble that was logged last, so that each is logged once.
@@ -143,6 +146,7 @@ impl Worker {
             work: VecDeque::new(),
             sent: None,
             back_off: BackOff::default(),
+            found: Default::default(),
             newest_taken: None,
             trouble: None,
             parser: JsonParser::default(),
@@ -377,11 +381,22 @@ impl Worker {
         let commands = || parts.iter().flat_map(|part| &part.commands).map(|(_, command)| command);
         let (ids, new_ids) = ids(commands());
         let started_at = Instant::now();
-        let applied = self.store.apply_new(&steps, &ids, &new_ids, &mut |existing| fold(commands(), existing));
+        let found = &mut self.found;
+        let applied = self.store.apply_new(&steps, &ids, &new_ids, &mut |existing| {
+            let folded = fold(commands(), existing);
+            *found = (steps.clone(), folded.found);
+            folded.changes
+        });
         self.metrics.apply_time.observe_time(started_at.elapsed());
         match applied {
-            Ok(changes) => {
+            Ok(mut changes) => {
                 self.metrics.count_batch(commands().count() as u64, changes.len() as u64);
+                let (found_by, found) = std::mem::take(&mut self.found);
+                if found_by == steps {
+                    add(&self.metrics.found_todos, found.len() as u64);
+                    changes.deletes.extend(found.deletes);
+                    changes.upserts.extend(found.upserts);
+                }
                 for step in &steps {
                     self.partitions.insert(step.partition, Partition::Started { applied: Some(step.to) });
                 }

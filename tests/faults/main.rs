@@ -38,6 +38,7 @@ mod read_your_writes;
 mod redis;
 mod replay;
 mod rest;
+mod second_writer;
 mod worker;
 
 use std::time::{Duration, Instant};

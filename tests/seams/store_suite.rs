@@ -231,13 +231,13 @@ pub fn a_batch_of_the_largest_size_is_applied(fixture: &impl StoreFixture) {
     let mut store = migrated(fixture);
     let ids: Vec<TodoId> = (0..most).map(id).collect();
     let commands: Vec<_> = (0..most).map(|number| create(number, "t")).collect();
-    store.apply(&[step(0, None, 1)], &ids, &mut |existing| fold(&commands, existing)).expect("applied");
+    store.apply(&[step(0, None, 1)], &ids, &mut |existing| fold(&commands, existing).changes).expect("applied");
     assert_eq!(list_of(store.as_mut()), list_after(&commands));
     let commands: Vec<_> = (0..most).map(delete).collect();
     let mut found = 0;
     let deleted = store.apply(&[step(0, Some(1), 2)], &ids, &mut |existing| {
         found = existing.len();
-        fold(&commands, existing)
+        fold(&commands, existing).changes
     });
     assert_eq!((found, deleted.expect("applied").deletes.len()), (ids.len(), ids.len()));
     assert_eq!(list_of(store.as_mut()), []);
@@ -269,7 +269,7 @@ fn apply_as_rival(fixture: &impl StoreFixture, batches: &[&[million_rps::todo::C
         let at = from.unwrap_or(0);
         let Some(batch) = batches.get(at as usize) else { return won };
         let ids: Vec<TodoId> = batch.iter().map(|command| command.id).collect();
-        match store.apply(&[step(0, from, at + 1)], &ids, &mut |existing| fold(*batch, existing)) {
+        match store.apply(&[step(0, from, at + 1)], &ids, &mut |existing| fold(*batch, existing).changes) {
             Ok(_) => won += 1,
             Err(StoreError::Fenced { partition: 0 } | StoreError::Unavailable(_)) => {}
             Err(error) => panic!("{error}"),

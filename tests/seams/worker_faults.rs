@@ -221,7 +221,7 @@ fn a_fenced_worker_writes_nothing_and_goes_on_behind_its_rival() {
         }
         let ids: Vec<TodoId> = rivals.iter().map(|command| command.id).collect();
         let step = OffsetStep { partition: PARTITION, from: None, to: 40 };
-        rival.apply(&[step], &ids, &mut |existing| fold(&rivals, existing)).expect("the rival is first");
+        rival.apply(&[step], &ids, &mut |existing| fold(&rivals, existing).changes).expect("the rival is first");
         let applied = apply(inner);
         assert!(matches!(applied, Err(StoreError::Fenced { partition: PARTITION })));
         assert_eq!(list_of(inner), list_after(&rivals), "the fenced worker has written nothing");
