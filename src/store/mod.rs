@@ -2,6 +2,7 @@
 //!
 //! Implementations: `sqlite` (a file in the data folder) and `postgres`. Both pass the same suite (`tests/seams/store_suite.rs`).
 
+pub mod identity;
 pub mod sqlite;
 
 #[cfg(feature = "services")]
@@ -11,10 +12,13 @@ mod postgres_connection;
 #[cfg(feature = "services")]
 mod postgres_copy;
 #[cfg(feature = "services")]
+mod postgres_identity;
+#[cfg(feature = "services")]
 mod postgres_rows;
 
 use std::collections::{BTreeMap, HashMap};
 
+pub use self::identity::Identity;
 use crate::command_log::{Offset, PartitionId};
 use crate::todo::{Todo, TodoId, TodoKey};
 
@@ -93,6 +97,12 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`].
     fn migrate(&mut self) -> Result<(), StoreError>;
+
+    /// The identity of the deployment whose store this is: the same for all processes, made once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn identity(&mut self) -> Result<Identity, StoreError>;
 
     /// How far the log has been applied.
     ///

@@ -20,8 +20,9 @@ use crate::limits::{
 };
 use crate::store::postgres_connection::{Connector, Session, Statements, in_time, store_error};
 use crate::store::postgres_copy::{COPY_ROWS, copy_data};
+use crate::store::postgres_identity::identity;
 use crate::store::postgres_rows::{Columns, statements_of, todo_from_row};
-use crate::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError, all_ids};
+use crate::store::{AppliedOffsets, Changes, Fold, Identity, OffsetStep, Store, StoreError, all_ids};
 use crate::todo::{Todo, TodoId};
 
 /// Pause between two questions about a transaction that the server has not finished.
@@ -84,6 +85,11 @@ impl Store for PostgresStore {
         // Column types may have changed, and a failed run leaves its transaction open: start afresh.
         self.connector.disconnect();
         done
+    }
+
+    fn identity(&mut self) -> Result<Identity, StoreError> {
+        let user = self.connector.user().to_owned();
+        self.with_session(async |session| in_time(identity(&session.client, &user)).await)
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {

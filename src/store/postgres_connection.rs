@@ -138,6 +138,11 @@ impl Connector {
         }
     }
 
+    /// The role that connects; what the server calls it without a name in the URL is not known here.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or("the role in DATABASE_URL")
+    }
+
     /// Whether a connection is open, as far as is known without asking.
     pub fn is_connected(&self) -> bool {
         self.session.is_some()

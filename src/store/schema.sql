@@ -98,4 +98,17 @@ CREATE TABLE IF NOT EXISTS applied_offsets (
     next bigint NOT NULL,
     PRIMARY KEY (topic, partition)
 );
+
+-- The identity of the deployment: made once, shared by all processes that work with this database. `id` tells it from
+-- others, keys are derived from `secret`. Each call brings 122 random bits.
+CREATE TABLE IF NOT EXISTS deployment (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    id uuid NOT NULL,
+    secret bytea NOT NULL CHECK (length(secret) = 32)
+);
+INSERT INTO deployment (id, secret)
+    SELECT gen_random_uuid(),
+        sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+    WHERE NOT EXISTS (SELECT FROM deployment)
+    ON CONFLICT DO NOTHING;
 COMMIT;

@@ -21,12 +21,14 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, params};
 
+use super::identity::{IDENTITY_ID_BYTES, IDENTITY_SECRET_BYTES, Identity};
 use super::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
 use crate::todo::{Timestamp, Todo, TodoId};
 
 /// The steps of the schema: the first makes version 1 out of an empty file, the next version 2 out of version 1, and so
 /// on. A step that was released is never changed.
-const SCHEMA_STEPS: &[&str] = &[include_str!("schema_sqlite.sql"), include_str!("schema_sqlite_2.sql")];
+const SCHEMA_STEPS: &[&str] =
+    &[include_str!("schema_sqlite.sql"), include_str!("schema_sqlite_2.sql"), include_str!("schema_sqlite_3.sql")];
 /// Version of the schema that this program reads and writes.
 pub const SCHEMA_VERSION: u32 = SCHEMA_STEPS.len() as u32;
 
@@ -125,6 +127,13 @@ impl Store for SqliteStore {
         }
     }
 
+    fn identity(&mut self) -> Result<Identity, StoreError> {
+        let query = "SELECT id, secret FROM deployment";
+        self.connection
+            .query_row(query, [], |row| Ok(Identity::new(row.get(0)?, row.get(1)?, &[])))
+            .map_err(store_error)
+    }
+
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
         read_offsets(&self.connection).map_err(store_error)
     }
@@ -187,8 +196,19 @@ fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
     for step in &SCHEMA_STEPS[version as usize..] {
         transaction.execute_batch(step).map_err(store_error)?;
     }
+    make_identity(&transaction)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(store_error)?;
     transaction.commit().map_err(store_error)
+}
+
+/// Gives the deployment an identity, if it has none.
+fn make_identity(transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    let (mut id, mut secret) = ([0_u8; IDENTITY_ID_BYTES], [0_u8; IDENTITY_SECRET_BYTES]);
+    getrandom::fill(&mut id).and_then(|()| getrandom::fill(&mut secret)).map_err(|error| {
+        StoreError::Unavailable(format!("the system gives no random numbers for the deployment's secret: {error}"))
+    })?;
+    let insert = "INSERT OR IGNORE INTO deployment (only_row, id, secret) VALUES (1, ?1, ?2)";
+    transaction.execute(insert, params![id, secret]).map_err(store_error).map(|_| ())
 }
 
 fn schema_version(connection: &Connection) -> rusqlite::Result<u32> {

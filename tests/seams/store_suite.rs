@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
+use million_rps::store::{AppliedOffsets, Changes, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
 use million_rps::worker::fold;
 
@@ -22,6 +22,7 @@ macro_rules! store_suite {
             $make,
             [
                 migrating_twice_or_at_once_does_no_harm,
+                a_deployment_has_one_identity_for_good,
                 an_empty_store_holds_nothing,
                 rows_and_offsets_are_written_together,
                 an_offset_that_is_elsewhere_fences,
@@ -69,6 +70,22 @@ pub fn migrating_twice_or_at_once_does_no_harm(fixture: &impl StoreFixture) {
     write(store.as_mut(), &[step(0, None, 1)], &[todo(1)], &[]).expect("applied");
     store.migrate().expect("migrated again");
     assert_eq!(list_of(store.as_mut()), [todo(1)]);
+}
+
+pub fn a_deployment_has_one_identity_for_good(fixture: &impl StoreFixture) {
+    let identities: Vec<Identity> = std::thread::scope(|scope| {
+        let ask = || {
+            let mut store = migrated(fixture);
+            store.identity().expect("made or found")
+        };
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert!(identities.iter().all(|identity| *identity == identities[0]), "{identities:?}");
+    let mut later = migrated(fixture);
+    assert_eq!(later.identity().expect("found"), identities[0]);
+    assert_ne!(identities[0].id(), [0; 16]);
+    assert_ne!(identities[0].key(b"a"), Identity::new(identities[0].id(), [0; 32], &[]).key(b"a"));
 }
 
 pub fn an_empty_store_holds_nothing(fixture: &impl StoreFixture) {

@@ -10,7 +10,7 @@ use million_rps::command_log::embedded::{
 };
 use million_rps::command_log::{CommandAppender, Submission};
 use million_rps::feed::{ChangeSet, FeedError, FeedEvent, FeedPublisher, FeedSubscriber, in_process};
-use million_rps::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use million_rps::store::{AppliedOffsets, Changes, Fold, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::Todo;
 use million_rps::worker::{Worker, WorkerError, WorkerMetrics, WorkerState};
 
@@ -105,6 +105,10 @@ where
 {
     fn migrate(&mut self) -> Result<(), StoreError> {
         self.inner.migrate()
+    }
+
+    fn identity(&mut self) -> Result<Identity, StoreError> {
+        self.inner.identity()
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {

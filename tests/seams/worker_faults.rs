@@ -11,7 +11,7 @@ use million_rps::command_log::{
 };
 use million_rps::feed::in_process;
 use million_rps::store::sqlite::SqliteStore;
-use million_rps::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use million_rps::store::{AppliedOffsets, Changes, Fold, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
 use million_rps::worker::{WorkerError, WorkerState, fold};
 
@@ -80,6 +80,10 @@ struct LazyStore {
 impl Store for LazyStore {
     fn migrate(&mut self) -> Result<(), StoreError> {
         self.inner.migrate()
+    }
+
+    fn identity(&mut self) -> Result<Identity, StoreError> {
+        self.inner.identity()
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {

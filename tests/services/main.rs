@@ -12,6 +12,7 @@ mod proxy;
 
 mod kafka;
 mod postgres;
+mod postgres_identity;
 mod postgres_schema;
 mod redis;
 mod security;

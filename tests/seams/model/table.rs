@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use million_rps::command_log::{Offset, PartitionId};
-use million_rps::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use million_rps::store::{AppliedOffsets, Changes, Fold, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::{Todo, TodoId};
 
 use super::log::Log;
@@ -121,6 +121,11 @@ fn unavailable() -> StoreError {
 impl Store for ModelStore {
     fn migrate(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn identity(&mut self) -> Result<Identity, StoreError> {
+        let read = self.seat.call(Link::Wire, |world| !world.store_is_down);
+        read.filter(|is_up| *is_up).map(|_| Identity::new([1; 16], [2; 32], &[])).ok_or_else(unavailable)
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {

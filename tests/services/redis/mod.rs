@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use million_rps::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
 use million_rps::feed::{ChangeSet, FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
-use million_rps::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use million_rps::store::{AppliedOffsets, Changes, Fold, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::{Todo, TodoId, TodoKey};
 
 use crate::setting::{eventually, required, todo, unique};
@@ -22,14 +22,27 @@ const WAIT: Duration = Duration::from_millis(50);
 #[derive(Clone, Default)]
 struct MemoryStore(Arc<Mutex<Memory>>);
 
-#[derive(Default)]
 struct Memory {
+    identity: Identity,
     todos: BTreeMap<TodoId, Todo>,
     offsets: AppliedOffsets,
     scans: usize,
     broken: bool,
     /// Runs once, after the next scan has taken its view.
     during_scan: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory {
+            identity: Identity::new(TodoId::new().as_u128().to_be_bytes(), [7; 32], &[]),
+            todos: BTreeMap::new(),
+            offsets: AppliedOffsets::new(),
+            scans: 0,
+            broken: false,
+            during_scan: None,
+        }
+    }
 }
 
 impl MemoryStore {
@@ -72,6 +85,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn migrate(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn identity(&mut self) -> Result<Identity, StoreError> {
+        Ok(self.0.lock().expect("unpoisoned").identity.clone())
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
