@@ -40,8 +40,6 @@ pub struct Rejection {
     pub status: Status,
     /// What is wrong.
     pub detail: &'static str,
-    /// Whether the method is HEAD: then the answer has no body (RFC 9110 section 9.3.2).
-    pub is_head: bool,
 }
 
 impl Rejection {
@@ -50,7 +48,7 @@ impl Rejection {
         Rejection::new(Status::ContentTooLarge, "the body is longer than 65536 bytes");
 
     pub(super) const fn new(status: Status, detail: &'static str) -> Rejection {
-        Rejection { status, detail, is_head: false }
+        Rejection { status, detail }
     }
 
     pub(super) const fn bad_request(detail: &'static str) -> Rejection {
@@ -241,20 +239,33 @@ pub fn parse_head(buffer: &[u8]) -> Result<Parsed<'_>, Rejection> {
     let Some(start) = skip_empty_lines(window)? else { return Ok(Parsed::Incomplete) };
     match read_head(&window[start..]) {
         Ok(Some((head, length))) => Ok(Parsed::Complete { head, consumed: start + length }),
-        Ok(None) if window.len() == HEAD_MAX_BYTES => Err(refuse(
-            &window[start..],
-            Rejection::new(Status::HeaderFieldsTooLarge, "the request head is longer than 16384 bytes"),
-        )),
+        Ok(None) if window.len() == HEAD_MAX_BYTES => {
+            Err(Rejection::new(Status::HeaderFieldsTooLarge, "the request head is longer than 16384 bytes"))
+        }
         Ok(None) => Ok(Parsed::Incomplete),
-        Err(rejection) => Err(refuse(&window[start..], rejection)),
+        Err(rejection) => Err(rejection),
     }
 }
 
 const _: () = assert!(HEAD_MAX_BYTES == 16384, "the text of the 431 names the limit");
 
-#[cold]
-fn refuse(request: &[u8], rejection: Rejection) -> Rejection {
-    Rejection { is_head: request.starts_with(b"HEAD "), ..rejection }
+/// Whether the request at the start of `buffer` is HEAD, as far as its first bytes tell: its answer has no body, also when
+/// nothing else of it can be read, or comes (RFC 9110 section 9.3.2). What may still become HEAD counts, because no other
+/// method that is registered begins so.
+#[inline]
+pub fn asks_for_head(buffer: &[u8]) -> bool {
+    const START: &[u8] = b"HEAD ";
+    match buffer {
+        [b'H' | b'\r', ..] => {
+            let mut request = buffer;
+            while let [b'\r', b'\n', rest @ ..] = request {
+                request = rest;
+            }
+            let length = request.len().min(START.len());
+            length > 0 && request[..length] == START[..length]
+        }
+        _ => false,
+    }
 }
 
 /// Where the request line starts, behind the empty lines that some clients send after a body; `None` when more bytes

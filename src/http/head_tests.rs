@@ -234,12 +234,15 @@ fn limits_hold_to_the_byte_and_do_not_wait_for_the_end() {
 }
 
 #[test]
-fn answers_to_head_are_marked() {
-    let is_head = |input: &[u8]| parse_head(input).expect_err("refused").is_head;
-    assert!(is_head(b"HEAD / HTTP/1.1\r\n\r\n"));
-    assert!(is_head(b"\r\nHEAD / HTTP/3.0\r\n"));
-    assert!(!is_head(b"GET / HTTP/1.1\r\n\r\n"));
-    assert!(!is_head(b"HEAD\r"));
+fn head_is_known_by_its_first_bytes() {
+    for input in
+        ["H", "HE", "HEAD", "HEAD ", "HEAD / HTTP/1.1\r\n\r\n", "\r\nHEAD / HTTP/3.0\r\n", "\r\n\r\nH", "HEAD \0"]
+    {
+        assert!(asks_for_head(input.as_bytes()), "{input:?}");
+    }
+    for input in ["", "\r", "\r\n", "\r\n\r", "GET / HTTP/1.1\r\n\r\n", "HEAD\r", "HEADER", "HEAP", "head ", " HEAD "] {
+        assert!(!asks_for_head(input.as_bytes()), "{input:?}");
+    }
 }
 
 /// One of `usual`, or now and then one of `odd`.
@@ -329,6 +332,7 @@ proptest! {
         if let Ok(Parsed::Complete { head, consumed }) = parse_head(&message) {
             prop_assert!(consumed <= message.len());
             prop_assert!(message[..consumed].ends_with(b"\r\n\r\n"));
+            prop_assert_eq!(asks_for_head(&message), head.method == Method::Head);
             // Strict line ends: no CR without LF, no LF without CR.
             let text = &message[..consumed];
             let pairs = text.windows(2).filter(|pair| pair == b"\r\n").count();

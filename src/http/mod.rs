@@ -47,7 +47,7 @@ mod syntax;
 
 pub use accept_encoding::Coding;
 pub use framing::Framing;
-pub use head::{FieldLines, Head, Parsed, Rejection, Version, parse_head};
+pub use head::{FieldLines, Head, Parsed, Rejection, Version, asks_for_head, parse_head};
 pub use method::Method;
 pub use problem::Problem;
 pub use response::{Connection, ResponseHead};

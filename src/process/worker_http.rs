@@ -13,7 +13,7 @@ use super::ProcessError;
 use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, ContentType, date};
 use crate::http::route::route;
-use crate::http::{Connection, Method, Parsed, Problem, ResponseHead, Route, Status, parse_head};
+use crate::http::{Connection, Method, Parsed, Problem, ResponseHead, Route, Status, asks_for_head, parse_head};
 use crate::limits::{WORKER_HTTP_CONNECTIONS_MAX, WORKER_HTTP_DEADLINE_MS};
 use crate::observe::metrics::render_worker_process;
 use crate::worker::{WorkerMetrics, WorkerState};
@@ -72,7 +72,7 @@ fn serve(mut stream: TcpStream, metrics: &WorkerMetrics) -> std::io::Result<()> 
                 break;
             }
             Err(rejection) => {
-                stream.write_all(&problem(&Problem::from(rejection), rejection.is_head))?;
+                stream.write_all(&problem(&Problem::from(rejection), asks_for_head(&received)))?;
                 break;
             }
         }

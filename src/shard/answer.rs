@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use super::clock::Moment;
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::list_answer::{push_list, write_list_head, write_unchanged};
-use super::local_snapshot::LocalSnapshot;
-use super::output::Output;
-use super::prepared::{Meaning, PreparedList, WHOLE_BODY_MAX_BYTES};
+use super::prepared::{Meaning, PreparedList};
 use super::registry::ConnectionState;
+use super::reply::{RETRY_AFTER_S, Reply};
 use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
 use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
@@ -26,11 +25,8 @@ use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::route;
 use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::PREFER_WAIT_MAX_S;
-use crate::snapshot::Run;
 use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, TodoId, TodoPatch};
 
-/// What clients are told to wait before they try again, in seconds.
-const RETRY_AFTER_S: u32 = 1;
 /// Memory of a command on its way besides its JSON, in bytes: queue slots here and in the log's client.
 const SUBMISSION_OVERHEAD_BYTES: usize = 256;
 
@@ -73,8 +69,7 @@ pub struct Request<'r> {
     pub shard: &'r Rc<Shard>,
     pub state: &'r Rc<ConnectionState>,
     pub head: &'r Head<'r>,
-    pub connection: Connection,
-    pub output: &'r mut Output,
+    pub reply: Reply<'r>,
 }
 
 impl Request<'_> {
@@ -83,7 +78,7 @@ impl Request<'_> {
     pub fn answer_and_remember(&mut self, request: &[u8]) {
         let head = self.head;
         let is_plain = head.method == Method::Get
-            && self.connection == Connection::KeepAlive
+            && self.reply.connection() == Connection::KeepAlive
             && head.if_match().next().is_none()
             && !head.expect_continue
             && route(head.path) == Route::Todos;
@@ -92,7 +87,7 @@ impl Request<'_> {
             && let Some(snapshot) = self.shard.snapshot()
         {
             let coding = self.shard.coding(head);
-            let (shard, output) = (self.shard, &mut *self.output);
+            let (shard, output) = (self.shard, self.reply.whole());
             shard.with_list(&snapshot, limit, coding, |list| {
                 let tag = list.page.entity_tag;
                 let (condition, named) = evaluate_encoded(head, tag, list.coding());
@@ -132,7 +127,7 @@ impl Request<'_> {
                 check_todo_id(route)
             }
             (Route::Health, _) => {
-                self.answer_document(Status::Ok, ContentType::Json, b"{\"status\":\"ok\"}");
+                self.reply.document(Status::Ok, ContentType::Json, b"{\"status\":\"ok\"}");
                 Ok(())
             }
             (Route::Ready, _) => {
@@ -141,18 +136,14 @@ impl Request<'_> {
             }
             (Route::Metrics, _) => {
                 let text = self.shard.all_metrics.render();
-                self.answer_document(Status::Ok, ContentType::Metrics, text.as_bytes());
+                self.reply.document(Status::Ok, ContentType::Metrics, text.as_bytes());
                 Ok(())
             }
             (Route::Server | Route::NotFound, _) => Err(Problem::not_found("there is nothing at this path")),
         });
         if let Err(problem) = answered {
-            push_problem(self.shard, &problem, self.connection, self.is_head(), self.output);
+            self.reply.problem(&problem);
         }
-    }
-
-    fn is_head(&self) -> bool {
-        self.head.method == Method::Head
     }
 
     fn list(&mut self) -> Result<(), Problem> {
@@ -171,15 +162,14 @@ impl Request<'_> {
             (Condition::NotModified, named) => return self.answer_unchanged(page.entity_tag, named),
             (Condition::Failed, _) => return Err(Problem::precondition_failed()),
         }
-        let (shard, connection) = (self.shard, self.connection);
-        shard.count(Status::Ok);
-        self.output.push_text(|text| write_list_head(shard, &page, encoded.as_deref(), limit, connection, text));
+        let connection = self.reply.connection();
+        self.reply.head(Status::Ok, |head| write_list_head(head, &page, encoded.as_deref(), limit, connection));
         match encoded {
-            None => self.push_body(&snapshot, page.body),
-            Some(_) if self.is_head() => {}
+            None => self.reply.body(&snapshot, page.body),
             Some(encoded) => {
-                shard.count_encoded(&encoded, &page, 1);
-                self.output.push_encoded(encoded);
+                if self.reply.encoded_body(&encoded) {
+                    self.shard.count_encoded(&encoded, &page, 1);
+                }
             }
         }
         Ok(())
@@ -191,12 +181,10 @@ impl Request<'_> {
         if evaluate(self.head, Some(entry.entity_tag())) != Condition::Holds {
             return self.answer_condition(Some(entry.entity_tag()));
         }
-        let (shard, connection) = (self.shard, self.connection);
+        let connection = self.reply.connection();
         let body = entry.body();
-        shard.count(Status::Ok);
-        self.output.push_text(|text| {
-            ResponseHead::start(text, Status::Ok, &shard.clock.date())
-                .content_type(ContentType::Json)
+        self.reply.head(Status::Ok, |head| {
+            head.content_type(ContentType::Json)
                 .content_length(body.remaining_bytes())
                 .etag(entry.entity_tag())
                 .cache_control(CacheControl::NoCache)
@@ -204,20 +192,8 @@ impl Request<'_> {
                 .connection(connection)
                 .end();
         });
-        self.push_body(&snapshot, body);
+        self.reply.body(&snapshot, body);
         Ok(())
-    }
-
-    /// Appends a body: small ones are copied behind their head, large ones are sent from the snapshot.
-    fn push_body(&mut self, snapshot: &Rc<LocalSnapshot>, body: Run) {
-        if self.is_head() {
-            return;
-        }
-        if body.remaining_bytes() <= WHOLE_BODY_MAX_BYTES {
-            self.output.push_text(|text| copy_run(snapshot, body, text));
-        } else {
-            self.output.push_todos(Rc::clone(snapshot), body);
-        }
     }
 
     /// 304 for a read, 412 for a write or for an If-Match that does not hold.
@@ -229,9 +205,8 @@ impl Request<'_> {
     }
 
     fn answer_unchanged(&mut self, entity_tag: u64, coding: Coding) -> Result<(), Problem> {
-        let (shard, connection) = (self.shard, self.connection);
-        shard.count(Status::NotModified);
-        self.output.push_text(|text| write_unchanged(shard, entity_tag, coding, connection, text));
+        let connection = self.reply.connection();
+        self.reply.head(Status::NotModified, |head| write_unchanged(head, entity_tag, coding, connection));
         Ok(())
     }
 
@@ -309,7 +284,7 @@ impl Request<'_> {
         if !in_flight.admits(bytes) {
             return Err(refused(Refusal::Full));
         }
-        let pending = PendingWrite::new(id, kind, self.connection, Rc::clone(self.state));
+        let pending = PendingWrite::new(id, kind, self.reply.connection(), Rc::clone(self.state));
         let pending = Rc::new(pending.waiting_until(self.wait_until()));
         let ticket = in_flight.insert(Rc::clone(&pending), bytes, now.instant);
         let submission = Submission { ticket, id, payload };
@@ -321,7 +296,7 @@ impl Request<'_> {
         shard.metrics.commands_submitted.add(1);
         shard.metrics.commands_in_flight.add(1);
         shard.metrics.command_bytes_in_flight.add(bytes as u64);
-        self.output.push_pending(pending);
+        self.reply.pending(pending);
         Ok(())
     }
 
@@ -334,37 +309,16 @@ impl Request<'_> {
     }
 
     fn answer_options(&mut self, route: Route) {
-        let (shard, connection) = (self.shard, self.connection);
-        shard.count(Status::NoContent);
-        self.output.push_text(|text| {
-            ResponseHead::start(text, Status::NoContent, &shard.clock.date())
-                .allow(route.allow())
-                .cache_control(CacheControl::NoStore)
-                .connection(connection)
-                .end();
+        let connection = self.reply.connection();
+        self.reply.head(Status::NoContent, |head| {
+            head.allow(route.allow()).cache_control(CacheControl::NoStore).connection(connection).end();
         });
     }
 
     fn answer_ready(&mut self) {
         let (is_ready, document) = self.shard.all_metrics.readiness();
         let status = if is_ready { Status::Ok } else { Status::ServiceUnavailable };
-        self.answer_document(status, ContentType::Json, document.as_bytes());
-    }
-
-    fn answer_document(&mut self, status: Status, content_type: ContentType, body: &[u8]) {
-        let (shard, connection, is_head) = (self.shard, self.connection, self.is_head());
-        shard.count(status);
-        self.output.push_text(|text| {
-            let head = ResponseHead::start(text, status, &shard.clock.date())
-                .content_type(content_type)
-                .content_length(body.len() as u64)
-                .cache_control(CacheControl::NoStore);
-            let head = if status == Status::ServiceUnavailable { head.retry_after_s(RETRY_AFTER_S) } else { head };
-            head.connection(connection).end();
-            if !is_head {
-                text.extend_from_slice(body);
-            }
-        });
+        self.reply.document(status, ContentType::Json, document.as_bytes());
     }
 }
 
@@ -404,19 +358,6 @@ impl Shard {
     pub(super) fn count_many(&self, status: Status, responses: usize) {
         self.metrics.responses[usize::from(status.code() / 100)].add(responses as u64);
     }
-}
-
-fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {
-    run.take_pieces(snapshot, |piece| {
-        text.extend_from_slice(piece);
-        true
-    });
-}
-
-pub fn push_problem(shard: &Shard, problem: &Problem, connection: Connection, is_head: bool, output: &mut Output) {
-    shard.count(problem.status);
-    let date = shard.clock.date();
-    output.push_text(|text| problem.write_response(text, Delivery { date: &date, connection, is_head }));
 }
 
 /// Writes the answer to a write whose outcome is known.
@@ -474,12 +415,16 @@ fn not_loaded() -> Problem {
 }
 
 /// Tells a client that this shard has as many connections as it may, as far as the socket takes it at once, and closes it.
+/// Its request has not been read, and may be HEAD: so the answer is the same to each, and has no body.
 pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
-    let problem = Problem::unavailable("the server has as many connections as it may; try again", RETRY_AFTER_S);
-    let date = shard.clock.date();
     let mut text = Vec::new();
-    problem.write_response(&mut text, Delivery { date: &date, connection: Connection::Close, is_head: false });
-    shard.count(problem.status);
+    ResponseHead::start(&mut text, Status::ServiceUnavailable, &shard.clock.date())
+        .content_length(0)
+        .cache_control(CacheControl::NoStore)
+        .retry_after_s(RETRY_AFTER_S)
+        .connection(Connection::Close)
+        .end();
+    shard.count(Status::ServiceUnavailable);
     // SAFETY: the pointer and the length are those of `text`, which lives through the call; the descriptor is open, and the
     // caller's gift.
     // Errors are ignored: the connection is given up either way.

@@ -6,20 +6,24 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::answer::{Request, push_problem, refuse_by_head};
+use super::answer::{Request, refuse_by_head};
 use super::input::Input;
 use super::list_answer::push_list;
 use super::output::Output;
 use super::registry::ConnectionState;
+use super::reply::Reply;
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
-use crate::http::{Connection, Framing, Head, Method, Parsed, Problem, parse_head};
+use crate::http::{Connection, Framing, Head, Parsed, Problem, asks_for_head, parse_head};
 use crate::limits::PIPELINE_DEPTH_MAX;
 
 /// What a connection remembers between two calls.
 #[derive(Default)]
 pub struct Dispatch {
     closing: bool,
+    /// Whether the request that is being answered, or of which a part has come, is HEAD. Decided by its first bytes, before
+    /// anything can go wrong with it, so that each answer to it goes without a body.
+    is_to_head: bool,
     has_answered: bool,
     /// A head has been read whose body is not complete; the head is still in the input.
     awaits_body: bool,
@@ -71,6 +75,7 @@ impl Dispatch {
         if self.chunked.is_some() {
             return self.continue_chunked(shard, state, input, output);
         }
+        self.is_to_head = asks_for_head(input.unread());
         if self.answer_from_memo(shard, input, output) {
             return true;
         }
@@ -78,8 +83,7 @@ impl Dispatch {
             Ok(Parsed::Complete { head, consumed }) => (head, consumed),
             Ok(Parsed::Incomplete) => return false,
             Err(rejection) => {
-                let is_head = rejection.is_head;
-                self.reject(shard, &Problem::from(rejection), is_head, output);
+                self.reject(shard, &Problem::from(rejection), output);
                 return true;
             }
         };
@@ -109,7 +113,8 @@ impl Dispatch {
         let is_last = input.unread().len() == request_bytes && !(shard.is_draining() && state.socket.has_received());
         let connection = self.connection_after(shard, &head, is_last);
         self.finish_request(connection);
-        let mut request = Request { shard, state, head: &head, connection, output };
+        let reply = self.reply(shard, connection, output);
+        let mut request = Request { shard, state, head: &head, reply };
         if request.head.framing.has_body() {
             // Strings are unescaped in place, and the input holds the requests that follow: a body is parsed in a copy.
             let mut body = shard.body.borrow_mut();
@@ -185,7 +190,7 @@ impl Dispatch {
             return false;
         }
         if let Err(problem) = refuse_by_head(shard, head) {
-            self.reject(shard, &problem, head.method == Method::Head, output);
+            self.reject(shard, &problem, output);
             return true;
         }
         self.continue_sent = true;
@@ -204,8 +209,7 @@ impl Dispatch {
         let ChunkedRequest { head, decoder, body } = &mut *request;
         match decoder.decode(input.unread(), body) {
             Err(rejection) => {
-                let is_head = rejection.is_head;
-                self.reject(shard, &Problem::from(rejection), is_head, output);
+                self.reject(shard, &Problem::from(rejection), output);
                 true
             }
             Ok(progress) => {
@@ -218,30 +222,37 @@ impl Dispatch {
                     let connection =
                         self.connection_after(shard, &head, input.unread().is_empty() && !state.socket.has_received());
                     self.finish_request(connection);
-                    Request { shard, state, head: &head, connection, output }.answer(body);
+                    let reply = self.reply(shard, connection, output);
+                    Request { shard, state, head: &head, reply }.answer(body);
                 }
                 true
             }
         }
     }
 
+    /// Where the answer to the present request goes.
+    #[inline]
+    fn reply<'r>(&self, shard: &'r Shard, connection: Connection, output: &'r mut Output) -> Reply<'r> {
+        Reply::new(shard, output, connection, self.is_to_head)
+    }
+
     /// Answers with an error after which the connection closes.
-    fn reject(&mut self, shard: &Rc<Shard>, problem: &Problem, is_head: bool, output: &mut Output) {
+    fn reject(&mut self, shard: &Shard, problem: &Problem, output: &mut Output) {
         self.closing = true;
-        push_problem(shard, problem, Connection::Close, is_head, output);
+        self.reply(shard, Connection::Close, output).problem(problem);
     }
 
     /// Answers 408: the request that has begun did not end in time.
-    pub fn answer_timeout(&mut self, shard: &Rc<Shard>, output: &mut Output) {
+    pub fn answer_timeout(&mut self, shard: &Shard, output: &mut Output) {
         let detail = match self.has_head() {
             true => "the body did not arrive within BODY_TIMEOUT_MS",
             false => "the head did not arrive within HEADER_TIMEOUT_MS",
         };
-        self.reject(shard, &Problem::request_timeout(detail), false, output);
+        self.reject(shard, &Problem::request_timeout(detail), output);
     }
 
     /// Answers 500: the handler panicked.
-    pub fn answer_panic(&mut self, shard: &Rc<Shard>, output: &mut Output) {
-        self.reject(shard, &Problem::internal(), false, output);
+    pub fn answer_panic(&mut self, shard: &Shard, output: &mut Output) {
+        self.reject(shard, &Problem::internal(), output);
     }
 }

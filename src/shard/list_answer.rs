@@ -98,7 +98,8 @@ fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize
         }
     }
     let mut head = Vec::with_capacity(512);
-    write_list_head(shard, &page, encoded.as_deref(), limit, Connection::KeepAlive, &mut head);
+    let start = ResponseHead::start(&mut head, Status::Ok, &shard.clock.date());
+    write_list_head(start, &page, encoded.as_deref(), limit, Connection::KeepAlive);
     PreparedList::new(snapshot, page, encoded, head)
 }
 
@@ -116,7 +117,8 @@ pub fn push_list(
     let answered = match unchanged {
         Some(coding) => {
             let write = |page: &Page, text: &mut Vec<u8>| {
-                write_unchanged(shard, page.entity_tag, coding, Connection::KeepAlive, text);
+                let head = ResponseHead::start(text, Status::NotModified, &shard.clock.date());
+                write_unchanged(head, page.entity_tag, coding, Connection::KeepAlive);
             };
             list.push_unchanged(coding, write, count, output)
         }
@@ -137,9 +139,8 @@ fn count_lists(shard: &Shard, list: &PreparedList, is_unchanged: bool, answered:
 }
 
 /// Writes the answer 304 with the tag of this coding.
-pub fn write_unchanged(shard: &Shard, entity_tag: u64, coding: Coding, connection: Connection, text: &mut Vec<u8>) {
-    ResponseHead::start(text, Status::NotModified, &shard.clock.date())
-        .etag_in(entity_tag, coding)
+pub fn write_unchanged(head: ResponseHead<'_>, entity_tag: u64, coding: Coding, connection: Connection) {
+    head.etag_in(entity_tag, coding)
         .cache_control(CacheControl::NoCache)
         .vary_accept_encoding()
         .connection(connection)
@@ -148,15 +149,14 @@ pub fn write_unchanged(shard: &Shard, entity_tag: u64, coding: Coding, connectio
 
 /// Writes the head of a page, which is sent as `encoded` if that is there.
 pub fn write_list_head(
-    shard: &Shard,
+    head: ResponseHead<'_>,
     page: &Page,
     encoded: Option<&LocalBody>,
     limit: Option<usize>,
     connection: Connection,
-    text: &mut Vec<u8>,
 ) {
     let coding = encoded.map_or(Coding::Identity, |encoded| encoded.coding());
-    let head = ResponseHead::start(text, Status::Ok, &shard.clock.date())
+    let head = head
         .content_type(ContentType::Json)
         .content_encoding(coding)
         .content_length(encoded.map_or(page.content_length, |encoded| encoded.len()))

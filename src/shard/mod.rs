@@ -27,6 +27,7 @@ pub mod placement;
 mod prepared;
 pub mod reactor;
 pub mod registry;
+mod reply;
 mod spare_buffers;
 pub mod user_rates;
 mod visibility;

@@ -71,7 +71,7 @@ pub fn predict(input: &[u8]) -> Prediction {
                     start: Vec::new(),
                     version: Version::Http11,
                     body: Vec::new(),
-                    is_head: rejection.is_head,
+                    is_head: without_empty_lines(rest).starts_with(b"HEAD "),
                     waits,
                     closes: true,
                     status: Some(rejection.status.code()),
@@ -106,7 +106,7 @@ fn read_one(input: &[u8]) -> Result<Option<(Predicted, usize)>, (Rejection, bool
             progress.consumed
         }
     };
-    let line = &input[input.iter().take_while(|byte| b"\r\n".contains(byte)).count()..];
+    let line = without_empty_lines(input);
     let line_end = line.windows(2).position(|pair| pair == b"\r\n").expect("a line ends");
     let start_end = line[..line_end].iter().rposition(|&byte| byte == b' ').expect("a version stands behind a space");
     let request = Predicted {
@@ -119,6 +119,10 @@ fn read_one(input: &[u8]) -> Result<Option<(Predicted, usize)>, (Rejection, bool
         status: None,
     };
     Ok(Some((request, consumed + body_bytes)))
+}
+
+fn without_empty_lines(input: &[u8]) -> &[u8] {
+    &input[input.iter().take_while(|byte| b"\r\n".contains(byte)).count()..]
 }
 
 /// The same bytes with `Host` in each HTTP/1.1 request that has none. Many requests of the corpora are older than the rule

@@ -29,7 +29,7 @@ static HASTY: Shared = Shared::new(|| {
 });
 
 /// A server that does not wait long.
-fn hasty(driver: Driver) -> Arc<Server> {
+pub fn hasty(driver: Driver) -> Arc<Server> {
     HASTY.with(driver)
 }
 

@@ -75,7 +75,9 @@ fn chunk_extensions_and_trailers_are_ignored(server: &Server) {
         client.send(head(&token, "Transfer-Encoding: Chunked") + body);
         client.answer().expect(202);
     }
-    client.send(head(&token, "Transfer-Encoding: ,, chunked ,") + "2\r\n{}\r\n0\r\n\r\n");
+    // Empty elements of lists that decide no length are ignored (RFC 9110 section 5.6.1.2).
+    let framing = "Connection: , ,\r\nConnection:\r\nExpect: , 100-continue ,\r\nExpect:\r\nTransfer-Encoding: chunked";
+    client.send(head(&token, framing) + "2\r\n{}\r\n0\r\n\r\n");
     client.answer().problem(400);
     client.assert_goes_on();
     let line = "x".repeat(CHUNK_LINE_MAX_BYTES);
@@ -132,6 +134,20 @@ fn smuggled_requests_are_not_answered(server: &Server) {
         ("Transfer-Encoding: identity", 400),
         ("Transfer-Encoding: gzip", 400),
         ("Transfer-Encoding:", 400),
+        ("Transfer-Encoding: , chunked ,", 400),
+        ("Transfer-Encoding: ,chunked", 400),
+        ("Transfer-Encoding: chunked,", 400),
+        ("Transfer-Encoding: chunked, ,", 400),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding:", 400),
+        ("Transfer-Encoding:\r\nTransfer-Encoding: chunked", 400),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: ,", 400),
+        ("Transfer-Encoding: chunked\r\nX: y\r\nTransfer-Encoding: \t", 400),
+        ("Content-Length: ,5", 400),
+        ("Content-Length: 5,", 400),
+        ("Content-Length: 5\r\nContent-Length:", 400),
+        ("Content-Length:\r\nContent-Length: 5", 400),
+        ("Content-Length: 5\r\nTransfer-Encoding:", 400),
+        ("Content-Length:\r\nTransfer-Encoding: chunked", 400),
         ("Transfer-Encoding\r\n : chunked", 400),
         ("Transfer-Encoding: gzip, chunked", 501),
         ("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked", 501),

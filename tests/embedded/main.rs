@@ -15,6 +15,7 @@ mod drain;
 mod drivers;
 mod durability;
 mod framing;
+mod head;
 mod idempotency;
 mod limits;
 mod metrics;

@@ -1,0 +1,112 @@
+//! The answer to one request, on its way into the output of the connection.
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::encoded_pages::LocalBody;
+use super::in_flight::PendingWrite;
+use super::local_snapshot::LocalSnapshot;
+use super::output::Output;
+use super::prepared::WHOLE_BODY_MAX_BYTES;
+use crate::http::problem::Delivery;
+use crate::http::response::{CacheControl, ContentType};
+use crate::http::{Connection, Problem, ResponseHead, Status};
+use crate::snapshot::Run;
+
+/// What clients are told to wait before they try again, in seconds.
+pub const RETRY_AFTER_S: u32 = 1;
+
+/// Where the answer to one request goes.
+///
+/// It knows whether the request was HEAD, and every body passes through it: so whoever answers, and for whatever reason,
+/// cannot send a body that the client would take for the start of the next answer (RFC 9110 section 9.3.2).
+/// [`Dispatch`](super::dispatch::Dispatch) alone makes one.
+pub struct Reply<'r> {
+    shard: &'r Shard,
+    output: &'r mut Output,
+    connection: Connection,
+    is_to_head: bool,
+}
+
+impl<'r> Reply<'r> {
+    /// A reply that says this about the connection.
+    #[inline]
+    pub fn new(shard: &'r Shard, output: &'r mut Output, connection: Connection, is_to_head: bool) -> Reply<'r> {
+        Reply { shard, output, connection, is_to_head }
+    }
+
+    /// What the answer says about the connection.
+    #[inline]
+    pub fn connection(&self) -> Connection {
+        self.connection
+    }
+
+    /// The output itself, for answers to GET that are ready as a whole, head and body in one.
+    #[inline]
+    pub fn whole(&mut self) -> &mut Output {
+        debug_assert!(!self.is_to_head, "an answer to HEAD is written head first");
+        self.output
+    }
+
+    /// Writes a head; `write` ends it.
+    #[inline]
+    pub fn head(&mut self, status: Status, write: impl FnOnce(ResponseHead<'_>)) {
+        let shard = self.shard;
+        shard.count(status);
+        self.output.push_text(|text| write(ResponseHead::start(text, status, &shard.clock.date())));
+    }
+
+    /// Appends a body: small ones are copied behind their head, large ones are sent from the snapshot.
+    pub fn body(&mut self, snapshot: &Rc<LocalSnapshot>, body: Run) {
+        if self.is_to_head {
+            return;
+        }
+        if body.remaining_bytes() <= WHOLE_BODY_MAX_BYTES {
+            self.output.push_text(|text| copy_run(snapshot, body, text));
+        } else {
+            self.output.push_todos(Rc::clone(snapshot), body);
+        }
+    }
+
+    /// Appends a body in a content coding; returns whether it is sent.
+    pub fn encoded_body(&mut self, body: &Rc<LocalBody>) -> bool {
+        if !self.is_to_head {
+            self.output.push_encoded(Rc::clone(body));
+        }
+        !self.is_to_head
+    }
+
+    /// Answers with a whole small document that says how the server is.
+    pub fn document(&mut self, status: Status, content_type: ContentType, body: &[u8]) {
+        let connection = self.connection;
+        self.head(status, |head| {
+            let head =
+                head.content_type(content_type).content_length(body.len() as u64).cache_control(CacheControl::NoStore);
+            let head = if status == Status::ServiceUnavailable { head.retry_after_s(RETRY_AFTER_S) } else { head };
+            head.connection(connection).end();
+        });
+        if !self.is_to_head {
+            self.output.push_text(|text| text.extend_from_slice(body));
+        }
+    }
+
+    /// Answers with an error.
+    pub fn problem(&mut self, problem: &Problem) {
+        let (shard, connection, is_head) = (self.shard, self.connection, self.is_to_head);
+        shard.count(problem.status);
+        let date = shard.clock.date();
+        self.output.push_text(|text| problem.write_response(text, Delivery { date: &date, connection, is_head }));
+    }
+
+    /// Holds a place for the answer to a write, which is none to HEAD.
+    pub fn pending(&mut self, pending: Rc<PendingWrite>) {
+        self.output.push_pending(pending);
+    }
+}
+
+fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {
+    run.take_pieces(snapshot, |piece| {
+        text.extend_from_slice(piece);
+        true
+    });
+}
