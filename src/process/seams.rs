@@ -8,13 +8,14 @@ use std::thread::JoinHandle;
 use super::api::ApiPlan;
 use super::events::EndReporter;
 use super::{ProcessError, Roles};
+use crate::command_log::embedded::EmbeddedReader;
 use crate::command_log::{CommandAppender, CommandReader, embedded};
 use crate::config::{Config, Deployment, Secret};
 use crate::data_dir::{DataDir, DataDirLock};
 use crate::feed::{FeedPublisher, FeedSubscriber, in_process};
 use crate::observe::status::Status;
 use crate::producer::ShardAcknowledgements;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{SqliteStore, forget_cached_pages};
 use crate::store::{Store, StoreError};
 use crate::worker::{Worker, WorkerMetrics};
 
@@ -109,7 +110,7 @@ pub fn open(
     let acknowledgements = Arc::new(ShardAcknowledgements::new(inboxes, Arc::clone(status)));
     match &config.deployment {
         Deployment::Embedded { data_dir } => {
-            let data_dir = DataDir::open(data_dir)?;
+            let data_dir = DataDir::open_with_troubles(data_dir, status.shared_troubles())?;
             open_embedded(config, roles, &data_dir, plan, acknowledgements)
         }
         #[cfg(feature = "services")]
@@ -129,8 +130,7 @@ fn open_embedded(
     let address = plan.map(|plan| plan.address().to_string()).unwrap_or_default();
     let lock = data_dir.lock(&address)?;
     let (appender, reader) = embedded::open(data_dir, acknowledgements)?;
-    let mut store = SqliteStore::open(&data_dir.store_path())?;
-    store.migrate()?;
+    let store = open_store(data_dir, &reader)?;
     let (publisher, subscriber) = in_process::channel();
     let api = if roles.api {
         let token_secret = match &config.auth.secret {
@@ -150,4 +150,20 @@ fn open_embedded(
     // The embedded log has one partition.
     let worker = roles.worker.then_some(worker).into_iter().collect();
     Ok(Seams { api, worker, data_dir_lock: Some(lock) })
+}
+
+/// Opens the embedded store, with its schema, so that it notices when its files are no longer where their names are.
+fn open_store(data_dir: &DataDir, log: &EmbeddedReader) -> Result<SqliteStore, ProcessError> {
+    let path = data_dir.store_path();
+    if log.begins_late() && !path.try_exists()? {
+        return Err(ProcessError::Unsupported(format!(
+            "the store {path} is gone, and the command log has only its last commands: it cannot be made again from them. \
+             Restore {path} from a backup. To go on with those commands alone, make an empty file there: touch {path}",
+            path = path.display()
+        )));
+    }
+    forget_cached_pages(&path);
+    let mut store = SqliteStore::open(&path)?;
+    store.migrate()?;
+    Ok(store.standing_on(data_dir.footing())?)
 }

@@ -16,13 +16,16 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, params};
 
 use super::identity::{IDENTITY_ID_BYTES, IDENTITY_SECRET_BYTES, Identity};
 use super::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use crate::data_dir::{Anchor, Fault, Footing};
 use crate::todo::{Timestamp, Todo, TodoId};
 
 /// The steps of the schema: the first makes version 1 out of an empty file, the next version 2 out of version 1, and so
@@ -56,6 +59,10 @@ const SPILL_PAGES: i64 = 8_000;
 /// A connection to the SQLite file.
 pub struct SqliteStore {
     connection: Connection,
+    /// What has to stay where it is, where the data folder asks for that.
+    footing: Option<Arc<Footing>>,
+    /// Why a sync failed. No later one is evidence: the kernel tells of a page that it could not write only once.
+    sync_failure: Option<String>,
 }
 
 impl SqliteStore {
@@ -89,7 +96,45 @@ impl SqliteStore {
         };
         let (connection, version) = while_busy(open).map_err(|error| cannot_open(path, error))?;
         check_version(version)?;
-        Ok(SqliteStore { connection })
+        Ok(SqliteStore { connection, footing: None, sync_failure: None })
+    }
+
+    /// Stands on the data folder's footing from now on, with its own files: batches are applied, and called durable, only
+    /// while everything is where its name is. The schema has to be there.
+    ///
+    /// # Errors
+    /// [`StoreError::Fatal`] when the store's files cannot be looked at.
+    pub fn standing_on(mut self, footing: &Arc<Footing>) -> Result<SqliteStore, StoreError> {
+        let path = self.connection.path().map(PathBuf::from).unwrap_or_default();
+        for path in [write_ahead_log(&path), path] {
+            let anchor = Anchor::at(&path).map_err(|error| {
+                StoreError::Fatal(format!("cannot look at the store's {}: {error}", path.display()))
+            })?;
+            footing.stand_on(anchor);
+        }
+        self.footing = Some(Arc::clone(footing));
+        Ok(self)
+    }
+
+    fn stand(&self) -> Result<(), StoreError> {
+        self.footing.as_ref().map_or(Ok(()), |footing| footing.check()).map_err(StoreError::Unavailable)
+    }
+
+    /// Syncs the write-ahead log. What is in the main file was synced by the checkpoint that brought it there.
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        #[cfg(test)]
+        if std::fs::exists(path.with_extension("fails-once"))? {
+            std::fs::remove_file(path.with_extension("fails-once"))?;
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        match File::open(write_ahead_log(path)) {
+            // Unlike the main file, this one has no locks of SQLite that closing it here would give up.
+            Ok(log) => log.sync_data()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        // The log may have been made since.
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn configure_writer(&self) -> rusqlite::Result<()> {
@@ -122,6 +167,12 @@ impl Store for SqliteStore {
         loop {
             match migrate(&mut self.connection) {
                 Err(StoreError::Unavailable(_)) if Instant::now() < give_up_at => std::thread::sleep(START_RETRY),
+                Err(StoreError::Unavailable(reason)) => {
+                    let path = self.connection.path().unwrap_or_default();
+                    return Err(StoreError::Unavailable(format!(
+                        "the schema of {path} cannot be written: {reason}. Is the disk full, or does it fail?"
+                    )));
+                }
                 result => return result,
             }
         }
@@ -139,6 +190,7 @@ impl Store for SqliteStore {
     }
 
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
+        self.stand()?;
         // Immediate: the write lock is taken before anything is read, so that what is read stays true.
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
@@ -169,22 +221,47 @@ impl Store for SqliteStore {
         scan().map_err(store_error)
     }
 
-    /// Syncs the write-ahead log. What is in the main file was synced by the checkpoint that brought it there.
     fn make_durable(&mut self) -> Result<(), StoreError> {
-        let Some(path) = self.connection.path().map(Path::new) else { return Ok(()) };
-        let mut log_path = path.as_os_str().to_owned();
-        log_path.push("-wal");
-        let sync = || -> io::Result<()> {
-            match File::open(&log_path) {
-                // Unlike the main file, this one has no locks of SQLite that closing it here would give up.
-                Ok(log) => log.sync_data()?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            // The log may have been made since.
-            File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        };
-        sync().map_err(|error| StoreError::Unavailable(format!("{} cannot be synced: {error}", log_path.display())))
+        let Some(path) = self.connection.path().map(PathBuf::from) else { return Ok(()) };
+        self.stand()?;
+        if self.sync_failure.is_none() {
+            self.sync_failure = self.sync(&path).err().map(|error| sync_failure_text(&path, &error));
+        }
+        if let Some(reason) = &self.sync_failure {
+            self.footing.iter().for_each(|footing| footing.set(Fault::Store, Some(reason)));
+            return Err(StoreError::Unavailable(reason.clone()));
+        }
+        // What was synced is of use only where a restart looks for it.
+        self.stand()
+    }
+}
+
+fn sync_failure_text(path: &Path, error: &io::Error) -> String {
+    format!(
+        "{} could not be made durable: {error}. Nothing that it says of this can be trusted until a restart, so the command \
+         log keeps all commands from here on, and a restart applies them again. Look into the kernel's log for a failing \
+         disk, then restart the server",
+        path.display()
+    )
+}
+
+/// The file beside the main one that has the last batches.
+fn write_ahead_log(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// Makes the next opening of the store see what the disk has: after a sync that failed, the page cache may show a
+/// write-ahead log that the disk does not have. SQLite ends its recovery at the first frame whose check sum is wrong, and
+/// the command log still has what stood behind it. For a process that owns the store and has not opened it.
+pub fn forget_cached_pages(path: &Path) {
+    // Where this fails, opening the store fails too, or there is nothing to forget.
+    if let Ok(file) = File::open(write_ahead_log(path))
+        && file.sync_all().is_ok()
+    {
+        // SAFETY: posix_fadvise takes numbers only and the descriptor is open. Its result does not matter: it is advice.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
     }
 }
 

@@ -14,6 +14,7 @@ mod deadlines;
 mod drain;
 mod drivers;
 mod durability;
+mod folder;
 mod framing;
 mod head;
 mod idempotency;

@@ -2,6 +2,7 @@
 //! what it says.
 
 pub mod client;
+pub mod disk;
 pub mod metrics;
 pub mod process;
 pub mod random;

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::{Log, PARTITION, record};
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogPosition, Offset, Refusal, Submission,
 };
+use crate::data_dir::{Anchor, Fault, displaced_text};
 use crate::limits::LOG_WRITE_BUFFER_BYTES;
 use crate::todo::{TODO_ID_TEXT_BYTES, Timestamp};
 
@@ -20,8 +22,10 @@ pub struct EmbeddedAppender {
     segment_bytes: u64,
     /// The last segment; `None` after a failure, until the log could go on in a new one.
     file: Option<File>,
-    /// Whether the last batch failed, so that a full disk is logged once and not for every batch.
-    failing: bool,
+    /// Where the last segment has to stand; kept after a failure, so that it is known again.
+    anchor: Anchor,
+    /// Whether the last segment is known to end with its last acknowledged record, and the disk to have it all.
+    sealed: bool,
     buffer: Vec<u8>,
     acknowledgements: Vec<Acknowledgement>,
 }
@@ -33,13 +37,15 @@ impl EmbeddedAppender {
         segment_bytes: u64,
     ) -> io::Result<EmbeddedAppender> {
         let path = segment::path(&log.folder, log.extent().last().first);
-        let file = OpenOptions::new().append(true).open(path)?;
+        let file = OpenOptions::new().append(true).open(&path)?;
+        let anchor = Anchor::at(&path)?;
         Ok(EmbeddedAppender {
             log,
             sink,
             segment_bytes,
             file: Some(file),
-            failing: false,
+            anchor,
+            sealed: false,
             buffer: Vec::new(),
             acknowledgements: Vec::new(),
         })
@@ -65,33 +71,51 @@ impl EmbeddedAppender {
     }
 
     /// Makes the buffer durable at the end of the log.
-    fn commit(&mut self, next: Offset) -> io::Result<()> {
+    fn commit(&mut self, next: Offset) -> Result<(), Failure> {
         let last = self.log.extent().last();
         if self.file.is_none() || last.bytes >= self.segment_bytes {
-            self.file = None;
+            // A segment that is merely full ends with its last acknowledged record, and every sync of it succeeded.
+            self.sealed |= self.file.take().is_some();
             self.file = Some(self.start_segment()?);
         }
         let file = self.file.as_mut().expect("was just opened");
-        file.write_all(&self.buffer)?;
-        file.sync_data()?;
+        file.write_all(&self.buffer).map_err(Failure::system("cannot be written"))?;
+        file.sync_data().map_err(Failure::system("cannot be made durable"))?;
+        let written = self.log.extent().last().bytes + self.buffer.len() as u64;
+        self.stand(|bytes| bytes == written)?;
         self.log.extent().grow(self.buffer.len() as u64, next);
         self.log.grown.notify_all();
-        if std::mem::take(&mut self.failing) {
-            tracing::info!("the command log in {} can be written again", self.log.folder.display());
-        }
+        self.log.footing.set(Fault::Log, None);
         Ok(())
     }
 
+    /// Makes sure that a restart will find the last segment, with a length that is as it should be, and everything else
+    /// that it needs.
+    fn stand(&self, has_length: impl FnOnce(u64) -> bool) -> Result<(), Failure> {
+        self.log.footing.check().map_err(|_told| Failure::Footing)?;
+        match self.anchor.check() {
+            Ok(found) if has_length(found.len()) => Ok(()),
+            Ok(_) => Err(Failure::Segment(changed_text(self.anchor.path()))),
+            Err(displaced) => Err(Failure::Segment(displaced_text(self.anchor.path(), &displaced))),
+        }
+    }
+
     /// Goes on in a new segment file, after cutting off whatever a failed batch has left in the last one.
-    fn start_segment(&self) -> io::Result<File> {
+    fn start_segment(&mut self) -> Result<File, Failure> {
         let (last, next) = {
             let extent = self.log.extent();
             (extent.last(), extent.next)
         };
-        if last.bytes > 0 {
-            segment::cut(&segment::path(&self.log.folder, last.first), last.bytes)?;
+        self.stand(|bytes| bytes >= last.bytes)?;
+        if last.bytes > 0 && !self.sealed {
+            segment::seal(&self.log.folder, last, next)
+                .map_err(Failure::system("cannot be read back after a failure"))?;
+            self.sealed = true;
         }
-        let file = segment::create(&self.log.folder, next)?;
+        let file = segment::create(&self.log.folder, next).map_err(Failure::system("cannot get a new segment"))?;
+        self.anchor =
+            Anchor::at(&segment::path(&self.log.folder, next)).map_err(Failure::system("cannot get a new segment"))?;
+        self.sealed = false;
         if last.bytes > 0 {
             self.log.extent().segments.push_back(Segment { first: next, bytes: 0 });
         }
@@ -99,37 +123,71 @@ impl EmbeddedAppender {
     }
 
     /// Refuses the batch and tries to leave the failed file behind at once, so that a crash finds nothing of it.
-    fn fail(&mut self, error: &io::Error) {
+    fn fail(&mut self, failure: &Failure) {
         self.file = None;
         for acknowledgement in &mut self.acknowledgements {
             if acknowledgement.result.is_ok() {
                 *acknowledgement = Acknowledgement::refused(acknowledgement.ticket, Refusal::Unavailable);
             }
         }
-        let started = self.start_segment();
-        if !std::mem::replace(&mut self.failing, true) {
-            let folder = self.log.folder.display();
-            match &started {
-                Ok(_) => tracing::error!(
-                    "cannot write the command log in {folder}: {error}; commands are refused until it works"
-                ),
-                Err(again) => tracing::error!(
-                    "cannot write the command log in {folder}: {error}; cannot start a new segment: {again}; commands are \
-                     refused until that works"
-                ),
+        match failure {
+            Failure::Footing => {}
+            // Whoever reads the log looks at its segments from time to time, and takes this back.
+            Failure::Segment(reason) => self.log.footing.set(Fault::Segment, Some(reason)),
+            Failure::System(action, error) => {
+                self.log.footing.set(Fault::Log, Some(&system_text(&self.log.folder, action, error)));
             }
         }
-        self.file = started.ok();
+        self.file = self.start_segment().ok();
     }
+}
+
+/// Why a batch was not made durable.
+#[derive(Debug)]
+enum Failure {
+    /// The footing has told what: no restart would find the batch.
+    Footing,
+    /// No restart would find the segment as it has to be; the text says all.
+    Segment(String),
+    /// The system refused; the text says what the log cannot do.
+    System(&'static str, io::Error),
+}
+
+impl Failure {
+    fn system(action: &'static str) -> impl FnOnce(io::Error) -> Failure {
+        move |error| Failure::System(action, error)
+    }
+}
+
+fn system_text(folder: &Path, action: &str, error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room on its file system, and writes go on"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "mount its file system for writing again (the kernel's log says why it is not), and writes go on"
+        }
+        io::ErrorKind::PermissionDenied => "give this process's user the folder back, and writes go on",
+        _ => "look into the kernel's log for a failing disk; writes go on when a new segment can be written",
+    };
+    format!("the command log in {} {action}: {error}. Writes are refused; {remedy}", folder.display())
+}
+
+fn changed_text(path: &Path) -> String {
+    format!(
+        "another program has changed {}: it has not the length that was written. Writes are refused; restart the server, \
+         which reads what is left",
+        path.display()
+    )
 }
 
 impl CommandAppender for EmbeddedAppender {
     fn append(&mut self, batch: &mut Vec<Submission>) {
         let next = self.encode(batch);
         if !self.buffer.is_empty()
-            && let Err(error) = self.commit(next)
+            && let Err(failure) = self.commit(next)
         {
-            self.fail(&error);
+            self.fail(&failure);
         }
         self.buffer.clear();
         self.buffer.shrink_to(LOG_WRITE_BUFFER_BYTES);
@@ -160,7 +218,6 @@ mod tests {
     use crate::command_log::{CommandReader, LogEvent, Ticket};
     use crate::data_dir::DataDir;
     use crate::todo::TodoId;
-    use std::path::Path;
     use std::sync::Mutex;
 
     #[derive(Default)]
@@ -273,6 +330,28 @@ mod tests {
             assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)]);
         }
         std::fs::rename(&away, dir.log_path()).expect("moved back");
+        assert_eq!(append(&mut appender, &kept, &["2"]), [Ok(())]);
+        assert_eq!(read_all(&mut reader), ["1", "2"]);
+    }
+
+    #[test]
+    fn after_a_failure_the_segment_is_read_back_before_the_log_goes_on() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let dir = DataDir::open(folder.path()).expect("opened");
+        let kept = Arc::new(Kept::default());
+        let (mut appender, mut reader) = open(&dir, Arc::clone(&kept) as _).expect("opened");
+        assert_eq!(append(&mut appender, &kept, &["1"]), [Ok(())]);
+        // As if the disk had not kept what an earlier sync had promised.
+        let path = segment::path(&dir.log_path(), 0);
+        let whole = std::fs::read(&path).expect("readable");
+        let mut damaged = whole.clone();
+        *damaged.last_mut().expect("a record") ^= 1;
+        std::fs::write(&path, damaged).expect("written");
+        appender.file = failing("null");
+        for _ in 0..3 {
+            assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)]);
+        }
+        std::fs::write(&path, whole).expect("written");
         assert_eq!(append(&mut appender, &kept, &["2"]), [Ok(())]);
         assert_eq!(read_all(&mut reader), ["1", "2"]);
     }

@@ -11,9 +11,15 @@
 //! and shows it to the reader. So whatever the store has applied is durable in the log, and what stands behind the last
 //! acknowledged record was never promised to anyone.
 //!
+//! A sync says that a descriptor's file is on the disk, not that a restart will find it. So before each acknowledgement the
+//! log also makes sure that its name still leads to that segment, and the names of folder and store to those in use
+//! ([`Footing`]). When they do not, batches are refused until they do again; the log never begins anew in a folder or a
+//! segment that took the place of the one in use.
+//!
 //! After a failed write or sync the kernel may hold pages that the disk does not have, and say nothing of it at the
-//! next sync. The failed batch is refused and cut off, and the log goes on in a new file, whose pages are all new; until
-//! that works, every batch is refused.
+//! next sync. The failed batch is refused and cut off, the segment is read back from the disk up to its last
+//! acknowledged record, and the log goes on in a new file, whose pages are all new; until all of that works, every batch
+//! is refused.
 //!
 //! # Opening
 //! The last segment is synced, dropped from the page cache and read from the disk. A damaged end with no whole record
@@ -38,7 +44,7 @@ pub use dead_letters::{Replayed, list_dead_letters, remove_dead_letter, replay_d
 pub use reader::EmbeddedReader;
 
 use super::{AcknowledgementSink, LogError, Offset, PartitionId};
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Footing};
 use crate::limits::LOG_SEGMENT_BYTES;
 use segment::Segment;
 
@@ -71,6 +77,7 @@ pub fn open_with_segment_bytes(
     let (segments, next) = segment::recover(&folder)?;
     let log = Arc::new(Log {
         folder,
+        footing: Arc::clone(data_dir.footing()),
         extent: Mutex::new(Extent { segments: segments.into(), next }),
         grown: Condvar::new(),
         _lock: lock,
@@ -83,6 +90,7 @@ pub fn open_with_segment_bytes(
 /// What both ends share.
 struct Log {
     folder: PathBuf,
+    footing: Arc<Footing>,
     extent: Mutex<Extent>,
     /// Notified when records were added.
     grown: Condvar,

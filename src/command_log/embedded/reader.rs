@@ -5,13 +5,16 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::segment::{self, Segment};
 use super::{Extent, Log, PARTITION, dead_letters, record};
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
-use crate::data_dir::DataDir;
+use crate::data_dir::{DataDir, Fault};
 use crate::limits::LOG_READ_BYTES;
+
+/// How often the reading end looks whether folder and segments are still there, also while nobody writes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The reading end of the embedded log.
 pub struct EmbeddedReader {
@@ -20,6 +23,9 @@ pub struct EmbeddedReader {
     assigned: bool,
     /// Where reading goes on; `None` until started.
     cursor: Option<Cursor>,
+    looked_at: Instant,
+    /// What the last look found wrong.
+    displaced: Option<String>,
 }
 
 struct Cursor {
@@ -44,7 +50,25 @@ struct Readable {
 
 impl EmbeddedReader {
     pub(super) fn new(log: Arc<Log>, data_dir: DataDir) -> EmbeddedReader {
-        EmbeddedReader { log, data_dir, assigned: false, cursor: None }
+        EmbeddedReader { log, data_dir, assigned: false, cursor: None, looked_at: Instant::now(), displaced: None }
+    }
+
+    /// Whether commands that the store had applied before are no longer in the log: the store cannot be made from it.
+    pub fn begins_late(&self) -> bool {
+        self.log.extent().segments[0].first > 0
+    }
+
+    /// Looks after folder and segments when it is time. While something is not at its place nothing is read: what has its
+    /// name now may be another log's.
+    fn look(&mut self) -> Result<(), LogError> {
+        if self.looked_at.elapsed() >= LOOK_INTERVAL {
+            self.looked_at = Instant::now();
+            let segments = self.log.extent().segments.clone();
+            let missing = segment::find_missing(&self.log.folder, segments);
+            self.log.footing.set(Fault::Segment, missing.as_deref());
+            self.displaced = self.log.footing.check().err();
+        }
+        self.displaced.clone().map_or(Ok(()), |reason| Err(LogError::Unavailable(reason)))
     }
 
     /// Waits until there is a record for the cursor, `max_wait` at most.
@@ -151,6 +175,7 @@ impl CommandReader for EmbeddedReader {
             self.assigned = true;
             return Ok(LogEvent::Assigned(vec![PARTITION]));
         }
+        self.look()?;
         let wanted = self.cursor.as_ref().filter(|_| max_records > 0).map(|cursor| cursor.wanted);
         if !self.wait(max_wait, wanted) {
             return Ok(LogEvent::Idle);
@@ -189,6 +214,9 @@ impl CommandReader for EmbeddedReader {
     /// Deletes the segments that end at or before `next`, oldest first; the last segment stays.
     fn applied(&mut self, partition: PartitionId, next: Offset) {
         debug_assert_eq!(partition, PARTITION);
+        if self.log.footing.check().is_err() {
+            return;
+        }
         loop {
             let path = {
                 let mut extent = self.log.extent();
@@ -218,6 +246,7 @@ impl CommandReader for EmbeddedReader {
 
     fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
         debug_assert_eq!(partition, PARTITION);
+        self.log.footing.check().map_err(LogError::Unavailable)?;
         dead_letters::keep(&self.data_dir, record, reason)
     }
 }

@@ -73,18 +73,8 @@ fn list(folder: &Path) -> io::Result<Vec<Segment>> {
 fn repair(folder: &Path, last: &mut Segment) -> Result<Offset, LogError> {
     let path = path(folder, last.first);
     let content = read_from_disk(&path).map_err(|error| fatal("read", &path, &error))?;
-    let mut at = 0;
-    let mut next = last.first;
-    while at < content.len() {
-        let reason = match record::decode(&content[at..]) {
-            Ok(record) if record.offset == next => {
-                at += record.size;
-                next += 1;
-                continue;
-            }
-            Ok(record) => format!("it holds offset {} where {next} is due", record.offset),
-            Err(error) => error.to_string(),
-        };
+    let Whole { bytes: at, next, end } = Whole::of(&content, last.first);
+    if let Err(reason) = end {
         if record::holds_record_after(&content[at..], next) {
             return Err(damaged(&path, at as u64, &reason));
         }
@@ -95,10 +85,82 @@ fn repair(folder: &Path, last: &mut Segment) -> Result<Offset, LogError> {
             path.display()
         );
         cut(&path, at as u64).map_err(|error| fatal("cut", &path, &error))?;
-        break;
     }
     last.bytes = at as u64;
     Ok(next)
+}
+
+/// The whole records at the beginning of a segment.
+struct Whole {
+    /// Bytes that they take.
+    bytes: usize,
+    /// Offset after the last one.
+    next: Offset,
+    /// Why there is no record behind them; `Ok` when there is nothing.
+    end: Result<(), String>,
+}
+
+impl Whole {
+    fn of(content: &[u8], first: Offset) -> Whole {
+        let (mut bytes, mut next) = (0, first);
+        while bytes < content.len() {
+            let reason = match record::decode(&content[bytes..]) {
+                Ok(record) if record.offset == next => {
+                    bytes += record.size;
+                    next += 1;
+                    continue;
+                }
+                Ok(record) => format!("it holds offset {} where {next} is due", record.offset),
+                Err(error) => error.to_string(),
+            };
+            return Whole { bytes, next, end: Err(reason) };
+        }
+        Whole { bytes, next, end: Ok(()) }
+    }
+}
+
+/// Cuts whatever stands behind the last acknowledged record off a segment, and makes sure that the disk has all records
+/// before: after a failed sync, what the page cache shows is no evidence.
+///
+/// # Errors
+/// The system's, or `InvalidData` when a record before `next` is not there.
+pub(super) fn seal(folder: &Path, segment: Segment, next: Offset) -> io::Result<()> {
+    let path = path(folder, segment.first);
+    if std::fs::metadata(&path)?.len() > segment.bytes {
+        cut(&path, segment.bytes)?;
+    }
+    let content = read_from_disk(&path)?;
+    let whole = Whole::of(&content, segment.first);
+    if whole.bytes as u64 == segment.bytes && whole.next == next {
+        return Ok(());
+    }
+    let reason = whole.end.err().unwrap_or_else(|| format!("it ends before offset {next}"));
+    Err(io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{}, byte {}: {reason}; restore the data folder from a backup", path.display(), whole.bytes),
+    ))
+}
+
+/// The first of these segments that is not there as long as it is, as text. One look at each.
+pub(super) fn find_missing(folder: &Path, segments: impl IntoIterator<Item = Segment>) -> Option<String> {
+    // An empty one may just be replaced.
+    segments.into_iter().filter(|segment| segment.bytes > 0).find_map(|segment| {
+        let path = path(folder, segment.first);
+        match std::fs::symlink_metadata(&path) {
+            Ok(found) if found.len() >= segment.bytes => None,
+            Ok(_) => Some(missing_text(&path, "is shorter than what was written to it")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(missing_text(&path, "is gone")),
+            Err(error) => Some(missing_text(&path, &format!("cannot be looked at ({error})"))),
+        }
+    })
+}
+
+fn missing_text(path: &Path, what: &str) -> String {
+    format!(
+        "{} {what}, and holds acknowledged commands: writes are refused. Put it back, and writes go on; or stop the server \
+         and restore the data folder from a backup",
+        path.display()
+    )
 }
 
 /// Reads a file as the disk has it: what a killed process has written is synced first, and then the pages are dropped,
@@ -112,7 +174,7 @@ fn read_from_disk(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Shortens a segment to its first `bytes`, durably.
-pub(super) fn cut(path: &Path, bytes: u64) -> io::Result<()> {
+fn cut(path: &Path, bytes: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     file.set_len(bytes)?;
     file.sync_all()

@@ -1,7 +1,7 @@
 //! What only this side of the seam promises; `tests/seams` has what both do.
 
 use super::*;
-use std::path::PathBuf;
+use crate::observe::troubles::Troubles;
 
 fn new_file() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -181,4 +181,49 @@ fn a_power_cut_takes_back_the_last_commits_whole_and_with_their_offsets() {
         seen.push(applied);
     }
     assert!(seen.is_sorted() && seen[0] == 0 && seen.last() >= Some(&19), "{seen:?}");
+}
+
+#[test]
+fn a_sync_that_failed_once_is_not_made_good_by_the_next() {
+    let (folder, path) = new_file();
+    let troubles = Arc::new(Troubles::default());
+    let footing = Arc::new(Footing::new(Arc::clone(&troubles)));
+    let mut store = SqliteStore::open(&path).expect("made");
+    store.migrate().expect("migrated");
+    let mut store = store.standing_on(&footing).expect("its files are there");
+    upsert(&mut store, None, vec![todo(1)]).expect("applied");
+    store.make_durable().expect("durable");
+    std::fs::write(folder.path().join("todos.fails-once"), "").expect("written");
+    for _ in 0..3 {
+        match store.make_durable() {
+            Err(StoreError::Unavailable(reason)) => assert!(reason.contains("restart the server"), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+        assert!(troubles.lines()[0].contains("could not be made durable"), "{:?}", troubles.lines());
+    }
+    // Batches go on: the log has all their commands.
+    upsert(&mut store, Some(1), vec![todo(2)]).expect("applied");
+    drop(store);
+    forget_cached_pages(&path);
+    let mut store = SqliteStore::open(&path).expect("opened again");
+    store.make_durable().expect("durable");
+}
+
+#[test]
+fn batches_are_neither_applied_nor_called_durable_in_files_that_no_restart_finds() {
+    for ending in ["", "-wal"] {
+        let (folder, path) = new_file();
+        let footing = Arc::new(Footing::default());
+        let mut store = SqliteStore::open(&path).expect("made");
+        store.migrate().expect("migrated");
+        let mut store = store.standing_on(&footing).expect("its files are there");
+        upsert(&mut store, None, vec![todo(1)]).expect("applied");
+        let (file, away) = (folder.path().join(format!("todos.sqlite{ending}")), folder.path().join("away"));
+        std::fs::rename(&file, &away).expect("moved");
+        assert!(matches!(store.make_durable(), Err(StoreError::Unavailable(_))), "{ending}");
+        assert!(matches!(upsert(&mut store, Some(1), vec![todo(2)]), Err(StoreError::Unavailable(_))), "{ending}");
+        std::fs::rename(&away, &file).expect("moved back");
+        store.make_durable().expect("durable");
+        upsert(&mut store, Some(1), vec![todo(2)]).expect("applied");
+    }
 }

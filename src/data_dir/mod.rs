@@ -10,14 +10,22 @@
 //!   dead-letters/  records that could never be applied
 //! ```
 
+mod anchor;
+mod footing;
+
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use anchor::{Anchor, Displaced};
+pub use footing::{Fault, Footing, displaced_text};
+
 use crate::limits::JWT_SECRET_MIN_BYTES;
+use crate::observe::troubles::Troubles;
 
 /// Version of the folder's layout that this program reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -31,6 +39,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone)]
 pub struct DataDir {
     path: PathBuf,
+    footing: Arc<Footing>,
 }
 
 /// The process that holds a data folder.
@@ -113,14 +122,26 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError::Format`] for a folder of another version, [`DataDirError::Io`].
     pub fn open(path: impl Into<PathBuf>) -> Result<DataDir, DataDirError> {
+        DataDir::open_with_troubles(path, Arc::default())
+    }
+
+    /// [`DataDir::open`], with the place where faults of the open folder are noted.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`].
+    pub fn open_with_troubles(path: impl Into<PathBuf>, troubles: Arc<Troubles>) -> Result<DataDir, DataDirError> {
         let path = path.into();
+        // A relative name goes on leading to the same folder when a folder above it is moved: a restart would not find it.
+        let path = std::path::absolute(&path).map_err(DataDirError::io("find", &path))?;
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(DataDirError::io("create", &path))?;
-        let dir = DataDir { path };
+        let dir = DataDir { path, footing: Arc::new(Footing::new(troubles)) };
         let _one_at_a_time = dir.exclusive()?;
         dir.check_format()?;
         let log = dir.log_path();
         DirBuilder::new().recursive(true).mode(0o700).create(&log).map_err(DataDirError::io("create", &log))?;
         sync_folder(&dir.path)?;
+        dir.footing.stand_on(Anchor::at_target_of(&dir.path).map_err(DataDirError::io("open", &dir.path))?);
+        dir.footing.stand_on(Anchor::at(&log).map_err(DataDirError::io("open", &log))?);
         Ok(dir)
     }
 
@@ -155,6 +176,11 @@ impl DataDir {
     /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What has to stay where it is while the folder is in use.
+    pub fn footing(&self) -> &Arc<Footing> {
+        &self.footing
     }
 
     /// The SQLite file.
@@ -318,86 +344,4 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), DataDirError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn mode(path: &Path) -> u32 {
-        std::fs::metadata(path).expect("is there").permissions().mode() & 0o777
-    }
-
-    #[test]
-    fn a_new_folder_is_private_and_opens_again() {
-        let parent = tempfile::tempdir().expect("temporary folder");
-        let path = parent.path().join("a/data");
-        let dir = DataDir::open(&path).expect("made");
-        assert_eq!(mode(&path), 0o700);
-        assert_eq!(std::fs::read_to_string(path.join("format")).expect("written"), "1\n");
-        assert!(dir.log_path().is_dir());
-        DataDir::open(&path).expect("opened again");
-    }
-
-    #[test]
-    fn another_format_is_refused() {
-        for (content, expected) in [("2\n", "has format 2,"), ("", "no version number"), ("x", "(\"x\")")] {
-            let folder = tempfile::tempdir().expect("temporary folder");
-            std::fs::write(folder.path().join("format"), content).expect("written");
-            let error = DataDir::open(folder.path()).expect_err("refused").to_string();
-            assert!(error.contains(expected), "{error}");
-            assert!(error.contains("DATA_DIR"), "{error}");
-        }
-        let folder = tempfile::tempdir().expect("temporary folder");
-        std::fs::write(folder.path().join("todos.sqlite"), "").expect("written");
-        let error = DataDir::open(folder.path()).expect_err("refused").to_string();
-        assert!(error.contains("data but no file `format`"), "{error}");
-    }
-
-    #[test]
-    fn only_one_owner_and_everyone_learns_who() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let dir = DataDir::open(folder.path()).expect("opened");
-        assert_eq!(dir.owner(), None);
-        let lock = dir.lock("127.0.0.1:8080").expect("free");
-        let owner = Owner { pid: std::process::id(), address: "127.0.0.1:8080".to_owned() };
-        assert_eq!(dir.owner(), Some(owner.clone()));
-        match dir.lock("127.0.0.1:9090") {
-            Err(DataDirError::InUse { owner: Some(found), .. }) => assert_eq!(found, owner),
-            other => panic!("{other:?}"),
-        }
-        assert_eq!(dir.owner(), Some(owner), "the second start has not touched the name");
-        drop(lock);
-        assert_eq!(dir.owner(), None);
-        drop(dir.lock("").expect("free again"));
-        // A killed owner leaves its name behind, but no lock.
-        std::fs::write(dir.lock_path(), "pid 1\naddress x:1\n").expect("written");
-        assert_eq!(dir.owner(), None);
-    }
-
-    #[test]
-    fn the_secret_is_made_once_and_is_private() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let secrets: Vec<String> = std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| DataDir::open(folder.path()).expect("opened").jwt_secret().expect("a secret")))
-                .collect();
-            starts.into_iter().map(|start| start.join().expect("no panic")).collect()
-        });
-        assert_eq!(secrets[0].len(), 2 * JWT_SECRET_MIN_BYTES);
-        assert!(secrets.iter().all(|secret| *secret == secrets[0]));
-        let dir = DataDir::open(folder.path()).expect("opened");
-        assert_eq!(dir.jwt_secret().expect("kept"), secrets[0]);
-        assert_eq!(mode(&dir.jwt_secret_path()), 0o600);
-
-        let other = tempfile::tempdir().expect("temporary folder");
-        assert_ne!(DataDir::open(other.path()).expect("opened").jwt_secret().expect("a secret"), secrets[0]);
-    }
-
-    #[test]
-    fn a_damaged_secret_is_not_replaced_in_silence() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let dir = DataDir::open(folder.path()).expect("opened");
-        std::fs::write(dir.jwt_secret_path(), "short\n").expect("written");
-        let error = dir.jwt_secret().expect_err("too short").to_string();
-        assert!(error.contains("5 bytes"), "{error}");
-    }
-}
+mod tests;
