@@ -19,6 +19,7 @@ use crate::observe::status::Status;
 use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::inbox::{Inbox, InboxSender, Message};
+use crate::shard::places::Places;
 use crate::shard::reactor::driver::{Driver, DriverChoice, choose_driver};
 use crate::shard::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};
@@ -132,6 +133,7 @@ impl Api {
             Arc::clone(stop),
         )?;
         let user_rates = config.write.rate_per_user.map(UserRates::new).transpose()?.map(Arc::new);
+        let places = Places::new(config.http.max_connections);
         let mut shards = Vec::with_capacity(count);
         for (number, ((cpu, listener), inbox)) in
             plan.cpus.into_iter().zip(plan.listeners).zip(plan.inboxes).enumerate()
@@ -144,6 +146,7 @@ impl Api {
                 listener,
                 listens_with_list: plan.has_neighbour,
                 settings: settings.clone(),
+                places: Arc::clone(&places),
                 inbox,
                 submissions: submissions.clone(),
                 new_ids: Arc::clone(&new_ids),
@@ -195,7 +198,7 @@ impl Api {
     }
 }
 
-/// Splits the process's bounds among its shards.
+/// The bounds of each shard; those of writes are split among them.
 fn shard_settings(config: &Config, shards: usize) -> Settings {
     Settings {
         header_timeout: config.http.header_timeout,
@@ -203,7 +206,6 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         write_timeout: config.http.write_timeout,
         idle_timeout: config.http.idle_timeout,
         ack_timeout: config.write.ack_timeout,
-        connections_max: config.http.max_connections.div_ceil(shards),
         commands_max: config.write.queue_commands.div_ceil(shards),
         command_bytes_max: config.write.queue_bytes.div_ceil(shards),
     }

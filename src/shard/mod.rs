@@ -24,6 +24,7 @@ mod local_snapshot;
 mod long_writes;
 mod output;
 pub mod placement;
+pub mod places;
 mod prepared;
 pub mod reactor;
 pub mod registry;
@@ -50,6 +51,7 @@ use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::local_snapshot::LocalSnapshot;
 use self::long_writes::LongWrites;
+use self::places::Places;
 use self::prepared::{Memo, PreparedLists};
 use self::reactor::driver::Driver;
 use self::reactor::{Listener, Reactor, Socket};
@@ -92,8 +94,6 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Longest wait for the command log before a write is answered 503.
     pub ack_timeout: Duration,
-    /// Connections of this shard.
-    pub connections_max: usize,
     /// Commands of this shard that wait for the log.
     pub commands_max: usize,
     /// Bytes of those commands.
@@ -122,6 +122,8 @@ pub struct ShardParts {
     pub listens_with_list: bool,
     /// Its bounds.
     pub settings: Settings,
+    /// Where its connections take their places, as those of all shards.
+    pub places: Arc<Places>,
     /// Its inbox, and the sending end for itself.
     pub inbox: (InboxSender, Inbox),
     /// Where its commands go.
@@ -169,6 +171,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         )),
         visibility: RefCell::default(),
         settings: parts.settings,
+        places: parts.places,
         snapshot: RefCell::new(None),
         lists: RefCell::default(),
         encoded: RefCell::default(),
@@ -234,6 +237,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
 /// The state of a shard that its tasks share; one thread, so no lock and no atomic.
 pub(crate) struct Shard {
     settings: Settings,
+    places: Arc<Places>,
     snapshot: RefCell<Option<Rc<LocalSnapshot>>>,
     lists: RefCell<PreparedLists>,
     encoded: RefCell<EncodedPages>,
@@ -334,11 +338,11 @@ impl Shard {
     /// Serves the connection of this descriptor, which nobody else closes.
     fn admit(self: &Rc<Shard>, descriptor: RawFd) {
         self.metrics.connections_accepted.add(1);
-        if self.registry.len() >= self.settings.connections_max {
+        let Some(place) = self.places.take() else {
             self.metrics.connections_refused.add(1);
             answer::refuse_connection(self, descriptor);
             return;
-        }
+        };
         let socket = match Socket::new(&self.reactor, descriptor) {
             Ok(socket) => socket,
             Err(error) => return self.count_accept_error(&error),
@@ -359,6 +363,7 @@ impl Shard {
             drop(registration);
             // A write that waits for the log keeps the state.
             state.socket.close();
+            drop(place);
         });
     }
 

@@ -3,29 +3,24 @@
 use crate::harness::client::Client;
 use crate::harness::eventually;
 use crate::harness::request::{get, post};
-use crate::harness::server::{Driver, Setup};
+use crate::harness::server::{Driver, Server, Setup};
 use crate::harness::shared::on_both_drivers;
 use crate::harness::token::token;
 
 on_both_drivers!(std::convert::identity =>
     connections_over_the_limit_are_503_until_there_is_room,
+    the_limit_is_the_process_s_however_many_shards_there_are,
     connections_that_break_leave_nothing_behind,
 );
 
 fn connections_over_the_limit_are_503_until_there_is_room(driver: &Driver) {
     const MAX: usize = 5;
-    // One shard, because the kernel spreads connections over shards as it likes, and each has its part of the limit.
     let setup = Setup::new().driver(*driver).set("SHARDS", "1").set("MAX_CONNECTIONS", &MAX.to_string());
     let server = setup.start();
     // The connection that asked for readiness may still be closing.
     let mut clients: Vec<Client> = Vec::new();
     eventually("all connections to be taken", || {
-        let mut client = server.connect();
-        client.send(get("/health").bytes());
-        let is_served = client.next_answer(false).is_some_and(|answer| answer.status == 200);
-        if is_served {
-            clients.push(client);
-        }
+        clients.extend(served(&server));
         (clients.len() == MAX).then_some(())
     });
     for _ in 0..10 {
@@ -40,17 +35,45 @@ fn connections_over_the_limit_are_503_until_there_is_room(driver: &Driver) {
         client.assert_goes_on();
     }
     clients.pop();
-    let mut newcomer = eventually("room for another", || {
-        let mut client = server.connect();
-        // A refused connection may be reset before it has taken the request.
-        let _ = client.try_send(get("/health").bytes());
-        client.next_answer(false).filter(|answer| answer.status == 200).map(|_| client)
-    });
+    let mut newcomer = eventually("room for another", || served(&server));
     newcomer.assert_goes_on();
     let text = newcomer.call(&get("/metrics")).expect(200).text().to_owned();
     let refused =
         text.lines().find(|line| line.starts_with("million_rps_connections_refused_total{")).expect("a counter");
     assert!(!refused.ends_with(" 0"), "{refused}");
+}
+
+/// A connection that has had an answer, unless the server has too many.
+fn served(server: &Server) -> Option<Client> {
+    let mut client = server.connect();
+    // A refused connection may be reset before it has taken the request.
+    let _ = client.try_send(get("/health").bytes());
+    client.next_answer(false).filter(|answer| answer.status == 200).map(|_| client)
+}
+
+fn the_limit_is_the_process_s_however_many_shards_there_are(driver: &Driver) {
+    // Each shard's part of the smaller limit would be one connection, and the kernel spreads them as it likes.
+    for (shards, max) in [("16", 16), ("64", 100), ("2", 150)] {
+        let setup = Setup::new().driver(*driver).set("SHARDS", shards).set("MAX_CONNECTIONS", &max.to_string());
+        let server = setup.start();
+        let mut last = server.connect();
+        // The connection that asked for readiness may still be closing.
+        eventually("quiet", || (sum(&mut last, "million_rps_connections_open{") == 1).then_some(()));
+        let mut clients: Vec<Client> =
+            (1..max).map(|at| served(&server).unwrap_or_else(|| panic!("{shards} shards: no place {at}"))).collect();
+        assert_eq!(sum(&mut last, "million_rps_connections_refused_total{"), 0);
+        for _ in 0..20 {
+            assert!(served(&server).is_none(), "{shards} shards: one more than {max}");
+        }
+        assert_eq!(sum(&mut last, "million_rps_connections_refused_total{"), 20);
+        // Again and again a place that is given up is there for the next one, on whatever shard.
+        for _ in 0..20 {
+            clients.pop();
+            clients.push(eventually("the place that was given up", || served(&server)));
+            assert!(served(&server).is_none(), "{shards} shards: one more than {max}");
+        }
+        clients.iter_mut().for_each(Client::assert_goes_on);
+    }
 }
 
 fn connections_that_break_leave_nothing_behind(driver: &Driver) {
