@@ -225,6 +225,9 @@ pub const KAFKA_REQUEST_TIMEOUT_MS: u64 = 5_000;
 /// Longest wait of a consumer for a broker's answer before it takes another connection, in milliseconds; more than the
 /// half second that a broker may keep an empty fetch.
 pub const KAFKA_SOCKET_TIMEOUT_MS: u64 = 10_000;
+/// How often Kafka is asked about the topic (its partitions, its settings, its replicas), in milliseconds: how late a change is
+/// noticed. One or two small requests.
+pub const KAFKA_TOPIC_WATCH_MS: u64 = 3_000;
 /// Longest pause between attempts to reach a Kafka broker, in milliseconds: how late a returned broker may be noticed.
 pub const KAFKA_RECONNECT_BACKOFF_MAX_MS: u64 = 1_000;
 /// Shortest time between two commits of a worker's progress to Kafka, in milliseconds: they only show it to people.

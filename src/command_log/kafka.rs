@@ -14,6 +14,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 pub use super::kafka_appender::KafkaAppender;
 pub use super::kafka_dead_letters::{list_dead_letters, replay_dead_letters};
+pub use super::kafka_host::KafkaHost;
 pub use super::kafka_reader::KafkaReader;
 use crate::command_log::LogError;
 use crate::command_log::kafka_trouble::explained;
@@ -31,6 +32,10 @@ pub struct KafkaOptions {
     pub topic: String,
     /// Partitions of the topic when it has to be created; an existing topic keeps its own number.
     pub partitions: i32,
+    /// Replicas of topics that have to be created; `None` leaves it to the brokers.
+    pub replication_factor: Option<i32>,
+    /// `min.insync.replicas` of topics that have to be created; `None` leaves it to the brokers.
+    pub min_insync_replicas: Option<i32>,
     /// Encryption and identity.
     pub security: KafkaSecurity,
     /// How long a message may wait for company, in milliseconds: fewer, larger requests for a later acknowledgement.
@@ -59,6 +64,8 @@ impl KafkaOptions {
             brokers: brokers.to_owned(),
             topic: topic.to_owned(),
             partitions: 16,
+            replication_factor: None,
+            min_insync_replicas: None,
             security: KafkaSecurity::default(),
             linger_ms: 1,
             compression: "none".to_owned(),
@@ -188,7 +195,12 @@ pub(super) fn ensure_named_topic(
     }
     let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
     // -1: as many replicas as the brokers' own setting says.
-    let mut new_topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    let replicas = options.replication_factor.unwrap_or(-1);
+    let mut new_topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(replicas));
+    let in_sync = options.min_insync_replicas.map(|count| count.to_string());
+    if let Some(count) = &in_sync {
+        new_topic = new_topic.set("min.insync.replicas", count);
+    }
     for (name, value) in topic_settings {
         new_topic = new_topic.set(name, value);
     }
@@ -199,10 +211,23 @@ pub(super) fn ensure_named_topic(
             Ok(_) => tracing::info!(topic, partitions, "created the topic"),
             // Another process was faster.
             Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, RDKafkaErrorCode::InvalidReplicationFactor)) if options.replication_factor.is_some() => {
+                return Err(too_few_brokers(admin.inner(), topic, replicas));
+            }
             Err((_, code)) => return Err(log_error(KafkaError::AdminOp(code))),
         }
     }
     wait_until_shown(admin.inner(), topic)
+}
+
+/// The brokers refused to make so many replicas. More brokers may come, so it is tried again.
+fn too_few_brokers<C: rdkafka::ClientContext>(client: &Client<C>, topic: &str, replicas: i32) -> LogError {
+    let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
+    let brokers = client.fetch_metadata(Some(topic), timeout).map_or(0, |metadata| metadata.brokers().len());
+    LogError::Unavailable(format!(
+        "the topic {topic} is to have KAFKA_REPLICATION_FACTOR={replicas} replicas, but the cluster has {brokers} broker(s), and \
+         each keeps one: start more brokers, or lower the setting. It is tried again"
+    ))
 }
 
 /// Waits until the broker shows a topic that was just created: its metadata follow a moment after its answer.

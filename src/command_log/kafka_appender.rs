@@ -16,6 +16,7 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error, partition_count};
 use crate::command_log::kafka_events::{Events, refusal};
+use crate::command_log::kafka_host::KafkaHost;
 use crate::command_log::kafka_topic::Topic;
 use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error};
 use crate::command_log::kafka_waiting::{Reported, Waiting};
@@ -47,6 +48,7 @@ const WATCH_PAUSE: Duration = Duration::from_secs(5);
 pub struct KafkaAppender {
     options: KafkaOptions,
     sink: Arc<dyn AcknowledgementSink>,
+    host: KafkaHost,
     /// `None` when closed.
     link: Option<Link>,
     refused: Vec<Acknowledgement>,
@@ -75,9 +77,21 @@ impl KafkaAppender {
     /// # Errors
     /// [`LogError::Fatal`] when librdkafka does not take the options.
     pub fn new(options: KafkaOptions, sink: Arc<dyn AcknowledgementSink>) -> Result<KafkaAppender, LogError> {
+        KafkaAppender::within(KafkaHost::default(), options, sink)
+    }
+
+    /// The same, for a process that wants to be told of what happens here.
+    ///
+    /// # Errors
+    /// [`LogError::Fatal`] when librdkafka does not take the options.
+    pub fn within(
+        host: KafkaHost,
+        options: KafkaOptions,
+        sink: Arc<dyn AcknowledgementSink>,
+    ) -> Result<KafkaAppender, LogError> {
         let new_ids = Arc::new(NewIds::default());
-        let link = Link::start(&options, sink.clone(), new_ids.clone())?;
-        Ok(KafkaAppender { options, sink, link: Some(link), refused: Vec::new(), new_ids })
+        let link = Link::start(&options, &host, sink.clone(), new_ids.clone())?;
+        Ok(KafkaAppender { options, sink, host, link: Some(link), refused: Vec::new(), new_ids })
     }
 
     /// librdkafka stops for good at errors that break its promise of no gaps and no doubles, for example when the topic
@@ -86,7 +100,7 @@ impl KafkaAppender {
         let Some(link) = &self.link else { return };
         let Some((code, reason)) = link.producer.client().fatal_error() else { return };
         tracing::error!(%code, reason, "Kafka's producer stopped; starting another");
-        match Link::start(&self.options, self.sink.clone(), self.new_ids.clone()) {
+        match Link::start(&self.options, &self.host, self.sink.clone(), self.new_ids.clone()) {
             Ok(link) => {
                 if let Some(broken) = self.link.replace(link) {
                     broken.end(Duration::ZERO);
@@ -132,6 +146,7 @@ impl Drop for KafkaAppender {
 impl Link {
     fn start(
         options: &KafkaOptions,
+        host: &KafkaHost,
         sink: Arc<dyn AcknowledgementSink>,
         new_ids: Arc<NewIds>,
     ) -> Result<Link, LogError> {
@@ -151,9 +166,15 @@ impl Link {
         spawn_watch(options.clone(), Arc::downgrade(&producer), shared.clone(), sink.clone(), new_ids);
         let reports = {
             let (producer, shared) = (producer.clone(), shared.clone());
+            let guard = host.guard("kafka-reports");
             std::thread::Builder::new()
                 .name("kafka-reports".into())
-                .spawn(move || serve_reports(&producer, &shared, &*sink))
+                .spawn(move || {
+                    serve_reports(&producer, &shared, &*sink);
+                    if shared.ending.load(Ordering::SeqCst) {
+                        guard.end_in_order();
+                    }
+                })
                 .map_err(|error| LogError::Unavailable(format!("no thread for Kafka's delivery reports: {error}")))?
         };
         Ok(Link { topic: None, producer, shared, reports })
@@ -267,6 +288,10 @@ fn serve_reports(producer: &BaseProducer<AppenderContext>, shared: &Shared, sink
         {
             event.serve(&mut acknowledgements, &mut reported);
             wait_ms = 0;
+        }
+        #[cfg(feature = "fault-injection")]
+        if !acknowledgements.is_empty() && std::env::var_os("FAULT_KAFKA_REPORTS").is_some() {
+            panic!("a test asked for it");
         }
         if !acknowledgements.is_empty() {
             sink.acknowledge(&mut acknowledgements);

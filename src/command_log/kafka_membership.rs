@@ -12,7 +12,7 @@ use rdkafka::types::RDKafkaRespErr;
 use crate::command_log::kafka::{KafkaOptions, log_error};
 use crate::command_log::kafka_trouble::log_client_error;
 use crate::command_log::{LogError, PartitionId};
-use crate::limits::{KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LEAVE_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS};
+use crate::limits::{KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LEAVE_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS, KAFKA_TOPIC_WATCH_MS};
 
 /// A consumer that can join the group; it does when it subscribes.
 ///
@@ -31,6 +31,8 @@ pub(super) fn member(options: &KafkaOptions) -> Result<BaseConsumer<Membership>,
         // Never skip what the store has not applied.
         .set("auto.offset.reset", "error")
         .set("socket.timeout.ms", KAFKA_SOCKET_TIMEOUT_MS.to_string())
+        // New partitions of the topic are noticed, and divided among the group, within it; librdkafka's own is 5 minutes.
+        .set("topic.metadata.refresh.interval.ms", KAFKA_TOPIC_WATCH_MS.to_string())
         .set("queued.max.messages.kbytes", KAFKA_FETCH_AHEAD_MAX_KB.to_string());
     if let Some(name) = &options.group_instance {
         config.set("group.instance.id", name);

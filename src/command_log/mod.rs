@@ -14,6 +14,8 @@ mod kafka_dead_letters;
 #[cfg(feature = "services")]
 mod kafka_events;
 #[cfg(feature = "services")]
+mod kafka_host;
+#[cfg(feature = "services")]
 mod kafka_membership;
 #[cfg(feature = "services")]
 mod kafka_reader;

@@ -10,6 +10,7 @@ use super::values::Values;
 pub(super) fn together(values: &Values, platform: &Platform, needs: Requirements, errors: &mut Vec<SettingError>) {
     check_deployment(values, platform, needs, errors);
     check_connections(values, platform, errors);
+    check_kafka_replicas(values, errors);
     check_kafka_security(values, errors);
 }
 
@@ -42,6 +43,19 @@ fn check_connections(values: &Values, platform: &Platform, errors: &mut Vec<Sett
             platform.open_files_max
         );
         errors.push(values.error("MAX_CONNECTIONS", problem));
+    }
+}
+
+fn check_kafka_replicas(values: &Values, errors: &mut Vec<SettingError>) {
+    let in_sync = values.checked_integer("KAFKA_MIN_INSYNC_REPLICAS");
+    if let (Some(replicas), Some(in_sync)) = (values.checked_integer("KAFKA_REPLICATION_FACTOR"), in_sync)
+        && in_sync > replicas
+    {
+        let problem = format!(
+            "is more than KAFKA_REPLICATION_FACTOR={replicas}: no write would ever be acknowledged. Take one less than the \
+             replicas, so that a broker may be away"
+        );
+        errors.push(values.error("KAFKA_MIN_INSYNC_REPLICAS", problem));
     }
 }
 

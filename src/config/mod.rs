@@ -159,6 +159,10 @@ pub struct Kafka {
     pub topic: String,
     /// Partitions of the topic when this process creates it.
     pub partitions: u32,
+    /// Copies of each topic that this process creates; `None` leaves it to the brokers.
+    pub replication_factor: Option<u16>,
+    /// Copies that a write waits for, of each topic that this process creates; `None` leaves it to the brokers.
+    pub min_insync_replicas: Option<u16>,
     /// The consumer group of the workers.
     pub group_id: String,
     /// Names this worker across restarts (static membership).
@@ -318,6 +322,8 @@ impl Kafka {
             brokers: values.text("KAFKA_BROKERS"),
             topic: values.text("KAFKA_TODO_TOPIC"),
             partitions: values.integer("KAFKA_PARTITIONS"),
+            replication_factor: values.optional_integer("KAFKA_REPLICATION_FACTOR"),
+            min_insync_replicas: values.optional_integer("KAFKA_MIN_INSYNC_REPLICAS"),
             group_id: values.text("KAFKA_GROUP_ID"),
             group_instance_id: values.optional_text("KAFKA_GROUP_INSTANCE_ID"),
             linger: values.milliseconds("KAFKA_LINGER_MS"),

@@ -306,6 +306,27 @@ pub const SETTINGS: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "KAFKA_REPLICATION_FACTOR",
+        group: Group::Kafka,
+        // As many as Kafka's client takes.
+        kind: Kind::Integer { min: 1, max: 10_000 },
+        default: DefaultValue::Unset { meaning: "the brokers' default.replication.factor, 1 out of the box" },
+        unit: "replicas",
+        help: "Brokers that keep a copy of each topic that has to be created: the commands, the dead letters and the note of \
+               partitions.",
+        example: "3",
+    },
+    Setting {
+        name: "KAFKA_MIN_INSYNC_REPLICAS",
+        group: Group::Kafka,
+        kind: Kind::Integer { min: 1, max: 10_000 },
+        default: DefaultValue::Unset { meaning: "the brokers' min.insync.replicas, 1 out of the box" },
+        unit: "replicas",
+        help: "Copies that have to be written before a write is acknowledged, for the topics that have to be created; 2 or more, \
+               so that a 202 outlives a broker.",
+        example: "2",
+    },
+    Setting {
         name: "KAFKA_GROUP_ID",
         group: Group::Kafka,
         kind: Kind::Text,

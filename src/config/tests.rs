@@ -269,6 +269,17 @@ fn services_need_a_secret_only_where_tokens_are_used() {
 }
 
 #[test]
+fn a_write_that_waits_for_more_replicas_than_there_are_is_refused_at_start() {
+    let asked = [("KAFKA_REPLICATION_FACTOR", "2"), ("KAFKA_MIN_INSYNC_REPLICAS", "3")];
+    assert_eq!(names(load(&asked)), ["KAFKA_MIN_INSYNC_REPLICAS"]);
+    let text = load(&asked).unwrap_err().to_string();
+    assert!(text.contains("more than KAFKA_REPLICATION_FACTOR=2"), "{text}");
+    assert!(load(&[asked[0], ("KAFKA_MIN_INSYNC_REPLICAS", "2")]).is_ok());
+    // What the brokers make of one alone is theirs to say.
+    assert!(load(&[asked[1]]).is_ok());
+}
+
+#[test]
 fn a_build_without_services_says_so() {
     let platform = Platform { has_services: false, ..MACHINE };
     let variables = |name: &str| (name == "DATABASE_URL").then(|| OsString::from("postgres://app:SESAME@db/todos"));

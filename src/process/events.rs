@@ -56,6 +56,16 @@ impl Events {
         EndReporter { thread, sender: self.sender.clone() }
     }
 
+    /// Reports the end of a thread that somebody else watches.
+    #[cfg(feature = "services")]
+    pub fn teller(&self) -> impl Fn(&'static str) + Send + Sync + use<> {
+        let sender = self.sender.clone();
+        move |thread| {
+            // Nobody listens any more when the process is on its way out.
+            let _ = sender.send(Event::Ended(thread));
+        }
+    }
+
     /// Waits for the next event.
     pub fn next(&self) -> Event {
         self.receiver.recv().unwrap_or(Event::Ended("signals"))

@@ -101,7 +101,7 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     let status = Arc::new(Status::default());
     let stop = Arc::new(AtomicBool::new(false));
     let plan = if roles.api { Some(ApiPlan::prepare(config)?) } else { None };
-    let seams = seams::open(config, roles, plan.as_ref(), &status)?;
+    let seams = seams::open(config, roles, plan.as_ref(), &status, &events)?;
     let data_dir_lock = seams.data_dir_lock;
 
     let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::with_troubles(status.shared_troubles())));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::api::ApiPlan;
-use super::events::EndReporter;
+use super::events::{EndReporter, Events};
 use super::{ProcessError, Roles};
 use crate::command_log::embedded::EmbeddedReader;
 use crate::command_log::{CommandAppender, CommandReader, embedded};
@@ -105,6 +105,7 @@ pub fn open(
     roles: Roles,
     plan: Option<&ApiPlan>,
     status: &Arc<Status>,
+    events: &Events,
 ) -> Result<Seams, ProcessError> {
     let inboxes = plan.map(ApiPlan::inbox_senders).unwrap_or_default();
     let acknowledgements = Arc::new(ShardAcknowledgements::new(inboxes, Arc::clone(status)));
@@ -114,9 +115,13 @@ pub fn open(
             open_embedded(config, roles, &data_dir, plan, acknowledgements)
         }
         #[cfg(feature = "services")]
-        Deployment::Services(services) => super::services::open(config, services, roles, acknowledgements),
+        Deployment::Services(services) => super::services::open(config, services, roles, acknowledgements, events),
         #[cfg(not(feature = "services"))]
-        Deployment::Services(_) => Err(super::services_missing()),
+        Deployment::Services(_) => {
+            // Nothing in an embedded process has a thread to tell of here.
+            let _ = events;
+            Err(super::services_missing())
+        }
     }
 }
 

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::command_log::kafka::{KafkaAppender, KafkaOptions, KafkaReader, KafkaSecurity};
+use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions, KafkaReader, KafkaSecurity};
 use crate::config::{Config, Kafka, Services};
 use crate::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
 use crate::producer::ShardAcknowledgements;
 use crate::store::Store;
 use crate::store::postgres::PostgresStore;
 
+use super::events::Events;
 use super::seams::{ApiSeams, Seams, WorkerSeams};
 use super::{ProcessError, Roles};
 
@@ -35,12 +36,14 @@ pub fn open(
     services: &Services,
     roles: Roles,
     acknowledgements: Arc<ShardAcknowledgements>,
+    events: &Events,
 ) -> Result<Seams, ProcessError> {
     let kafka = kafka_options(config, services);
     let redis = redis_options(config, services);
+    let host = KafkaHost::default().on_thread_end(events.teller());
     let api = match (&config.auth.secret, roles.api) {
         (Some(secret), true) => Some(ApiSeams {
-            appender: Box::new(KafkaAppender::new(kafka.clone(), acknowledgements)?),
+            appender: Box::new(KafkaAppender::within(host, kafka.clone(), acknowledgements)?),
             feed: Box::new(RedisSubscriber::new(&redis)?),
             store: store(services)?,
             token_secret: secret.clone(),
@@ -87,6 +90,8 @@ pub fn kafka_options(config: &Config, services: &Services) -> KafkaOptions {
         brokers: brokers.clone(),
         topic: topic.clone(),
         partitions: i32::try_from(*partitions).unwrap_or(i32::MAX),
+        replication_factor: kafka.replication_factor.map(i32::from),
+        min_insync_replicas: kafka.min_insync_replicas.map(i32::from),
         security: KafkaSecurity {
             protocol: Some(kafka.security_protocol.to_owned()),
             sasl_mechanism: kafka.sasl.as_ref().map(|sasl| sasl.mechanism.to_owned()),

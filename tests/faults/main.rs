@@ -21,6 +21,8 @@ mod network;
 mod outage;
 mod readers;
 mod rolling;
+#[cfg(feature = "fault-injection")]
+mod threads;
 mod verdict;
 mod writers;
 

@@ -19,7 +19,7 @@ use rdkafka::client::DefaultClientContext;
 
 use crate::setting::{eventually, required, unique};
 
-const WAIT: Duration = Duration::from_millis(100);
+pub const WAIT: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
 struct Collected(Mutex<Vec<Acknowledgement>>);
@@ -30,7 +30,7 @@ impl AcknowledgementSink for Collected {
     }
 }
 
-fn options(partitions: i32) -> KafkaOptions {
+pub fn options(partitions: i32) -> KafkaOptions {
     let topic = unique("todo-commands");
     KafkaOptions {
         partitions,
@@ -56,19 +56,19 @@ pub fn append(options: &KafkaOptions, keys: &[TodoId]) {
     assert_eq!((acknowledged.len(), tickets.len()), (keys.len(), keys.len()), "each ticket once");
 }
 
-fn reader(options: &KafkaOptions) -> KafkaReader {
+pub fn reader(options: &KafkaOptions) -> KafkaReader {
     KafkaReader::new(options.clone()).expect("usable options")
 }
 
 /// What a worker remembers of its reader.
 #[derive(Default)]
-struct Progress {
-    assigned: BTreeSet<PartitionId>,
-    records: BTreeMap<PartitionId, Vec<Record>>,
+pub struct Progress {
+    pub assigned: BTreeSet<PartitionId>,
+    pub records: BTreeMap<PartitionId, Vec<Record>>,
 }
 
 impl Progress {
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.records.values().map(Vec::len).sum()
     }
 
@@ -103,7 +103,7 @@ impl Progress {
     }
 
     /// Polls until `done`.
-    fn run(&mut self, reader: &mut KafkaReader, what: &str, done: impl Fn(&Progress) -> bool) {
+    pub fn run(&mut self, reader: &mut KafkaReader, what: &str, done: impl Fn(&Progress) -> bool) {
         eventually(what, || {
             self.step(reader, &|_| None).expect("the log can be read");
             done(self).then_some(())
@@ -342,11 +342,11 @@ fn records_that_the_log_has_dropped_are_noticed_and_named() {
     assert!(matches!(error, LogError::OffsetOutOfRange { requested: 3, earliest: 15, latest: 20, .. }), "{error:?}");
 }
 
-fn administrator(options: &KafkaOptions) -> AdminClient<DefaultClientContext> {
+pub fn administrator(options: &KafkaOptions) -> AdminClient<DefaultClientContext> {
     rdkafka::ClientConfig::new().set("bootstrap.servers", &options.brokers).create().expect("a client")
 }
 
-fn block_on<T>(answer: impl Future<Output = T>) -> T {
+pub fn block_on<T>(answer: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(answer)
 }
 

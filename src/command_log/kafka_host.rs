@@ -1,0 +1,51 @@
+//! The process that the ends of the Kafka log work in, as far as they have something to tell it.
+
+use std::sync::Arc;
+
+/// Told the name of a thread that ended although nobody asked it to.
+type ThreadEnded = dyn Fn(&'static str) + Send + Sync;
+
+/// What a process wants to be told; by default nothing.
+#[derive(Clone, Default)]
+pub struct KafkaHost {
+    thread_ended: Option<Arc<ThreadEnded>>,
+}
+
+impl KafkaHost {
+    /// Calls this with the name of a thread of the log that ended although nobody asked it to: without it, commands would wait
+    /// for an acknowledgement that never comes.
+    pub fn on_thread_end(mut self, told: impl Fn(&'static str) + Send + Sync + 'static) -> KafkaHost {
+        self.thread_ended = Some(Arc::new(told));
+        self
+    }
+
+    /// For a thread to hold as long as it runs.
+    pub(super) fn guard(&self, thread: &'static str) -> ThreadGuard {
+        ThreadGuard { thread, thread_ended: self.thread_ended.clone() }
+    }
+}
+
+/// Tells the process when it is dropped, as by a panic, unless the thread ended in order.
+pub(super) struct ThreadGuard {
+    thread: &'static str,
+    thread_ended: Option<Arc<ThreadEnded>>,
+}
+
+impl ThreadGuard {
+    /// The thread was asked to end.
+    pub fn end_in_order(mut self) {
+        self.thread_ended = None;
+    }
+}
+
+impl Drop for ThreadGuard {
+    fn drop(&mut self) {
+        if let Some(told) = &self.thread_ended {
+            tracing::error!(
+                thread = self.thread,
+                "a thread of Kafka's client ended unexpectedly; writes cannot be acknowledged"
+            );
+            told(self.thread);
+        }
+    }
+}
