@@ -50,6 +50,12 @@ pub const USER_RATE_SETS: usize = 4096;
 /// hold far more users than write at the same moment; they take 1 MiB.
 pub const USER_RATE_WAYS: usize = 16;
 
+/// Connections that a shard accepts before it looks at the others again. Each takes some 25 microseconds, so a full backlog
+/// holds up nobody for more than a millisecond.
+pub const ACCEPTS_TURN_MAX: usize = 32;
+/// Receives of one connection before a shard on epoll looks at the others again; io_uring has such a bound in its buffers. A
+/// client that sends as fast as it is read would have the shard for itself.
+pub const RECEIVES_TURN_MAX: u8 = 4;
 /// Requests of one connection that may wait for their answer at the same time; when they are as many, the connection
 /// is not read until some have left.
 pub const PIPELINE_DEPTH_MAX: usize = 256;

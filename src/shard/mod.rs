@@ -34,7 +34,7 @@ pub mod user_rates;
 mod visibility;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -268,13 +268,17 @@ impl Shard {
     /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer, frees buffers.
     async fn tick_for_ever(self: Rc<Shard>) {
         let (mut trim_at, mut collect_at) = (0, NEVER);
+        let mut connections_before = 0;
         loop {
             self.reactor.sleep(TICK).await;
             self.clock.advance();
             if self.clock.ticks() >= trim_at {
                 trim_at = self.after(SPARE_LIFETIME);
                 self.reactor.trim();
-                if self.spare_buffers.borrow_mut().trim() > 0 {
+                let connections = self.registry.len();
+                // A connection that has been cut off leaves no spare buffers.
+                let has_crowd_left = connections < std::mem::replace(&mut connections_before, connections) / 2;
+                if self.spare_buffers.borrow_mut().trim() > 0 || has_crowd_left {
                     collect_at = self.after(SPARE_LIFETIME);
                 }
             }
@@ -315,7 +319,10 @@ impl Shard {
                 },
             }
         }
-        self.accept_backlog(listener.as_socket());
+        // What the kernel has completed already: a closed listener would reset it.
+        while let Some(descriptor) = listener.accept_completed().await {
+            self.admit(descriptor);
+        }
         self.is_accepting.set(false);
     }
 
@@ -324,15 +331,6 @@ impl Shard {
             tracing::error!(%error, "connections cannot be accepted; raise `ulimit -n` or lower MAX_CONNECTIONS");
         }
         self.metrics.accept_errors.add(1);
-    }
-
-    /// Accepts what the kernel has already completed: a closed listener would reset it.
-    fn accept_backlog(self: &Rc<Shard>, listener: &std::net::TcpListener) {
-        while let Ok((stream, _peer)) = listener.accept() {
-            if stream.set_nonblocking(true).is_ok() {
-                self.admit(stream.into_raw_fd());
-            }
-        }
     }
 
     /// Serves the connection of this descriptor, which nobody else closes.

@@ -8,9 +8,11 @@
 #[allow(dead_code, reason = "each suite uses its part of the harness")]
 mod harness;
 
+mod backlog;
 mod bystander;
 mod crowd;
 mod descriptors;
+mod half_closed;
 mod never_reading;
 mod resets;
 mod slow;

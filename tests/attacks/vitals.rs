@@ -10,13 +10,15 @@ const MEMORY_KEPT_MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// How long a quiet server is watched for threads that spin.
 const QUIET: Duration = Duration::from_millis(1000);
 
-/// Memory and descriptors at one moment.
+/// Memory, descriptors and threads at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Vitals {
     /// Resident memory, in bytes.
     pub resident_bytes: u64,
     /// Open descriptors.
     pub descriptors: usize,
+    /// Threads, with those that the kernel has for the rings.
+    pub threads: usize,
 }
 
 impl Vitals {
@@ -33,7 +35,8 @@ impl Vitals {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
         let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is there").count();
-        Vitals { resident_bytes: kilobytes * 1024, descriptors }
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there").count();
+        Vitals { resident_bytes: kilobytes * 1024, descriptors, threads }
     }
 
     /// Waits until the server is as it was at this moment: as many descriptors, about as much memory, and nothing to do.
@@ -51,10 +54,19 @@ impl Vitals {
 
 /// Watches a server that has nothing to do: a thread in a loop would take all the time of a CPU.
 pub fn assert_nothing_spins(server: &Server) {
+    let taken = taken_while_watched(server);
+    assert!(taken < QUIET / 2, "{taken:?} of CPU time within {QUIET:?}, with nothing to do");
+}
+
+/// Waits until a server has done what it had to do.
+pub fn await_quiet(server: &Server) {
+    eventually("a server with nothing to do", || (taken_while_watched(server) < QUIET / 2).then_some(()));
+}
+
+fn taken_while_watched(server: &Server) -> Duration {
     let before = cpu_time(server);
     std::thread::sleep(QUIET);
-    let taken = cpu_time(server) - before;
-    assert!(taken < QUIET / 2, "{taken:?} of CPU time within {QUIET:?}, with nothing to do");
+    cpu_time(server) - before
 }
 
 /// User and system time of all threads.

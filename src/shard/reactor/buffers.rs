@@ -81,6 +81,12 @@ impl BufferRing {
         usize::from(self.touched) * STRIDE_BYTES
     }
 
+    /// Buffers that were ever given to the kernel, counted round and round.
+    #[cfg(test)]
+    pub fn given(&self) -> u16 {
+        self.tail
+    }
+
     /// Bytes of the buffers that the system has memory for (mincore(2)).
     #[cfg(test)]
     pub fn resident_bytes(&self) -> usize {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::connection::Buffers;
 use super::task::{NOBODY, TaskId, current, make_ready};
 use super::{Slot, Unsent, accept};
-use crate::limits::READ_BUFFER_BYTES;
+use crate::limits::{READ_BUFFER_BYTES, RECEIVES_TURN_MAX};
 
 /// Events of one wait.
 const EVENTS_MAX: usize = 512;
@@ -26,6 +26,9 @@ struct Connection {
     is_writable: bool,
     /// The kernel has said that the client has ended, perhaps behind bytes that have not been received.
     has_ended: bool,
+    /// The last turn in which it has received, and how often.
+    received_in: u64,
+    receives: u8,
     /// What is being sent.
     lent: Option<Box<Buffers>>,
     unsent: Option<Box<Unsent>>,
@@ -37,6 +40,10 @@ pub struct Epoll {
     event: RawFd,
     connections: Vec<Connection>,
     free: Vec<Slot>,
+    /// Turns so far.
+    turns: u64,
+    /// Who has received so often in this turn that the others come first.
+    yielding: Vec<TaskId>,
     events: Vec<libc::epoll_event>,
     /// Where bytes are received before the connection's own buffers take them; an idle connection has none.
     received: Vec<u8>,
@@ -60,6 +67,8 @@ impl Epoll {
             event,
             connections: Vec::new(),
             free: Vec::new(),
+            turns: 0,
+            yielding: Vec::new(),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX],
             received: vec![0; READ_BUFFER_BYTES],
             listener: None,
@@ -89,6 +98,8 @@ impl Epoll {
             is_readable: true,
             is_writable: true,
             has_ended: false,
+            received_in: 0,
+            receives: 0,
             lent: None,
             unsent: None,
         };
@@ -110,10 +121,18 @@ impl Epoll {
 
     /// Gives `take` bytes that have come, and says how many; 0 is the end.
     pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
-        let Epoll { connections, received, .. } = self;
+        let Epoll { connections, received, turns, yielding, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
+        if connection.received_in != *turns {
+            (connection.received_in, connection.receives) = (*turns, 0);
+        }
         while connection.is_readable {
+            if connection.receives == RECEIVES_TURN_MAX {
+                yielding.push(connection.task);
+                return Poll::Pending;
+            }
+            connection.receives += 1;
             let (bytes, flags) = (received.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
             // SAFETY: the pointer and the length are those of `received`.
             let result = unsafe { libc::recv(connection.descriptor, bytes, received.len(), flags) };
@@ -227,7 +246,8 @@ impl Epoll {
     /// # Errors
     /// The kernel refuses.
     pub fn turn(&mut self, waits: bool, wake_at: Option<Instant>) -> io::Result<()> {
-        let timeout_ms = match (waits, wake_at) {
+        self.turns += 1;
+        let timeout_ms = match (waits && self.yielding.is_empty(), wake_at) {
             (false, _) => 0,
             (true, None) => -1,
             (true, Some(at)) => milliseconds(at.saturating_duration_since(Instant::now())),
@@ -238,6 +258,7 @@ impl Epoll {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             ready => ready? as usize,
         };
+        self.yielding.drain(..).for_each(make_ready);
         for at in 0..ready {
             let libc::epoll_event { events, u64: name } = self.events[at];
             match name {

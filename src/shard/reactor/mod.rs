@@ -29,6 +29,7 @@ use self::remote::Remote;
 use self::task::{TaskId, Tasks};
 use self::uring::Uring;
 use super::connection::Buffers;
+use crate::limits::ACCEPTS_TURN_MAX;
 
 /// The number of a socket in its driver.
 type Slot = u32;
@@ -41,7 +42,7 @@ pub enum SendManner {
     Expected,
     /// The same, and the caller has more to do: the next wait ends at once.
     Urgent,
-    /// Wait until the socket takes something.
+    /// Wait until the socket takes something. Nothing of that wait is in the kernel.
     Patient,
 }
 
@@ -371,10 +372,12 @@ fn accept(listener: RawFd) -> io::Result<RawFd> {
     if accepted < 0 { Err(io::Error::last_os_error()) } else { Ok(accepted) }
 }
 
-/// The listener that a reactor accepts connections from; it has one at most.
+/// The listener that a reactor accepts connections from; it has one at most. It yields to others after each
+/// [`ACCEPTS_TURN_MAX`] connections.
 pub struct Listener {
     reactor: Rc<Reactor>,
     listener: std::net::TcpListener,
+    accepted_in_turn: Cell<usize>,
 }
 
 impl Listener {
@@ -384,7 +387,7 @@ impl Listener {
     /// It cannot be made non-blocking.
     pub fn new(reactor: &Rc<Reactor>, listener: std::net::TcpListener) -> io::Result<Listener> {
         listener.set_nonblocking(true)?;
-        Ok(Listener { reactor: Rc::clone(reactor), listener })
+        Ok(Listener { reactor: Rc::clone(reactor), listener, accepted_in_turn: Cell::new(0) })
     }
 
     /// The socket itself.
@@ -397,11 +400,35 @@ impl Listener {
     /// # Errors
     /// `ECANCELED` after [`Reactor::stop_accepting`], and what accept4(2) can say.
     pub async fn accept(&self) -> io::Result<RawFd> {
-        poll_fn(|_| match &mut *self.reactor.backend.borrow_mut() {
-            Backend::Uring(uring) => uring.poll_accept(self.listener.as_raw_fd()),
-            Backend::Epoll(epoll) => epoll.poll_accept(self.listener.as_raw_fd()),
+        self.yield_sometimes().await;
+        let accepted = poll_fn(|_| {
+            let accepted = match &mut *self.reactor.backend.borrow_mut() {
+                Backend::Uring(uring) => uring.poll_accept(self.listener.as_raw_fd()),
+                Backend::Epoll(epoll) => epoll.poll_accept(self.listener.as_raw_fd()),
+            };
+            if accepted.is_pending() {
+                self.accepted_in_turn.set(0);
+            }
+            accepted
         })
-        .await
+        .await;
+        self.accepted_in_turn.set(self.accepted_in_turn.get() + 1);
+        accepted
+    }
+
+    /// The descriptor of the next connection that the kernel has completed already, if there is one; also after
+    /// [`Reactor::stop_accepting`].
+    pub async fn accept_completed(&self) -> Option<RawFd> {
+        self.yield_sometimes().await;
+        self.accepted_in_turn.set(self.accepted_in_turn.get() + 1);
+        accept(self.listener.as_raw_fd()).ok()
+    }
+
+    async fn yield_sometimes(&self) {
+        if self.accepted_in_turn.get() >= ACCEPTS_TURN_MAX {
+            self.reactor.next_turn().await;
+            self.accepted_in_turn.set(0);
+        }
     }
 }
 

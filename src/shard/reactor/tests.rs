@@ -1,6 +1,8 @@
 //! Both drivers, over sockets of the loopback.
 
+mod half_closed;
 mod shared_answers;
+mod turns;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

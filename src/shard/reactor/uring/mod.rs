@@ -1,31 +1,37 @@
 //! The sockets of a shard on io_uring.
 //!
 //! A turn is one system call, in which the kernel takes what has been asked for since the last one and then waits for what
-//! comes. What the fast path can answer is answered while completions are looked at, without a task. Three things keep a turn
-//! at one call:
+//! comes. What the fast path can answer is answered while completions are looked at, without a task. Four things keep a turn
+//! at one call, and short:
 //!
 //! - **Receives stay.** One receive for as many as come (multishot, Linux 6.0) is armed for each connection as long as it is
 //!   open. The kernel takes a buffer of the shard when bytes are there, so an idle connection holds none.
 //! - **Sends are expected to succeed.** A short answer almost always fits into the socket. It is tried without waiting, and
 //!   only its failure is told (`IOSQE_CQE_SKIP_SUCCESS`, Linux 5.17): the turn then ends with what clients ask next, and not
 //!   with the news that an answer has left. When the call returns, what has not failed has been sent.
+//! - **Nothing waits in the kernel to send.** There, a send to a client that has ended its side is told "ready" for ever, and
+//!   handed to a worker thread in the end. What the socket does not take is tried again when a poll that stays says so.
 //! - **Completions are run when this thread waits** (`SINGLE_ISSUER` and `DEFER_TASKRUN`, Linux 6.1), never by interrupting it.
 
+mod accepting;
 mod receiving;
 mod sending;
+#[cfg(test)]
+mod tests;
+mod waiting;
 
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Instant;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
+use self::accepting::Accepting;
 use self::sending::Sending;
 use super::buffers::BufferRing;
-use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{FastPath, Slot, accept};
+use super::task::{NOBODY, TaskId};
+use super::{FastPath, Slot};
 use crate::memory::{LINE_BYTES, prefetch_lines};
 use crate::shard::connection::Buffers;
 
@@ -40,14 +46,33 @@ const ACCEPT: u64 = 2;
 const TIMEOUT: u64 = 3;
 const WAKE: u64 = 4;
 const CANCEL: u64 = 5;
+const WRITABLE: u64 = 6;
 const KIND_BITS: u32 = 3;
 const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
+/// The bits of a generation that user data has room for: a slot has to be used so many times again before an old completion
+/// could be taken for a new one.
+const GENERATION_MASK: u32 = (1 << (u64::BITS - u32::BITS - KIND_BITS)) - 1;
+
+/// Threads of the kernel that work for a shard's ring, of each of its two kinds. They are for operations that can neither be
+/// done at once nor be waited for; none of a shard's is such, so these are for what the kernel finds to be.
+const KERNEL_WORKERS_MAX: u32 = 1;
 
 /// Run what has completed, also when there is nothing to wait for (io_uring_enter(2)).
 const ENTER_GETEVENTS: u32 = 1;
 
-fn user_data(slot: Slot, kind: u64) -> u64 {
-    u64::from(slot) << KIND_BITS | kind
+/// What the kernel has said of one operation.
+#[derive(Debug, Clone, Copy)]
+struct Completion {
+    user_data: u64,
+    result: i32,
+    flags: u32,
+}
+
+impl From<cqueue::Entry> for Completion {
+    #[inline]
+    fn from(entry: cqueue::Entry) -> Completion {
+        Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() }
+    }
 }
 
 /// One socket. What a request that is answered at once has to do with stands first, in one line of the CPU's caches: of
@@ -63,11 +88,17 @@ struct Connection {
     /// Where among [`Uring::shared`] the bytes of the unattended send are.
     shared_at: u32,
     sending: Sending,
+    /// How many connections have had this slot before.
+    generation: u32,
     /// Operations that the kernel has to complete before the descriptor is closed.
     operations: u8,
     is_open: bool,
     is_receiving: bool,
     is_cancelling: bool,
+    /// The last send has filled the socket, and nobody has said since that there is room.
+    is_full: bool,
+    /// The kernel tells when there is room in the socket.
+    is_watched: bool,
     /// The task waits for a request and would have the fast path answer it. Never while bytes are there that it has not taken.
     may_be_answered: bool,
     /// Whether there is a stash.
@@ -87,7 +118,7 @@ struct Connection {
 const _: () = assert!(std::mem::offset_of!(Connection, lent) <= LINE_BYTES && size_of::<Connection>() == 128);
 
 impl Connection {
-    fn new(descriptor: RawFd) -> Connection {
+    fn new(descriptor: RawFd, generation: u32) -> Connection {
         Connection {
             idle_until: 0,
             descriptor,
@@ -95,10 +126,13 @@ impl Connection {
             expected_bytes: 0,
             shared_at: 0,
             sending: Sending::No,
+            generation,
             operations: 0,
             is_open: true,
             is_receiving: false,
             is_cancelling: false,
+            is_full: false,
+            is_watched: false,
             may_be_answered: false,
             has_stash: false,
             filled: None,
@@ -108,12 +142,12 @@ impl Connection {
             stash: Vec::new(),
         }
     }
-}
 
-struct Accepting {
-    is_armed: bool,
-    is_stopped: bool,
-    task: TaskId,
+    /// What an entry of this connection is known by.
+    #[inline]
+    fn user_data(&self, slot: Slot, kind: u64) -> u64 {
+        u64::from(self.generation) << (u32::BITS + KIND_BITS) | u64::from(slot) << KIND_BITS | kind
+    }
 }
 
 /// What a turn has brought besides what tasks wait for.
@@ -136,7 +170,7 @@ pub struct Uring {
     /// What the unattended ones of them are of.
     shared: Vec<Rc<[u8]>>,
     accepting: Accepting,
-    completions: Vec<cqueue::Entry>,
+    completions: Vec<Completion>,
     /// The earliest timer that the kernel knows.
     timeout_at: Option<Instant>,
     /// Where the kernel reads the time of a timer from, until the next system call.
@@ -164,6 +198,7 @@ impl Uring {
     /// As [`new_ring`], or there is no memory for buffers.
     pub fn new(event: RawFd) -> io::Result<Uring> {
         let ring = new_ring()?;
+        ring.submitter().register_iowq_max_workers(&mut [KERNEL_WORKERS_MAX; 2])?;
         let buffers = BufferRing::register(&ring)?;
         let mut uring = Uring {
             ring,
@@ -173,7 +208,7 @@ impl Uring {
             filled: Vec::new(),
             expected: Vec::new(),
             shared: Vec::new(),
-            accepting: Accepting { is_armed: false, is_stopped: false, task: NOBODY },
+            accepting: Accepting::new(),
             completions: Vec::new(),
             timeout_at: None,
             timespec: Box::default(),
@@ -208,19 +243,19 @@ impl Uring {
     }
 
     fn cancel(&mut self, operation: u64) -> io::Result<()> {
-        self.push(opcode::AsyncCancel::new(operation).build().user_data(user_data(0, CANCEL)))
+        self.push(opcode::AsyncCancel::new(operation).build().user_data(CANCEL))
     }
 
     /// Adds a socket.
     pub fn add(&mut self, descriptor: RawFd) -> Slot {
-        let connection = Connection::new(descriptor);
         match self.free.pop() {
             Some(slot) => {
-                self.connections[slot as usize] = connection;
+                let connection = self.of(slot);
+                *connection = Connection::new(descriptor, connection.generation);
                 slot
             }
             None => {
-                self.connections.push(connection);
+                self.connections.push(Connection::new(descriptor, 0));
                 (self.connections.len() - 1) as Slot
             }
         }
@@ -229,6 +264,14 @@ impl Uring {
     #[inline]
     fn of(&mut self, slot: Slot) -> &mut Connection {
         &mut self.connections[slot as usize]
+    }
+
+    /// The slot of what a completion is for; `None` when another connection has it by now.
+    #[inline]
+    fn slot_of(&self, completion: Completion) -> Option<Slot> {
+        let slot = (completion.user_data >> KIND_BITS) as Slot;
+        let generation = (completion.user_data >> (u32::BITS + KIND_BITS)) as u32;
+        self.connections.get(slot as usize).filter(|connection| connection.generation == generation).map(|_| slot)
     }
 
     /// Asks the CPU for a connection, if there is one of this number.
@@ -253,11 +296,12 @@ impl Uring {
             buffers.give_back(buffer);
         }
         let descriptor = connection.descriptor;
-        let under_way =
-            [connection.is_receiving.then_some(RECEIVE), (connection.sending == Sending::Told).then_some(SEND)];
+        // A send does not wait, so it has ended when the system call returns that submits it.
+        let under_way = [(connection.is_receiving, RECEIVE), (connection.is_watched, WRITABLE)]
+            .map(|(is_under_way, kind)| is_under_way.then_some(connection.user_data(slot, kind)));
         for operation in under_way.into_iter().flatten() {
-            if self.cancel(user_data(slot, operation)).is_err() {
-                // Ends them as well.
+            if self.cancel(operation).is_err() {
+                // Ends the receive as well. A ring that takes nothing any more ends its shard, and with it the rest.
                 // SAFETY: no pointers; the descriptor is open until it is released.
                 unsafe { libc::shutdown(descriptor, libc::SHUT_RDWR) };
             }
@@ -272,51 +316,12 @@ impl Uring {
         }
         connection.lent = None;
         connection.unsent = None;
+        connection.generation = connection.generation.wrapping_add(1) & GENERATION_MASK;
         let descriptor = std::mem::replace(&mut connection.descriptor, -1);
         // SAFETY: no pointers. The descriptor is the connection's own, no operation uses it any more, and the slot is free
         // from here on.
         unsafe { libc::close(descriptor) };
         self.free.push(slot);
-    }
-
-    // ---- accepting ----------------------------------------------------------------------------------------------------
-
-    /// The next connection of the listener, which is the only one. The ring only tells that there are some: an accept that
-    /// waits in the kernel goes by the limit of open files that there was when it began.
-    pub fn poll_accept(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
-        self.accepting.task = current();
-        if self.accepting.is_stopped {
-            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
-        }
-        if self.accepting.is_armed {
-            return Poll::Pending;
-        }
-        match accept(listener) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            accepted => return Poll::Ready(accepted),
-        }
-        self.accepting.is_armed = true;
-        let poll = opcode::PollAdd::new(types::Fd(listener), libc::POLLIN as u32).build();
-        match self.push(poll.user_data(user_data(0, ACCEPT))) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
-    }
-
-    /// Ends accepting: [`Uring::poll_accept`] gives `ECANCELED` from now on.
-    pub fn stop_accepting(&mut self) {
-        self.accepting.is_stopped = true;
-        make_ready(self.accepting.task);
-        if self.accepting.is_armed
-            && let Err(error) = self.cancel(user_data(0, ACCEPT))
-        {
-            tracing::error!(%error, "the ring does not let go of the listener");
-        }
-    }
-
-    fn can_accept(&mut self) {
-        self.accepting.is_armed = false;
-        make_ready(self.accepting.task);
     }
 
     /// See [`BufferRing::trim`].
@@ -329,17 +334,18 @@ impl Uring {
     fn await_event(&mut self) -> io::Result<()> {
         let count = (&raw mut *self.event_count).cast();
         let read = opcode::Read::new(types::Fd(self.event), count, size_of::<u64>() as u32).build();
-        self.push(read.user_data(user_data(0, WAKE)))
+        self.push(read.user_data(WAKE))
     }
 
     fn set_timeout(&mut self, wake_at: Option<Instant>) -> io::Result<()> {
         let Some(wake_at) = wake_at.filter(|at| self.timeout_at.is_none_or(|earliest| *at < earliest)) else {
             return Ok(());
         };
-        self.timeout_at = Some(wake_at);
         *self.timespec = wake_at.saturating_duration_since(Instant::now()).into();
         let timeout = opcode::Timeout::new(&raw const *self.timespec).build();
-        self.push(timeout.user_data(user_data(0, TIMEOUT)))
+        self.push(timeout.user_data(TIMEOUT))?;
+        self.timeout_at = Some(wake_at);
+        Ok(())
     }
 
     /// Hands over what has been asked for, and waits for something to happen if `waits`, until `wake_at` at the longest.
@@ -372,26 +378,57 @@ impl Uring {
                 }
             }
         }
-        let are_all_submitted = self.expected.is_empty() || self.ring.submission().is_empty();
-        let mut turn = Turn::default();
         let mut completions = std::mem::take(&mut self.completions);
-        completions.extend(self.ring.completion());
-        for completion in &completions {
-            let slot = (completion.user_data() >> KIND_BITS) as usize;
-            self.prefetch(slot);
+        completions.extend(self.ring.completion().map(Completion::from));
+        let has_told_all = self.has_told_all();
+        let turn = self.take(&completions, has_told_all, fast_path);
+        completions.clear();
+        self.completions = completions;
+        turn
+    }
+
+    /// Whether each send that was expected to succeed and of which nothing has been heard has succeeded: all have been
+    /// submitted, and there is no failure among completions that had no room in their queue and stand in the kernel.
+    #[inline]
+    fn has_told_all(&mut self) -> bool {
+        if self.expected.is_empty() {
+            return true;
+        }
+        let submission = self.ring.submission();
+        submission.is_empty() && !submission.cq_overflow()
+    }
+
+    /// Takes what the kernel has said. `has_told_all`: see [`Uring::has_told_all`].
+    ///
+    /// # Errors
+    /// The ring is broken.
+    fn take(
+        &mut self,
+        completions: &[Completion],
+        has_told_all: bool,
+        fast_path: Option<&dyn FastPath>,
+    ) -> io::Result<Turn> {
+        let mut turn = Turn::default();
+        for completion in completions {
+            self.prefetch((completion.user_data >> KIND_BITS) as Slot as usize);
             // Before what has been received, which is not answered while an answer is on its way.
-            if completion.user_data() & KIND_MASK == SEND {
-                self.sent(slot as Slot, completion.result());
+            if completion.user_data & KIND_MASK == SEND
+                && let Some(slot) = self.slot_of(*completion)
+            {
+                self.sent(slot, completion.result);
             }
         }
-        if are_all_submitted {
+        if has_told_all {
             self.settle_expected();
+        } else {
+            // What is missing comes with the next system call.
+            self.is_urgent = true;
         }
-        for completion in completions.drain(..) {
-            let slot = (completion.user_data() >> KIND_BITS) as Slot;
-            match completion.user_data() & KIND_MASK {
-                RECEIVE => self.received(slot, &completion, fast_path)?,
+        for completion in completions {
+            match completion.user_data & KIND_MASK {
+                RECEIVE => self.received(*completion, fast_path)?,
                 SEND => {}
+                WRITABLE => self.told_of_room(*completion),
                 ACCEPT => self.can_accept(),
                 TIMEOUT => {
                     self.timeout_at = None;
@@ -401,7 +438,6 @@ impl Uring {
                 _cancel => {}
             }
         }
-        self.completions = completions;
         Ok(turn)
     }
 }

@@ -9,7 +9,7 @@ use super::super::buffers::{BUFFER_GROUP, BufferRing};
 use super::super::task::{current, make_ready};
 use super::super::{FastPath, Slot};
 use super::sending::Sending;
-use super::{Connection, RECEIVE, Uring, user_data};
+use super::{Completion, Connection, RECEIVE, Uring};
 use crate::limits::READ_BUFFER_BYTES;
 
 impl Uring {
@@ -69,21 +69,26 @@ impl Uring {
     /// Arms the receive that stays.
     pub(super) fn receive(&mut self, slot: Slot) -> io::Result<()> {
         let connection = self.of(slot);
+        let receive = opcode::RecvMulti::new(types::Fd(connection.descriptor), BUFFER_GROUP).build();
+        let receive = receive.user_data(connection.user_data(slot, RECEIVE));
+        self.push(receive)?;
+        // Only now: nobody completes what the ring has not taken.
+        let connection = self.of(slot);
         connection.is_receiving = true;
         connection.operations += 1;
-        let receive = opcode::RecvMulti::new(types::Fd(connection.descriptor), BUFFER_GROUP).build();
-        self.push(receive.user_data(user_data(slot, RECEIVE)))
+        Ok(())
     }
 
-    pub(super) fn received(
-        &mut self,
-        slot: Slot,
-        completion: &cqueue::Entry,
-        fast_path: Option<&dyn FastPath>,
-    ) -> io::Result<()> {
-        let buffer = cqueue::buffer_select(completion.flags());
-        let is_last = !cqueue::more(completion.flags());
-        let result = completion.result();
+    pub(super) fn received(&mut self, completion: Completion, fast_path: Option<&dyn FastPath>) -> io::Result<()> {
+        let buffer = cqueue::buffer_select(completion.flags);
+        let is_last = !cqueue::more(completion.flags);
+        let result = completion.result;
+        let Some(slot) = self.slot_of(completion) else {
+            if let Some(buffer) = buffer {
+                self.buffers.give_back(buffer);
+            }
+            return Ok(());
+        };
         let Uring { connections, buffers, filled, .. } = self;
         let connection = &mut connections[slot as usize];
         if let Some(fast_path) = fast_path
@@ -143,7 +148,8 @@ impl Uring {
             stash(connection, buffers);
             if connection.stash.len() >= READ_BUFFER_BYTES && connection.is_receiving && !connection.is_cancelling {
                 connection.is_cancelling = true;
-                self.cancel(user_data(slot, RECEIVE))?;
+                let operation = connection.user_data(slot, RECEIVE);
+                self.cancel(operation)?;
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Sending: tried at once and told only if it fails, or with patience; with the task waiting for it, or going on.
+//! Sending: tried at once and told only if it fails, or with patience, again and again as there is room; with the task
+//! waiting for it, or going on.
 
 use std::io;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::super::task::{current, make_ready};
 use super::super::{SendManner, Slot, Unsent};
-use super::{SEND, Uring, user_data};
+use super::{SEND, Uring};
 use crate::shard::connection::Buffers;
 
 /// The kernel neither waits nor calls a part a success.
@@ -21,8 +22,10 @@ const PREFETCH_AHEAD: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sending {
     No,
-    /// The kernel will tell.
+    /// The kernel will tell, and before the call returns that submits it.
     Told,
+    /// It has not begun, because the socket is full; [`Uring::told_of_room`] begins it.
+    Waiting,
     /// The kernel will tell only if it fails, and before the call returns that submits it.
     Expected,
     /// The same, and the task does not wait for it.
@@ -36,12 +39,27 @@ pub enum Sending {
 impl Uring {
     /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_sent`] gives them
     /// back.
-    pub fn begin_send(&mut self, slot: Slot, mut buffers: Box<Buffers>, manner: SendManner) {
-        let descriptor = types::Fd(self.of(slot).descriptor);
-        let mut flags = libc::MSG_NOSIGNAL;
-        if manner != SendManner::Patient {
-            flags |= ALL_OR_FAILURE;
+    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, manner: SendManner) {
+        let connection = self.of(slot);
+        connection.lent = Some(buffers);
+        connection.task = current();
+        match manner {
+            SendManner::Patient if connection.is_full => self.wait_for_room(slot),
+            SendManner::Patient => self.send_lent(slot, libc::MSG_DONTWAIT, Sending::Told),
+            SendManner::Expected | SendManner::Urgent => {
+                self.is_urgent |= manner == SendManner::Urgent;
+                self.send_lent(slot, ALL_OR_FAILURE, Sending::Expected);
+            }
         }
+    }
+
+    /// Hands the buffers that are lent to the kernel.
+    #[inline]
+    pub(super) fn send_lent(&mut self, slot: Slot, flags: libc::c_int, sending: Sending) {
+        let connection = self.of(slot);
+        let descriptor = types::Fd(connection.descriptor);
+        let Some(buffers) = &mut connection.lent else { return };
+        let flags = libc::MSG_NOSIGNAL | flags;
         let batch = &mut buffers.batch;
         let entry = match batch.single_piece() {
             Some(piece) => {
@@ -50,11 +68,6 @@ impl Uring {
             None => opcode::SendMsg::new(descriptor, batch.message()).flags(flags as u32).build(),
         };
         let bytes = batch.unsent_bytes();
-        self.is_urgent |= manner == SendManner::Urgent;
-        let sending = if manner == SendManner::Patient { Sending::Told } else { Sending::Expected };
-        let connection = self.of(slot);
-        connection.lent = Some(buffers);
-        connection.task = current();
         self.begin(slot, entry, bytes, sending);
     }
 
@@ -75,14 +88,14 @@ impl Uring {
     #[inline(always)]
     fn begin(&mut self, slot: Slot, entry: squeue::Entry, bytes: usize, sending: Sending) {
         let connection = self.of(slot);
-        debug_assert_eq!(connection.sending, Sending::No, "one send at a time");
+        debug_assert!(matches!(connection.sending, Sending::No | Sending::Waiting), "one send at a time");
         connection.operations += 1;
-        let entry = entry.user_data(user_data(slot, SEND));
+        connection.expected_bytes = bytes as u32;
+        let entry = entry.user_data(connection.user_data(slot, SEND));
         connection.sending = sending;
         let pushed = if sending == Sending::Told {
             self.push(entry)
         } else {
-            connection.expected_bytes = bytes as u32;
             let is_receiving = connection.is_receiving;
             self.is_urgent |= !is_receiving;
             self.expected.push(slot);
@@ -118,18 +131,20 @@ impl Uring {
     pub(super) fn sent(&mut self, slot: Slot, result: i32) {
         let Uring { connections, shared, .. } = self;
         let connection = &mut connections[slot as usize];
-        if connection.sending == Sending::Unattended {
-            connection.sending = Sending::Failed(result);
-            connection.unsent = shared.get(connection.shared_at as usize).cloned();
-        } else {
-            connection.sending = Sending::Done(result);
-        }
+        connection.is_full = result == -libc::EAGAIN || result >= 0 && (result as u32) < connection.expected_bytes;
         connection.operations -= 1;
-        if connection.is_open {
-            make_ready(connection.task);
-        } else {
-            self.release(slot);
+        if !connection.is_open {
+            return self.release(slot);
         }
+        match connection.sending {
+            Sending::Told if result == -libc::EAGAIN => return self.wait_for_room(slot),
+            Sending::Unattended => {
+                connection.sending = Sending::Failed(result);
+                connection.unsent = shared.get(connection.shared_at as usize).cloned();
+            }
+            _ => connection.sending = Sending::Done(result),
+        }
+        make_ready(connection.task);
     }
 
     /// The system call that submitted them has returned: what has not failed has been sent.
@@ -156,7 +171,7 @@ impl Uring {
                         make_ready(self.of(slot).task);
                     }
                 }
-                Sending::No | Sending::Told | Sending::Done(_) | Sending::Failed(_) => {}
+                Sending::No | Sending::Told | Sending::Waiting | Sending::Done(_) | Sending::Failed(_) => {}
             }
         }
         expected.clear();
