@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Secret;
+use crate::data_dir::private;
 use crate::limits::JWT_SECRET_MIN_BYTES;
 
 /// The file with the key, in the data folder: text, one line.
@@ -40,13 +41,17 @@ pub enum KeyFileError {
     },
 }
 
-/// Reads the key from the data folder, also while a server is running on it.
+/// Reads the key from the data folder, also while a server is running on it. The server and `million-rps token` both read it
+/// here, so what one signs the other takes: the text without white space at its ends.
 ///
 /// # Errors
 /// [`KeyFileError`].
 pub fn read_key_file(data_dir: &Path) -> Result<Secret, KeyFileError> {
     let path = data_dir.join(KEY_FILE_NAME);
-    let text = match std::fs::read_to_string(&path) {
+    let read = private::read(&path).and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it holds no text"))
+    });
+    let text = match read {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(KeyFileError::Missing(path)),
         Err(source) => return Err(KeyFileError::Unreadable { path, source }),
@@ -65,7 +70,7 @@ mod tests {
     #[test]
     fn the_key_is_the_trimmed_text_of_the_file() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(KEY_FILE_NAME), "0123456789abcdef0123456789abcdef\n").unwrap();
+        std::fs::write(folder.path().join(KEY_FILE_NAME), " \t0123456789abcdef0123456789abcdef\r\n\n").unwrap();
         assert_eq!(read_key_file(folder.path()).unwrap().expose(), "0123456789abcdef0123456789abcdef");
     }
 

@@ -9,14 +9,17 @@
 //!   log/           the command log
 //!   dead-letters/  records that could never be applied
 //! ```
+//!
+//! Everything in it is for this process's user alone: see [`private`].
 
 mod anchor;
 mod footing;
+pub mod private;
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +27,8 @@ use std::time::{Duration, Instant};
 pub use anchor::{Anchor, Displaced};
 pub use footing::{Fault, Footing, displaced_text};
 
+use crate::auth::{KEY_FILE_NAME, KeyFileError, read_key_file};
+use crate::config::Secret;
 use crate::limits::JWT_SECRET_MIN_BYTES;
 use crate::observe::troubles::Troubles;
 
@@ -96,17 +101,19 @@ pub enum DataDirError {
         /// Who holds it; `None` when it has not written its name yet.
         owner: Option<Owner>,
     },
-    /// The secret's file is there but holds no usable secret.
-    #[error(
-        "{} holds a secret of {length} bytes; at least {JWT_SECRET_MIN_BYTES} are needed. Remove the file to get a new one \
-         (tokens signed with the old one end), or set JWT_SECRET", path.display()
-    )]
-    Secret {
-        /// The secret's file.
+    /// The folder or something in it can be changed by others.
+    #[error("{} is not used: {reason}. {remedy}", path.display())]
+    Unsafe {
+        /// What.
         path: PathBuf,
-        /// Length of what stands in it.
-        length: usize,
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: String,
     },
+    /// There is no usable secret.
+    #[error(transparent)]
+    Secret(#[from] KeyFileError),
 }
 
 impl DataDirError {
@@ -133,21 +140,47 @@ impl DataDir {
         let path = path.into();
         // A relative name goes on leading to the same folder when a folder above it is moved: a restart would not find it.
         let path = std::path::absolute(&path).map_err(DataDirError::io("find", &path))?;
-        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(DataDirError::io("create", &path))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(private::FOLDER_MODE)
+            .create(&path)
+            .map_err(DataDirError::io("create", &path))?;
+        private::check_folder(&path)?;
         let dir = DataDir { path, footing: Arc::new(Footing::new(troubles)) };
         let _one_at_a_time = dir.exclusive()?;
+        dir.admit_all()?;
         dir.check_format()?;
         let log = dir.log_path();
-        DirBuilder::new().recursive(true).mode(0o700).create(&log).map_err(DataDirError::io("create", &log))?;
+        match DirBuilder::new().mode(private::FOLDER_MODE).create(&log) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(DataDirError::io("create", &log)(error));
+            }
+            _ => {}
+        }
+        private::admit_folder(&log, "log")?;
         sync_folder(&dir.path)?;
         dir.footing.stand_on(Anchor::at_target_of(&dir.path).map_err(DataDirError::io("open", &dir.path))?);
         dir.footing.stand_on(Anchor::at(&log).map_err(DataDirError::io("open", &log))?);
         Ok(dir)
     }
 
+    /// Refuses what others could have put here, and takes their rights to the rest away.
+    fn admit_all(&self) -> Result<(), DataDirError> {
+        for name in ["format", "lock", KEY_FILE_NAME] {
+            private::admit_file(&self.path.join(name))?;
+        }
+        for ending in ["", "-wal", "-shm", "-journal"] {
+            private::admit_file(&self.path.join(format!("todos.sqlite{ending}")))?;
+        }
+        match self.dead_letters_path().symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            _ => private::admit_folder(&self.dead_letters_path(), "letter"),
+        }
+    }
+
     fn check_format(&self) -> Result<(), DataDirError> {
         let path = self.path.join("format");
-        match std::fs::read(&path) {
+        match private::read(&path) {
             Ok(text) => {
                 let text = String::from_utf8_lossy(&text);
                 match text.trim().parse::<u32>() {
@@ -163,7 +196,7 @@ impl DataDir {
                 if self.store_path().exists() || self.log_path().exists() {
                     return Err(self.wrong_format("data but no file `format`".to_owned()));
                 }
-                write_whole(&path, format!("{FORMAT_VERSION}\n").as_bytes(), 0o600)
+                private::write_whole(&path, format!("{FORMAT_VERSION}\n").as_bytes())
             }
             Err(error) => Err(DataDirError::io("read", &path)(error)),
         }
@@ -200,7 +233,7 @@ impl DataDir {
 
     /// The file of the JWT secret.
     pub fn jwt_secret_path(&self) -> PathBuf {
-        self.path.join("jwt-secret")
+        self.path.join(KEY_FILE_NAME)
     }
 
     fn lock_path(&self) -> PathBuf {
@@ -236,7 +269,7 @@ impl DataDir {
 
     /// The process that owns the folder now, whether it is this one or another; `None` when nobody does.
     pub fn owner(&self) -> Option<Owner> {
-        let mut file = File::open(self.lock_path()).ok()?;
+        let mut file = private::open(&self.lock_path()).ok()?;
         let give_up_at = Instant::now() + LOCK_PATIENCE;
         loop {
             // Held for a moment only; `lock` tries again for longer than that.
@@ -253,34 +286,18 @@ impl DataDir {
         }
     }
 
-    /// The secret that signs tokens, as text; made from 32 random bytes when it is not there. Every process that asks
-    /// gets the same one.
+    /// The secret that signs tokens; made from 32 random bytes when it is not there. Every process that asks gets the same
+    /// one, by the same reader.
     ///
     /// # Errors
-    /// [`DataDirError::Secret`] when the file holds less than a secret, [`DataDirError::Io`].
-    pub fn jwt_secret(&self) -> Result<String, DataDirError> {
+    /// [`DataDirError::Secret`] when the file holds less than a secret or cannot be read, [`DataDirError::Io`].
+    pub fn jwt_secret(&self) -> Result<Secret, DataDirError> {
         let _one_at_a_time = self.exclusive()?;
-        let path = self.jwt_secret_path();
-        match std::fs::read_to_string(&path) {
-            Ok(secret) => {
-                let secret = secret.trim_end();
-                if secret.len() < JWT_SECRET_MIN_BYTES {
-                    return Err(DataDirError::Secret { path, length: secret.len() });
-                }
-                let mode = std::fs::metadata(&path).map_err(DataDirError::io("read", &path))?.mode();
-                if mode & 0o077 != 0 {
-                    let path = path.display();
-                    tracing::warn!("{path} can be read by other users (mode {:o}): chmod 600 {path}", mode & 0o777);
-                }
-                Ok(secret.to_owned())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let secret = random_secret().map_err(DataDirError::io("get random bytes for", &path))?;
-                write_whole(&path, format!("{secret}\n").as_bytes(), 0o600)?;
-                Ok(secret)
-            }
-            Err(error) => Err(DataDirError::io("read", &path)(error)),
+        if let Err(KeyFileError::Missing(path)) = read_key_file(&self.path) {
+            let secret = random_secret().map_err(DataDirError::io("get random bytes for", &path))?;
+            private::write_whole(&path, format!("{secret}\n").as_bytes())?;
         }
+        Ok(read_key_file(&self.path)?)
     }
 
     /// Keeps other processes out of the short steps that make files, until it is dropped: flock(2) on the folder
@@ -306,7 +323,7 @@ impl Drop for DataDirLock {
 }
 
 fn open_lock_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    private::options().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 fn read_owner(file: &mut File) -> Option<Owner> {
@@ -323,19 +340,6 @@ fn random_secret() -> io::Result<String> {
     let mut bytes = [0u8; JWT_SECRET_MIN_BYTES];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Writes a file so that it is there whole or not at all, also after a power cut.
-pub(crate) fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<(), DataDirError> {
-    let unfinished = path.with_extension("unfinished");
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)
-    };
-    write().map_err(DataDirError::io("write", path))?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Makes the names in a folder durable: fsync(2) of a file does not cover the folder's entry for it.

@@ -59,18 +59,22 @@ fn the_secret_is_made_once_and_is_private() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let secrets: Vec<String> = std::thread::scope(|scope| {
         let starts: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| DataDir::open(folder.path()).expect("opened").jwt_secret().expect("a secret")))
+            .map(|_| {
+                scope.spawn(|| {
+                    DataDir::open(folder.path()).expect("opened").jwt_secret().expect("a secret").expose().to_owned()
+                })
+            })
             .collect();
         starts.into_iter().map(|start| start.join().expect("no panic")).collect()
     });
     assert_eq!(secrets[0].len(), 2 * JWT_SECRET_MIN_BYTES);
     assert!(secrets.iter().all(|secret| *secret == secrets[0]));
     let dir = DataDir::open(folder.path()).expect("opened");
-    assert_eq!(dir.jwt_secret().expect("kept"), secrets[0]);
+    assert_eq!(dir.jwt_secret().expect("kept").expose(), secrets[0]);
     assert_eq!(mode(&dir.jwt_secret_path()), 0o600);
 
     let other = tempfile::tempdir().expect("temporary folder");
-    assert_ne!(DataDir::open(other.path()).expect("opened").jwt_secret().expect("a secret"), secrets[0]);
+    assert_ne!(DataDir::open(other.path()).expect("opened").jwt_secret().expect("a secret").expose(), secrets[0]);
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn open_embedded(
     let api = if roles.api {
         let token_secret = match &config.auth.secret {
             Some(secret) => secret.clone(),
-            None => Secret::new(data_dir.jwt_secret()?),
+            None => data_dir.jwt_secret()?,
         };
         Some(ApiSeams {
             appender: Box::new(appender),

@@ -25,7 +25,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBe
 
 use super::identity::{IDENTITY_ID_BYTES, IDENTITY_SECRET_BYTES, Identity};
 use super::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
-use crate::data_dir::{Anchor, Fault, Footing};
+use crate::data_dir::{Anchor, Fault, Footing, private};
 use crate::todo::{Timestamp, Todo, TodoId};
 
 /// The steps of the schema: the first makes version 1 out of an empty file, the next version 2 out of version 1, and so
@@ -71,8 +71,10 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError::Fatal`] when the file cannot be opened, is no database, or was written by a newer version.
     pub fn open(path: &Path) -> Result<SqliteStore, StoreError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let store = SqliteStore::open_with(path, flags)?;
+        // SQLite gives its other files the mode that this one has.
+        private::create_if_missing(path)
+            .map_err(|error| StoreError::Fatal(format!("cannot make the store {}: {error}", path.display())))?;
+        let store = SqliteStore::open_with(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         while_busy(|| store.configure_writer()).map_err(|error| cannot_open(path, error))?;
         Ok(store)
     }
@@ -127,7 +129,7 @@ impl SqliteStore {
             std::fs::remove_file(path.with_extension("fails-once"))?;
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
-        match File::open(write_ahead_log(path)) {
+        match private::open(&write_ahead_log(path)) {
             // Unlike the main file, this one has no locks of SQLite that closing it here would give up.
             Ok(log) => log.sync_data()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -257,7 +259,7 @@ fn write_ahead_log(path: &Path) -> PathBuf {
 /// the command log still has what stood behind it. For a process that owns the store and has not opened it.
 pub fn forget_cached_pages(path: &Path) {
     // Where this fails, opening the store fails too, or there is nothing to forget.
-    if let Ok(file) = File::open(write_ahead_log(path))
+    if let Ok(file) = private::open(&write_ahead_log(path))
         && file.sync_all().is_ok()
     {
         // SAFETY: posix_fadvise takes numbers only and the descriptor is open. Its result does not matter: it is advice.

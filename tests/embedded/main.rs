@@ -24,6 +24,7 @@ mod metrics;
 mod panics;
 mod pipelining;
 mod prepared;
+mod private;
 mod rates;
 mod read_your_writes;
 mod reads;

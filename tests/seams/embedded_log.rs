@@ -1,7 +1,7 @@
 //! What the embedded log promises about its files.
 
 use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -222,6 +222,9 @@ fn dead_letters_are_replayed_or_forgotten() {
     let letters = list_dead_letters(&fixture.data_dir).expect("readable");
     assert_eq!(letters.iter().map(|letter| &letter.record).collect::<Vec<_>>(), records.iter().collect::<Vec<_>>());
     assert!(letters.iter().all(|letter| letter.reason == "second"));
+    for letter in std::fs::read_dir(fixture.data_dir.dead_letters_path()).expect("readable").flatten() {
+        assert_eq!(letter.metadata().expect("there").mode() & 0o777, 0o600, "{letter:?}");
+    }
     assert!(matches!(replay_dead_letters(&fixture.data_dir, |_| true), Err(LogError::Fatal(_))), "the log is open");
 
     drop((appender, reader));

@@ -1,6 +1,6 @@
 //! The writing end: group commit.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{Log, PARTITION, record};
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogPosition, Offset, Refusal, Submission,
 };
-use crate::data_dir::{Anchor, Fault, displaced_text};
+use crate::data_dir::{Anchor, Fault, displaced_text, private};
 use crate::limits::LOG_WRITE_BUFFER_BYTES;
 use crate::todo::{TODO_ID_TEXT_BYTES, Timestamp};
 
@@ -37,7 +37,7 @@ impl EmbeddedAppender {
         segment_bytes: u64,
     ) -> io::Result<EmbeddedAppender> {
         let path = segment::path(&log.folder, log.extent().last().first);
-        let file = OpenOptions::new().append(true).open(&path)?;
+        let file = private::options().append(true).open(&path)?;
         let anchor = Anchor::at(&path)?;
         Ok(EmbeddedAppender {
             log,
@@ -218,6 +218,7 @@ mod tests {
     use crate::command_log::{CommandReader, LogEvent, Ticket};
     use crate::data_dir::DataDir;
     use crate::todo::TodoId;
+    use std::fs::OpenOptions;
     use std::sync::Mutex;
 
     #[derive(Default)]

@@ -14,14 +14,14 @@ use super::{PARTITION, fatal, open, record};
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, DeadLetter, LogError, Record, Submission, Ticket,
 };
-use crate::data_dir::{self, DataDir, DataDirError};
+use crate::data_dir::{self, DataDir, DataDirError, private};
 use crate::todo::TodoId;
 
 /// Puts a record aside, durably.
 pub(super) fn keep(data_dir: &DataDir, record: &Record, reason: &str) -> Result<(), LogError> {
     let folder = data_dir.dead_letters_path();
     let unavailable = |error: DataDirError| LogError::Unavailable(error.to_string());
-    match DirBuilder::new().mode(0o700).create(&folder) {
+    match DirBuilder::new().mode(private::FOLDER_MODE).create(&folder) {
         Ok(()) => data_dir::sync_folder(data_dir.path()).map_err(unavailable)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(LogError::Unavailable(format!("cannot create {}: {error}", folder.display()))),
@@ -30,7 +30,7 @@ pub(super) fn keep(data_dir: &DataDir, record: &Record, reason: &str) -> Result<
     content.push(b'\n');
     record::encode(&mut content, record.offset, record.logged_at, &record.key, &record.payload)
         .map_err(|size| LogError::Fatal(format!("the record at offset {} has {size} bytes", record.offset)))?;
-    data_dir::write_whole(&letter_path(data_dir, record), &content, 0o600).map_err(unavailable)
+    private::write_whole(&letter_path(data_dir, record), &content).map_err(unavailable)
 }
 
 fn letter_path(data_dir: &DataDir, record: &Record) -> PathBuf {
@@ -60,7 +60,7 @@ pub fn list_dead_letters(data_dir: &DataDir) -> Result<Vec<DeadLetter>, LogError
 }
 
 fn read_letter(path: &Path) -> Result<DeadLetter, LogError> {
-    let content = std::fs::read(path).map_err(|error| fatal("read", path, &error))?;
+    let content = private::read(path).map_err(|error| fatal("read", path, &error))?;
     let damaged = |reason: &str| LogError::Fatal(format!("the dead letter {} is damaged: {reason}", path.display()));
     let line_end = content.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it has no reason"))?;
     let record = record::decode(&content[line_end + 1..]).map_err(|error| damaged(&error.to_string()))?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::segment::{self, Segment};
 use super::{Extent, Log, PARTITION, dead_letters, record};
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
-use crate::data_dir::{DataDir, Fault};
+use crate::data_dir::{DataDir, Fault, private};
 use crate::limits::LOG_READ_BYTES;
 
 /// How often the reading end looks whether folder and segments are still there, also while nobody writes.
@@ -133,7 +133,7 @@ impl Cursor {
     fn fill_buffer(&mut self, path: &Path, length: usize) -> io::Result<()> {
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(File::open(path)?),
+            none => none.insert(private::open(path)?),
         };
         self.buffer.resize(length, 0);
         file.read_exact_at(&mut self.buffer, self.byte)

@@ -1,13 +1,13 @@
 //! Segment files: their names, and what is done with them when the log opens.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{fatal, record};
 use crate::command_log::{LogError, Offset};
+use crate::data_dir::private;
 
 /// A segment file, as far as it is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) fn create(folder: &Path, first: Offset) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
+    let file = private::options().append(true).create_new(true).open(&path)?;
     file.sync_all()?;
     File::open(folder)?.sync_all()?;
     Ok(file)
@@ -166,16 +166,16 @@ fn missing_text(path: &Path, what: &str) -> String {
 /// Reads a file as the disk has it: what a killed process has written is synced first, and then the pages are dropped,
 /// because a page whose writing failed earlier still shows its content while the disk does not have it.
 fn read_from_disk(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
+    let file = private::open(path)?;
     file.sync_all()?;
     // SAFETY: posix_fadvise takes numbers only and the descriptor is open. Its result does not matter: it is advice.
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    std::fs::read(path)
+    private::read(path)
 }
 
 /// Shortens a segment to its first `bytes`, durably.
 fn cut(path: &Path, bytes: u64) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
+    let file = private::options().write(true).open(path)?;
     file.set_len(bytes)?;
     file.sync_all()
 }

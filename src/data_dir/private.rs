@@ -1,0 +1,165 @@
+//! Files that nobody but this process's user may put there, read or write.
+//!
+//! Whoever may write to the folder could lay a link in the way of a name that the server writes to, or a file of their own
+//! whose content it believes. So names are never followed as links, files are made exclusively, and what others own or may
+//! write to is refused. Once the folder is this user's alone, looking at a name and then using it is no race.
+
+use std::fs::{File, Metadata, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use super::{DataDirError, sync_folder};
+
+/// Mode of every file in the folder.
+pub const FILE_MODE: u32 = 0o600;
+/// Mode of the folder and those in it.
+pub const FOLDER_MODE: u32 = 0o700;
+/// Bits that let group and others write.
+const OTHERS_WRITE: u32 = 0o022;
+/// Bits that let group and others do anything.
+const OTHERS: u32 = 0o077;
+/// Bit of a folder in which others may not touch what is not theirs.
+const STICKY: u32 = 0o1000;
+
+/// How every file of the folder is opened: a symbolic link is an error (ELOOP), and what is no file does not block.
+pub fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    options
+}
+
+/// Reads a file, which is not reached by a link.
+///
+/// # Errors
+/// The system's; ELOOP for a link, EISDIR for a folder.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open(path)?.read_to_end(&mut content)?;
+    Ok(content)
+}
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// As [`read`].
+pub fn open(path: &Path) -> io::Result<File> {
+    options().read(true).open(path)
+}
+
+/// Writes a file so that it is there whole or not at all, also after a power cut.
+///
+/// # Errors
+/// [`DataDirError::Io`].
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), DataDirError> {
+    let unfinished = path.with_extension("unfinished");
+    let write = || {
+        // One that is there was left by a crash, or laid there by somebody: neither its mode nor its target is ours.
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = options().write(true).create_new(true).open(&unfinished)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, path)
+    };
+    write().map_err(DataDirError::io("write", path))?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Makes an empty file, if there is none.
+///
+/// # Errors
+/// The system's; nothing is followed.
+pub fn create_if_missing(path: &Path) -> io::Result<()> {
+    match options().write(true).create_new(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Refuses a folder that others own, or in which others may put, replace or remove files. The folder itself may be reached
+/// by a link.
+///
+/// # Errors
+/// [`DataDirError::Unsafe`], with what to do.
+pub fn check_folder(path: &Path) -> Result<(), DataDirError> {
+    let found = std::fs::metadata(path).map_err(DataDirError::io("look at", path))?;
+    check_owner(path, &found)?;
+    // In a sticky folder others can only add files of their own, and those are refused.
+    if found.mode() & OTHERS_WRITE != 0 && found.mode() & STICKY == 0 {
+        let reason = format!("other users may write to it (mode {:o})", found.mode() & 0o7777);
+        let remedy = format!("Take their right away: chmod go-w {}", path.display());
+        return Err(DataDirError::Unsafe { path: path.to_owned(), reason, remedy });
+    }
+    Ok(())
+}
+
+/// Refuses a folder within the data folder that is a link or unsafe, and takes others' rights to it, and to its files of
+/// this ending, away.
+///
+/// # Errors
+/// [`DataDirError::Unsafe`] and [`DataDirError::Io`].
+pub fn admit_folder(path: &Path, ending: &str) -> Result<(), DataDirError> {
+    let found = std::fs::symlink_metadata(path).map_err(DataDirError::io("look at", path))?;
+    check_no_link(path, &found)?;
+    check_folder(path)?;
+    for entry in std::fs::read_dir(path).map_err(DataDirError::io("read", path))? {
+        let entry = entry.map_err(DataDirError::io("read", path))?.path();
+        // What has another name is not opened: a disk that is mounted here has folders of its own.
+        if entry.extension().is_some_and(|found| found == ending) {
+            admit_file(&entry)?;
+        }
+    }
+    narrow(path, &found, FOLDER_MODE)
+}
+
+/// Refuses a file that is a link or that others own, and takes others' rights to it away. No file is fine.
+///
+/// # Errors
+/// [`DataDirError::Unsafe`] and [`DataDirError::Io`].
+pub fn admit_file(path: &Path) -> Result<(), DataDirError> {
+    let found = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(DataDirError::io("look at", path))?,
+    };
+    check_no_link(path, &found)?;
+    check_owner(path, &found)?;
+    // A folder at the name of a file is an error of whoever opens it.
+    if found.is_file() { narrow(path, &found, FILE_MODE) } else { Ok(()) }
+}
+
+fn check_no_link(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
+    if !found.is_symlink() {
+        return Ok(());
+    }
+    let reason = "it is a symbolic link, which the server does not follow".to_owned();
+    let remedy = "Put what it leads to in its place; a folder on another disk can be mounted there".to_owned();
+    Err(DataDirError::Unsafe { path: path.to_owned(), reason, remedy })
+}
+
+fn check_owner(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
+    // SAFETY: a plain system call without arguments.
+    let user = unsafe { libc::geteuid() };
+    if found.uid() == user {
+        return Ok(());
+    }
+    let reason = format!("it belongs to user {}, and this process runs as user {user}", found.uid());
+    let remedy = format!(
+        "Whoever owns it can change what the server believes. Run the server as its owner; or chown -R {user} {}; or point \
+         DATA_DIR at a new folder, which may lie in one of others",
+        path.display()
+    );
+    Err(DataDirError::Unsafe { path: path.to_owned(), reason, remedy })
+}
+
+fn narrow(path: &Path, found: &Metadata, mode: u32) -> Result<(), DataDirError> {
+    let was = found.mode() & 0o7777;
+    if was & OTHERS == 0 {
+        return Ok(());
+    }
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(DataDirError::io("chmod", path))?;
+    tracing::warn!("{} had mode {was:o}, so that other users could read it; it has {mode:o} now", path.display());
+    Ok(())
+}
