@@ -44,7 +44,7 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
         Command::Run => process::run(&config, Roles { api: true, worker: true })?,
         Command::Serve => process::run(&config, Roles { api: true, worker: false })?,
         Command::Worker => process::run(&config, Roles { api: false, worker: true })?,
-        Command::Migrate => cli::migrate::migrate(&config)?,
+        Command::Migrate(arguments) => cli::migrate::migrate(&config, &arguments)?,
         Command::Seed(arguments) => println!("{}", cli::seed::seed(&config, &arguments)?),
         Command::DeadLetters(arguments) => cli::dead_letters::dead_letters(&config, &arguments.action)?,
         Command::Token(arguments) => println!("{}", cli::token::token(&config, &arguments)?),

@@ -45,7 +45,7 @@ pub enum Command {
     /// Worker only; needs DATABASE_URL. Several share the partitions of the command log
     Worker,
     /// Create or upgrade the store's schema; safe to run several times and from several places
-    Migrate,
+    Migrate(MigrateArguments),
     /// Fill the list with varied todos, beside a running server or before its first start
     Seed(SeedArguments),
     /// Make a bearer token and print it
@@ -54,6 +54,24 @@ pub enum Command {
     Config(SettingsArguments),
     /// Look at commands that could never be applied, and send them again
     DeadLetters(DeadLettersArguments),
+}
+
+/// What `migrate` takes: where the store goes on in the command log, for a move from another program or back to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
+#[command(group = ArgGroup::new("place"))]
+pub struct MigrateArguments {
+    /// Go on where this consumer group of Kafka stands, whose program applied the topic before
+    #[arg(long, value_name = "GROUP", group = "place")]
+    pub from_group: Option<String>,
+    /// Apply all that the topic holds, also what may have been applied before
+    #[arg(long, group = "place")]
+    pub from_beginning: bool,
+    /// Take all that the topic holds for applied
+    #[arg(long, group = "place")]
+    pub from_end: bool,
+    /// Let this consumer group of Kafka go on where the store stands; all workers have to be stopped
+    #[arg(long, value_name = "GROUP", group = "place")]
+    pub to_group: Option<String>,
 }
 
 /// What `seed` takes.
@@ -205,7 +223,7 @@ impl Command {
             Command::Serve => ("serve", true, true),
             // Workers neither check nor make tokens: they need not know the key.
             Command::Worker => ("worker", true, false),
-            Command::Migrate => ("migrate", false, false),
+            Command::Migrate(_) => ("migrate", false, false),
             Command::Seed(_) => ("seed", false, true),
             Command::Token(_) => ("token", false, true),
             // Says of the settings what `run` would say.

@@ -1,5 +1,6 @@
-//! `million-rps migrate`: creates or upgrades the store's schema.
+//! `million-rps migrate`: creates or upgrades the store's schema, and says where the store goes on in the command log.
 
+use super::MigrateArguments;
 use crate::config::{Config, Deployment};
 use crate::data_dir::DataDir;
 use crate::process::ProcessError;
@@ -10,8 +11,13 @@ use crate::store::sqlite::SqliteStore;
 ///
 /// # Errors
 /// [`ProcessError`].
-pub fn migrate(config: &Config) -> Result<(), ProcessError> {
+pub fn migrate(config: &Config, arguments: &MigrateArguments) -> Result<(), ProcessError> {
     match &config.deployment {
+        Deployment::Embedded { .. } if *arguments != MigrateArguments::default() => Err(ProcessError::Unsupported(
+            "without DATABASE_URL the log and the store are in one folder, and the store knows its place: leave out --from-… \
+             and --to-group"
+                .into(),
+        )),
         Deployment::Embedded { data_dir } => {
             let data_dir = DataDir::open(data_dir)?;
             SqliteStore::open(&data_dir.store_path())?.migrate()?;
@@ -20,9 +26,10 @@ pub fn migrate(config: &Config) -> Result<(), ProcessError> {
         }
         #[cfg(feature = "services")]
         Deployment::Services(services) => {
-            crate::process::services::store(services)?.migrate()?;
+            let mut store = crate::process::services::store(services)?;
+            store.migrate()?;
             println!("the schema of {} is up to date", services.database_url);
-            Ok(())
+            super::log_place::set(&mut store, &crate::process::services::kafka_options(config, services), arguments)
         }
         #[cfg(not(feature = "services"))]
         Deployment::Services(_) => Err(crate::process::services_missing()),

@@ -6,6 +6,8 @@
 pub mod command_line;
 pub mod dead_letters;
 pub mod duration;
+#[cfg(feature = "services")]
+mod log_place;
 pub mod migrate;
 pub mod seed;
 mod setting_flags;
@@ -15,6 +17,6 @@ mod tests;
 pub mod token;
 
 pub use command_line::{
-    Cli, Command, DeadLettersAction, DeadLettersArguments, RecordPlace, SeedArguments, SettingsArguments,
-    TokenArguments,
+    Cli, Command, DeadLettersAction, DeadLettersArguments, MigrateArguments, RecordPlace, SeedArguments,
+    SettingsArguments, TokenArguments,
 };

@@ -40,7 +40,7 @@ fn commands_and_their_defaults() {
     assert_eq!(cli("run").chosen_command(), Command::Run);
     assert_eq!(cli("serve").chosen_command(), Command::Serve);
     assert_eq!(cli("worker").chosen_command(), Command::Worker);
-    assert_eq!(cli("migrate").chosen_command(), Command::Migrate);
+    assert_eq!(cli("migrate").chosen_command(), Command::Migrate(MigrateArguments::default()));
     let seed = SeedArguments { count: 10_000, user: "seed".to_owned(), variety: 1 };
     assert_eq!(cli("seed").chosen_command(), Command::Seed(seed));
     let seed = SeedArguments { count: 5, user: "alice".to_owned(), variety: 9 };

@@ -15,11 +15,14 @@ use rdkafka::types::RDKafkaRespErr;
 pub use super::kafka_appender::KafkaAppender;
 pub use super::kafka_dead_letters::{list_dead_letters, replay_dead_letters};
 pub use super::kafka_host::KafkaHost;
+pub use super::kafka_place::{Members, group_members, group_offsets, groups_of_topic, log_bounds, set_group_offsets};
 pub use super::kafka_reader::KafkaReader;
 use crate::command_log::LogError;
 use crate::command_log::kafka_trouble::explained;
 use crate::limits::{KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES};
 
+/// How brokers know this program.
+pub(super) const CLIENT_ID: &str = "million-rps";
 /// How often it is looked whether a new topic is shown.
 const SHOWN_POLL: Duration = Duration::from_millis(20);
 
@@ -88,7 +91,7 @@ impl KafkaOptions {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", &self.brokers)
-            .set("client.id", "million-rps")
+            .set("client.id", CLIENT_ID)
             .set("reconnect.backoff.max.ms", KAFKA_RECONNECT_BACKOFF_MAX_MS.to_string())
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")

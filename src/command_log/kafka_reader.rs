@@ -17,7 +17,8 @@ use rdkafka::types::RDKafkaRespErr;
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::kafka_membership::{Membership, Rebalance, leave, member};
-use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
+use crate::command_log::kafka_place::history;
+use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record, RecordBatch};
 use crate::limits::{KAFKA_COMMIT_INTERVAL_MS, KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
 use crate::todo::Timestamp;
 
@@ -153,6 +154,10 @@ impl CommandReader for KafkaReader {
         consumer.context().remember_started(partition);
         *state = Some(next);
         Ok(())
+    }
+
+    fn history(&mut self) -> Result<LogHistory, LogError> {
+        history(&self.options)
     }
 
     fn applied(&mut self, partition: PartitionId, next: Offset) {

@@ -18,6 +18,8 @@ mod kafka_host;
 #[cfg(feature = "services")]
 mod kafka_membership;
 #[cfg(feature = "services")]
+mod kafka_place;
+#[cfg(feature = "services")]
 mod kafka_reader;
 #[cfg(feature = "services")]
 mod kafka_topic;
@@ -190,6 +192,17 @@ pub enum LogError {
     Fatal(String),
 }
 
+/// What a log holds that a store has no place in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogHistory {
+    /// The log's name, for people.
+    pub log: String,
+    /// Records that it holds.
+    pub records: u64,
+    /// The group by which a reader before has noted how far it had come; `None` where none has.
+    pub read_by: Option<String>,
+}
+
 /// The reading end; a worker thread owns it.
 pub trait CommandReader: Send {
     /// Waits up to `max_wait` for an event. Has to be called regularly (at least every few seconds), also while the
@@ -205,6 +218,15 @@ pub trait CommandReader: Send {
     /// # Errors
     /// [`LogError::OffsetOutOfRange`] when the partition has no such place.
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError>;
+
+    /// What there was before this reader: asked when the store has no place in the log. A log that belongs to its store
+    /// has nothing to tell.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn history(&mut self) -> Result<LogHistory, LogError> {
+        Ok(LogHistory::default())
+    }
 
     /// Tells the log how far the store has got, so that the usual tools can show it; the store's own offsets decide.
     fn applied(&mut self, partition: PartitionId, next: Offset);

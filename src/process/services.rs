@@ -9,7 +9,6 @@ use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions, KafkaRea
 use crate::config::{Config, Kafka, Services};
 use crate::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
 use crate::producer::ShardAcknowledgements;
-use crate::store::Store;
 use crate::store::postgres::PostgresStore;
 
 use super::events::Events;
@@ -45,7 +44,7 @@ pub fn open(
         (Some(secret), true) => Some(ApiSeams {
             appender: Box::new(KafkaAppender::within(host, kafka.clone(), acknowledgements)?),
             feed: Box::new(RedisSubscriber::new(&redis)?),
-            store: store(services)?,
+            store: Box::new(store(services)?),
             token_secret: secret.clone(),
         }),
         _ => None,
@@ -68,7 +67,7 @@ fn worker_lane(
     }
     Ok(WorkerSeams {
         reader: Box::new(KafkaReader::new(kafka)?),
-        store: store(services)?,
+        store: Box::new(store(services)?),
         publisher: Box::new(RedisPublisher::new(redis)?),
     })
 }
@@ -77,8 +76,8 @@ fn worker_lane(
 ///
 /// # Errors
 /// [`ProcessError`] when the URL is not usable.
-pub fn store(services: &Services) -> Result<Box<dyn Store>, ProcessError> {
-    Ok(Box::new(PostgresStore::new(services.database_url.expose(), &services.kafka.topic)?))
+pub fn store(services: &Services) -> Result<PostgresStore, ProcessError> {
+    Ok(PostgresStore::new(services.database_url.expose(), &services.kafka.topic)?)
 }
 
 /// How Kafka is used, by these settings.

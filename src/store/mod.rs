@@ -14,6 +14,8 @@ mod postgres_copy;
 #[cfg(feature = "services")]
 mod postgres_identity;
 #[cfg(feature = "services")]
+mod postgres_place;
+#[cfg(feature = "services")]
 mod postgres_rows;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +26,18 @@ use crate::todo::{Todo, TodoId, TodoKey};
 
 /// How far each partition of the log has been applied: the offset of the next record.
 pub type AppliedOffsets = BTreeMap<PartitionId, Offset>;
+
+/// Whether a store has a place in its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPlace {
+    /// It has, be it the beginning.
+    Known,
+    /// Nothing was ever applied to it, and nobody has said where to begin.
+    Unknown {
+        /// Whether there are todos all the same: what is in the log may have made them, or be older than they are.
+        has_todos: bool,
+    },
+}
 
 /// The step that one batch makes in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +123,23 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`].
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError>;
+
+    /// Whether the store has a place in the log. A store that lives in one folder with its log always has.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn log_place(&mut self) -> Result<LogPlace, StoreError> {
+        Ok(LogPlace::Known)
+    }
+
+    /// Notes that the store follows the log from now on, each partition from its beginning where no offset says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn follow_log(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Applies one batch in one transaction: moves the offsets (compare-and-set, first, so that its row locks order
     /// rival workers), reads the rows `ids`, lets `fold` decide, writes the changes, commits. A store that is used by this

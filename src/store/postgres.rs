@@ -21,8 +21,9 @@ use crate::limits::{
 use crate::store::postgres_connection::{Connector, Session, Statements, in_time, store_error};
 use crate::store::postgres_copy::{COPY_ROWS, copy_data};
 use crate::store::postgres_identity::identity;
+use crate::store::postgres_place::{follow_log, log_place, place};
 use crate::store::postgres_rows::{Columns, statements_of, todo_from_row};
-use crate::store::{AppliedOffsets, Changes, Fold, Identity, OffsetStep, Store, StoreError, all_ids};
+use crate::store::{AppliedOffsets, Changes, Fold, Identity, LogPlace, OffsetStep, Store, StoreError, all_ids};
 use crate::todo::{Todo, TodoId};
 
 /// Pause between two questions about a transaction that the server has not finished.
@@ -97,6 +98,16 @@ impl Store for PostgresStore {
         self.with_session(async |session| in_time(read_offsets(&session.client, &topic)).await)
     }
 
+    fn log_place(&mut self) -> Result<LogPlace, StoreError> {
+        let topic = self.topic.clone();
+        self.with_session(async |session| in_time(log_place(&session.client, &topic)).await)
+    }
+
+    fn follow_log(&mut self) -> Result<(), StoreError> {
+        let topic = self.topic.clone();
+        self.with_session(async |session| in_time(follow_log(&session.client, &topic)).await)
+    }
+
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
         self.apply_once(steps, ids, &[], fold)
     }
@@ -142,6 +153,16 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Says where each partition of the log goes on, whatever was known of it; at its beginning where `offsets` has
+    /// nothing. A worker that is at work notices, and begins there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_log_place(&mut self, offsets: &AppliedOffsets) -> Result<(), StoreError> {
+        let topic = self.topic.clone();
+        self.with_session(async |session| place(&session.client, &topic, offsets).await)
+    }
+
     /// One transaction. `new_ids` are written without being read; one that is there refuses the batch.
     fn apply_once(
         &mut self,
@@ -267,7 +288,7 @@ struct Unfinished {
 }
 
 async fn read_offsets(client: &Client, topic: &str) -> Result<AppliedOffsets, StoreError> {
-    let query = "SELECT partition, next FROM applied_offsets WHERE topic = $1";
+    let query = "SELECT partition, next FROM applied_offsets WHERE topic = $1 AND partition >= 0";
     let rows = client.query(query, &[&topic]).await.map_err(store_error)?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

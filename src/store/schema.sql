@@ -91,7 +91,8 @@ END $$;
 CREATE INDEX IF NOT EXISTS todos_newest_first ON todos (created_at DESC, id DESC);
 
 -- How far the command log has been applied: `next` is the offset of the next record. Moves in the same transaction as
--- the rows, by compare-and-set. One database may serve several topics.
+-- the rows, by compare-and-set. One database may serve several topics. The row of partition -1 says that a topic is
+-- followed, though nothing of it may have been applied; without any row of a topic, nothing is known of it.
 CREATE TABLE IF NOT EXISTS applied_offsets (
     topic text COLLATE "C" NOT NULL,
     partition integer NOT NULL,

@@ -13,6 +13,8 @@
 mod back_off;
 mod fold;
 mod metrics;
+mod place;
+mod trouble;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -26,62 +28,16 @@ pub use fold::{Folded, fold};
 pub use metrics::{WorkerMetrics, WorkerState};
 
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
-use crate::feed::{ChangeSet, FeedError, FeedPublisher};
+use crate::feed::{ChangeSet, FeedPublisher};
 use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL_WAIT_MS, WORKER_RETRY_MAX_MS};
+use crate::observe::troubles::Component;
 use crate::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use crate::todo::{JsonParser, Timestamp};
 use back_off::BackOff;
 use metrics::{LaneNumber, add};
+use trouble::Trouble;
+pub use trouble::WorkerError;
 use work::{PartitionWork, Work, divide};
-
-/// Why a worker gave up. Everything that may pass is tried again and never ends it.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkerError {
-    /// The command log failed for good.
-    #[error(transparent)]
-    Log(LogError),
-    /// The store failed for good.
-    #[error(transparent)]
-    Store(StoreError),
-    /// The feed failed for good.
-    #[error(transparent)]
-    Feed(FeedError),
-}
-
-/// Why a step did not succeed.
-enum Trouble {
-    /// Try again later.
-    Passing(String),
-    Lasting(WorkerError),
-}
-
-impl From<LogError> for Trouble {
-    fn from(error: LogError) -> Trouble {
-        match error {
-            LogError::Unavailable(_) => Trouble::Passing(error.to_string()),
-            LogError::OffsetOutOfRange { .. } | LogError::Fatal(_) => Trouble::Lasting(WorkerError::Log(error)),
-        }
-    }
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Trouble {
-        match error {
-            StoreError::Unavailable(_) | StoreError::Fenced { .. } => Trouble::Passing(error.to_string()),
-            StoreError::Refused(_) | StoreError::Fatal(_) => Trouble::Lasting(WorkerError::Store(error)),
-        }
-    }
-}
-
-impl From<FeedError> for Trouble {
-    fn from(error: FeedError) -> Trouble {
-        match error {
-            FeedError::Unavailable(_) => Trouble::Passing(error.to_string()),
-            FeedError::Store(error) => error.into(),
-            FeedError::Fatal(_) => Trouble::Lasting(WorkerError::Feed(error)),
-        }
-    }
-}
 
 /// A partition that belongs to this worker.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +77,10 @@ pub struct Worker {
     newest_taken: Option<Timestamp>,
     /// The trouble that was logged last, so that each is logged once.
     trouble: Option<String>,
+    /// What this lane has noted as being in trouble.
+    noted: Option<Component>,
+    /// Whether the store is known to have a place in the log.
+    has_place: bool,
     parser: JsonParser,
     scratch: Vec<u8>,
 }
@@ -149,6 +109,8 @@ impl Worker {
             found: Default::default(),
             newest_taken: None,
             trouble: None,
+            noted: None,
+            has_place: false,
             parser: JsonParser::default(),
             scratch: Vec::new(),
         }
@@ -231,7 +193,17 @@ impl Worker {
                 if self.back_off.is_over() && !waits && self.trouble.take().is_some() {
                     tracing::info!("the worker goes on");
                     self.metrics.set_state(self.lane, WorkerState::Running, None);
+                    self.noted.take().inspect(|component| self.metrics.troubles.clear(*component));
                 }
+                Ok(())
+            }
+            Err(Trouble::Waiting(component, reason)) => {
+                add(&self.metrics.retries, 1);
+                self.metrics.troubles.note(component, &reason);
+                if let Some(before) = self.noted.replace(component).filter(|before| *before != component) {
+                    self.metrics.troubles.clear(before);
+                }
+                self.show_trouble(reason);
                 Ok(())
             }
             Err(Trouble::Passing(reason)) => {
@@ -353,6 +325,9 @@ impl Worker {
         }
         self.settle()?;
         let mut offsets: AppliedOffsets = self.store.applied_offsets()?;
+        if offsets.is_empty() {
+            self.take_place()?;
+        }
         offsets.retain(|partition, _| waiting.contains(partition));
         self.publisher.resume(&offsets)?;
         for partition in waiting {

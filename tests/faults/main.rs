@@ -30,6 +30,7 @@ mod absent;
 mod api;
 mod broker;
 mod fleet;
+mod handover;
 mod idempotency;
 mod java;
 mod links;
