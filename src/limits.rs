@@ -243,6 +243,12 @@ pub const KAFKA_COMMIT_INTERVAL_MS: u64 = 500;
 pub const KAFKA_LAG_INTERVAL_MS: u64 = 1_000;
 /// Longest wait for an answer to that question, in milliseconds; far less than the group waits for a silent worker.
 pub const KAFKA_LAG_TIMEOUT_MS: u64 = 500;
+/// Shortest time between two questions where partitions begin and end that do not have the place that the store wants, in
+/// milliseconds: how late a repair may be noticed, beside [`WORKER_RETRY_MAX_MS`].
+pub const KAFKA_LOST_PLACE_INTERVAL_MS: u64 = 1_000;
+/// Longest wait of a worker that stops until Kafka has taken its last offsets, in milliseconds. They only show progress, and
+/// whoever works next tells them as well.
+pub const KAFKA_LAST_COMMIT_TIMEOUT_MS: u64 = 1_000;
 /// Longest wait of a worker that stops for the broker's goodbye, in milliseconds: a broker that answers takes far less, and
 /// one that does not must not keep the process from ending.
 pub const KAFKA_LEAVE_TIMEOUT_MS: u64 = 3_000;
@@ -295,7 +301,8 @@ const _: () = {
     assert!(statement_ms < POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS, "and none of its statements passes for silence");
     let part_ms = 1_000 * REDIS_PART_MAX_BYTES as u64 / rate;
     assert!(REDIS_REPLY_TIMEOUT_MS + part_ms < REDIS_LOAD_LOCK_MS, "the lock outlives the longest wait of its holder");
-    assert!(KAFKA_LEAVE_TIMEOUT_MS < THREADS_STOP_TIMEOUT_MS, "a worker has the time to say goodbye");
+    let goodbye_ms = KAFKA_LAST_COMMIT_TIMEOUT_MS + KAFKA_LEAVE_TIMEOUT_MS;
+    assert!(goodbye_ms < THREADS_STOP_TIMEOUT_MS, "a worker has the time to say goodbye");
     assert!(TARGET_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(TOKEN_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");

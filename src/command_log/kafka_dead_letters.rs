@@ -16,7 +16,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::{KafkaOptions, block_on, ensure_named_topic, log_error, partition_count};
-use crate::command_log::kafka_reader::{partition_list, watermarks};
+use crate::command_log::kafka_extents::{all_extents, partition_list};
 use crate::command_log::kafka_trouble::log_client_error;
 use crate::command_log::{DeadLetter, LogError, Offset, PartitionId, Record};
 use crate::limits::{KAFKA_DEAD_LETTER_MAX_BYTES, KAFKA_DEAD_LETTER_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
@@ -176,11 +176,12 @@ fn read_letters(
     let Some(partitions) = partition_count(consumer.client(), &topic)? else { return Ok(Vec::new()) };
     let mut ends = Vec::new();
     let mut unread = Vec::new();
-    for partition in (0..).take(partitions) {
-        let (earliest, latest) = watermarks(&consumer, &topic, partition)?;
-        ends.push((partition, latest));
-        if earliest < latest {
-            unread.push((partition, latest));
+    let all: Vec<PartitionId> = (0..).take(partitions).collect();
+    let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
+    for (partition, extent) in all_extents(&consumer, &topic, &all, timeout)? {
+        ends.push((partition, extent.latest));
+        if extent.earliest < extent.latest {
+            unread.push((partition, extent.latest));
         }
     }
     if !unread.is_empty() {

@@ -1,5 +1,6 @@
 //! A worker's membership in Kafka's group: how it joins, what the group decides for it, how it leaves.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub(super) enum Rebalance {
 pub(super) struct Membership {
     rebalances: Mutex<Vec<Rebalance>>,
     /// Partitions that librdkafka fetches from.
-    started: Mutex<Vec<PartitionId>>,
+    started: Mutex<BTreeSet<PartitionId>>,
 }
 
 impl Membership {
@@ -79,14 +80,15 @@ impl Membership {
         std::mem::take(&mut *self.rebalances.lock().expect("no panic while it is held"))
     }
 
-    /// librdkafka fetches from this partition from now on.
-    pub fn remember_started(&self, partition: PartitionId) {
-        self.started.lock().expect("no panic while it is held").push(partition);
+    /// librdkafka fetches from these partitions from now on.
+    pub fn remember_started(&self, partitions: &BTreeSet<PartitionId>) {
+        self.started.lock().expect("no panic while it is held").extend(partitions);
     }
 
-    /// It does no longer.
-    pub fn forget_started(&self, partition: PartitionId) {
-        self.started.lock().expect("no panic while it is held").retain(|&started| started != partition);
+    /// It does no longer; returns those that it did fetch from.
+    pub fn forget_started(&self, partitions: &BTreeSet<PartitionId>) -> Vec<PartitionId> {
+        let mut started = self.started.lock().expect("no panic while it is held");
+        partitions.iter().copied().filter(|partition| started.remove(partition)).collect()
     }
 
     /// Answers librdkafka, which waits for it. To an assignment: yes, and fetch nothing yet. To a revocation: stop
@@ -125,13 +127,6 @@ impl ConsumerContext for Membership {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         if let Err(error) = self.answer(consumer, error, list) {
             tracing::warn!(%error, "the group's decision could not be carried out");
-        }
-    }
-
-    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            // The store's offsets decide; these only show progress.
-            tracing::debug!(%error, "the group's offsets were not committed to Kafka");
         }
     }
 }

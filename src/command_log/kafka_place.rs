@@ -9,7 +9,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::{CLIENT_ID, KafkaOptions, log_error, partition_count};
-use crate::command_log::kafka_reader::{partition_list, watermarks};
+use crate::command_log::kafka_extents::{all_extents, partition_list};
 use crate::command_log::{LogError, LogHistory, Offset, PartitionId};
 use crate::limits::KAFKA_REQUEST_TIMEOUT_MS;
 
@@ -114,7 +114,9 @@ fn partitions(client: &BaseConsumer, topic: &str) -> Result<impl Iterator<Item =
 }
 
 fn bounds(client: &BaseConsumer, topic: &str) -> Result<BTreeMap<PartitionId, (Offset, Offset)>, LogError> {
-    partitions(client, topic)?.map(|partition| Ok((partition, watermarks(client, topic, partition)?))).collect()
+    let partitions: Vec<PartitionId> = partitions(client, topic)?.collect();
+    let extents = all_extents(client, topic, &partitions, TIMEOUT)?;
+    Ok(extents.into_iter().map(|(partition, extent)| (partition, (extent.earliest, extent.latest))).collect())
 }
 
 fn committed(client: &BaseConsumer, topic: &str) -> Result<BTreeMap<PartitionId, Offset>, LogError> {

@@ -3,23 +3,29 @@
 //! The group decides which worker gets which partition; the store decides where reading goes on. So an assigned partition
 //! is not handed to librdkafka before [`CommandReader::start`] names its offset: nothing is fetched from a place that
 //! then turns out to be the wrong one.
+//!
+//! Nothing here asks a broker before it starts a partition. What is started between two polls goes to librdkafka in one
+//! call, and a place that does not exist is refused by the broker when it is fetched from. To ask for each partition first
+//! would cost each the half second that a broker may keep the answer to an empty fetch, as both use one connection.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use rdkafka::bindings as librdkafka;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
-use rdkafka::types::RDKafkaRespErr;
+use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
+use crate::command_log::kafka_extents::{Extent, extents, known_extent, partition_list, positions};
 use crate::command_log::kafka_membership::{Membership, Rebalance, leave, member};
 use crate::command_log::kafka_place::history;
+use crate::command_log::kafka_progress::Progress;
 use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record, RecordBatch};
-use crate::limits::{KAFKA_COMMIT_INTERVAL_MS, KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
+use crate::limits::{
+    KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS, KAFKA_LOST_PLACE_INTERVAL_MS, KAFKA_REQUEST_TIMEOUT_MS,
+};
 use crate::todo::Timestamp;
 
 /// The reading end: one member of the workers' group.
@@ -28,8 +34,10 @@ pub struct KafkaReader {
     /// Joins the group at the first poll that finds the topic.
     consumer: Option<BaseConsumer<Membership>>,
     dead_letters: DeadLetterWriter,
-    /// The partitions that belong to this reader; `Some`: started, and the offset that comes next.
-    assigned: BTreeMap<PartitionId, Option<Offset>>,
+    /// The partitions that belong to this reader.
+    assigned: BTreeMap<PartitionId, Place>,
+    /// Partitions that the next poll hands to librdkafka, at their places.
+    starting: BTreeSet<PartitionId>,
     /// Started partitions that librdkafka has been told not to fetch from, because the caller takes no records.
     paused: BTreeSet<PartitionId>,
     /// Records that librdkafka handed out all the same; the next poll that takes records begins with them.
@@ -39,9 +47,25 @@ pub struct KafkaReader {
     ends_asked_at: Option<Instant>,
     /// Told to the caller one a poll, in this order.
     events: VecDeque<LogEvent>,
-    /// How far the store has got, where Kafka does not know it yet.
-    uncommitted: BTreeMap<PartitionId, Offset>,
-    committed_at: Instant,
+    /// Places that the broker does not have; told like the events, before them.
+    failures: VecDeque<LogError>,
+    /// librdkafka has stopped a partition, and it is not known yet which.
+    has_lost_a_place: bool,
+    /// Where partitions begin and end that were to be started at a place that they do not have.
+    lost: BTreeMap<PartitionId, Extent>,
+    lost_asked_at: Instant,
+    progress: Progress,
+}
+
+/// How far a partition has been read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has not been started, or has to be started again.
+    Nowhere,
+    /// Started at its beginning, of which nothing has been read yet.
+    Beginning,
+    /// The offset that comes next.
+    At(Offset),
 }
 
 impl KafkaReader {
@@ -56,13 +80,17 @@ impl KafkaReader {
             consumer: None,
             dead_letters: DeadLetterWriter::new(&options),
             assigned: BTreeMap::new(),
+            starting: BTreeSet::new(),
             paused: BTreeSet::new(),
             held: VecDeque::new(),
             ends: BTreeMap::new(),
             ends_asked_at: None,
             events: VecDeque::new(),
-            uncommitted: BTreeMap::new(),
-            committed_at: Instant::now(),
+            failures: VecDeque::new(),
+            has_lost_a_place: false,
+            lost: BTreeMap::new(),
+            lost_asked_at: Instant::now(),
+            progress: Progress::default(),
             options,
         })
     }
@@ -80,11 +108,18 @@ impl KafkaReader {
 
 impl CommandReader for KafkaReader {
     fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError> {
+        if let Some(failure) = self.failures.pop_front() {
+            return Err(failure);
+        }
         if let Some(event) = self.events.pop_front() {
             return Ok(event);
         }
         self.join_group()?;
-        self.commit_progress(Duration::from_millis(KAFKA_COMMIT_INTERVAL_MS));
+        self.tell_progress();
+        if self.has_lost_a_place {
+            self.find_lost_places()?;
+        }
+        self.begin_fetching()?;
         let takes_records = max_records > 0;
         if takes_records {
             self.resume()?
@@ -131,28 +166,16 @@ impl CommandReader for KafkaReader {
     }
 
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
-        let (Some(consumer), Some(state)) = (&self.consumer, self.assigned.get_mut(&partition)) else {
+        if !self.assigned.contains_key(&partition) {
             // Taken away in the meantime; the caller is about to be told.
             return Ok(());
-        };
-        let (earliest, latest) = watermarks(consumer, &self.options.topic, partition)?;
-        let next = next.unwrap_or(earliest);
-        if next < earliest || next > latest {
-            return Err(LogError::OffsetOutOfRange { partition, requested: next, earliest, latest });
         }
-        self.held.retain(|(held, _)| *held != partition);
-        self.paused.remove(&partition);
-        if state.take().is_some() {
-            let list = partition_list(&self.options.topic, [(partition, KafkaOffset::Invalid)])?;
-            consumer.context().forget_started(partition);
-            consumer.incremental_unassign(&list).map_err(log_error)?;
+        if let Some(next) = next {
+            self.check_lost_place(partition, next)?;
+            // The one who had the partition before may have ended before it could tell.
+            self.progress.note(partition, next);
         }
-        let list = partition_list(&self.options.topic, [(partition, KafkaOffset::Offset(next))])?;
-        consumer.incremental_assign(&list).map_err(log_error)?;
-        // It may have been paused before it was started again.
-        consumer.resume(&list).map_err(log_error)?;
-        consumer.context().remember_started(partition);
-        *state = Some(next);
+        self.start_at(partition, next.map_or(Place::Beginning, Place::At));
         Ok(())
     }
 
@@ -161,7 +184,7 @@ impl CommandReader for KafkaReader {
     }
 
     fn applied(&mut self, partition: PartitionId, next: Offset) {
-        self.uncommitted.insert(partition, next);
+        self.progress.note(partition, next);
     }
 
     /// The broker deletes by age and size, whatever is applied.
@@ -170,27 +193,15 @@ impl CommandReader for KafkaReader {
     }
 
     fn lag(&mut self) -> Option<u64> {
-        let client = self.consumer.as_ref()?.client();
-        let topic = std::ffi::CString::new(self.options.topic.as_str()).ok()?;
+        let consumer = self.consumer.as_ref()?;
         let mut lag = 0;
-        for (&partition, next) in &self.assigned {
-            let Some(next) = *next else { continue };
-            let (mut earliest, mut latest) = (-1, -1);
-            // SAFETY: the client is alive, the topic is a C string, and both numbers outlive the call, which reads what
-            // the latest answers of the broker said and asks nobody.
-            let error = unsafe {
-                librdkafka::rd_kafka_get_watermark_offsets(
-                    client.native_ptr(),
-                    topic.as_ptr(),
-                    partition,
-                    &mut earliest,
-                    &mut latest,
-                )
-            };
-            if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR || latest < 0 {
-                return None;
+        for (&partition, &place) in &self.assigned {
+            if place == Place::Nowhere {
+                continue;
             }
-            let latest = self.ends.get(&partition).map_or(latest, |end| latest.max(*end));
+            let known = known_extent(consumer.client(), &self.options.topic, partition)?;
+            let next = if let Place::At(next) = place { next } else { known.earliest };
+            let latest = self.ends.get(&partition).map_or(known.latest, |end| known.latest.max(*end));
             lag += u64::try_from(latest - next).unwrap_or(0);
         }
         Some(lag)
@@ -203,8 +214,8 @@ impl CommandReader for KafkaReader {
 
 impl Drop for KafkaReader {
     fn drop(&mut self) {
-        self.commit_progress(Duration::ZERO);
         if let Some(consumer) = self.consumer.take() {
+            std::mem::take(&mut self.progress).tell_the_last(&consumer, &self.options.topic);
             leave(consumer);
         }
     }
@@ -222,7 +233,8 @@ impl KafkaReader {
     /// Stops fetching. The consumer is still polled, so that the group hears of this member, but hands out no records.
     fn pause(&mut self) -> Result<(), LogError> {
         let consumer = self.consumer.as_ref().expect("the group was joined");
-        let started = self.assigned.iter().filter(|(_, next)| next.is_some()).map(|(partition, _)| *partition);
+        let started =
+            self.assigned.iter().filter(|(_, place)| **place != Place::Nowhere).map(|(partition, _)| *partition);
         let fetching: Vec<PartitionId> = started.filter(|partition| !self.paused.contains(partition)).collect();
         if !fetching.is_empty() {
             consumer.pause(&positions(&self.options.topic, &fetching)?).map_err(log_error)?;
@@ -272,18 +284,21 @@ impl KafkaReader {
 
     fn forget(&mut self, partition: PartitionId) {
         self.assigned.remove(&partition);
-        self.uncommitted.remove(&partition);
+        self.starting.remove(&partition);
+        self.lost.remove(&partition);
+        self.progress.forget(partition);
         self.paused.remove(&partition);
         self.ends.remove(&partition);
         self.held.retain(|(held, _)| *held != partition);
     }
 
     fn take_record(&mut self, partition: PartitionId, record: Record, gathered: &mut Gathered) {
-        let Some(Some(next)) = self.assigned.get_mut(&partition) else { return };
-        if record.offset < *next {
-            return;
+        let Some(place) = self.assigned.get_mut(&partition) else { return };
+        match *place {
+            Place::Nowhere => return,
+            Place::At(next) if record.offset < next => return,
+            Place::Beginning | Place::At(_) => *place = Place::At(record.offset + 1),
         }
-        *next = record.offset + 1;
         gathered.records += 1;
         gathered.bytes += record.key.len() + record.payload.len();
         let batch = match gathered.batches.iter_mut().find(|batch| batch.partition == partition) {
@@ -306,7 +321,7 @@ impl KafkaReader {
                 // The group was divided anew, and nothing changed for this member.
                 Rebalance::Assigned(partitions) | Rebalance::Revoked(partitions) if partitions.is_empty() => {}
                 Rebalance::Assigned(partitions) => {
-                    self.assigned.extend(partitions.iter().map(|&partition| (partition, None)));
+                    self.assigned.extend(partitions.iter().map(|&partition| (partition, Place::Nowhere)));
                     self.events.push_back(LogEvent::Assigned(partitions));
                 }
                 Rebalance::Revoked(partitions) => {
@@ -326,7 +341,8 @@ impl KafkaReader {
         match error.rdkafka_error_code() {
             // The broker does not have the offset that a partition stands at.
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.find_lost_place().err()
+                self.has_lost_a_place = true;
+                self.find_lost_places().err()
             }
             // The topic was deleted: joining again creates it, and the offsets then tell that it is another one.
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
@@ -340,21 +356,101 @@ impl KafkaReader {
         }
     }
 
-    /// Looks for the partition whose place is gone. The others are started again, because librdkafka has stopped one
-    /// without saying which.
-    fn find_lost_place(&mut self) -> Result<(), LogError> {
-        let started: Vec<_> =
-            self.assigned.iter().filter_map(|(&partition, next)| next.map(|next| (partition, next))).collect();
-        for (partition, next) in started {
-            self.start(partition, Some(next))?;
+    /// Has the next poll start a partition at a place, or start it again there.
+    fn start_at(&mut self, partition: PartitionId, place: Place) {
+        self.held.retain(|(held, _)| *held != partition);
+        self.paused.remove(&partition);
+        self.lost.remove(&partition);
+        self.assigned.insert(partition, place);
+        self.starting.insert(partition);
+    }
+
+    /// Hands everything that is to be started to librdkafka, at once.
+    fn begin_fetching(&mut self) -> Result<(), LogError> {
+        if self.starting.is_empty() {
+            return Ok(());
         }
+        let consumer = self.consumer.as_ref().expect("the group was joined");
+        let topic = &self.options.topic;
+        let again = consumer.context().forget_started(&self.starting);
+        if !again.is_empty() {
+            consumer.incremental_unassign(&positions(topic, &again)?).map_err(log_error)?;
+        }
+        let place_of = |partition: &PartitionId| match self.assigned[partition] {
+            Place::At(next) => KafkaOffset::Offset(next),
+            Place::Beginning | Place::Nowhere => KafkaOffset::Beginning,
+        };
+        let list = partition_list(topic, self.starting.iter().map(|partition| (*partition, place_of(partition))))?;
+        consumer.incremental_assign(&list).map_err(log_error)?;
+        consumer.context().remember_started(&self.starting);
+        // They may have been paused before they were started again.
+        consumer.resume(&list).map_err(log_error)?;
+        self.starting.clear();
         Ok(())
     }
 
+    /// Looks for the partitions whose places are gone: librdkafka has stopped one without saying which. The others are
+    /// started again.
+    fn find_lost_places(&mut self) -> Result<(), LogError> {
+        let consumer = self.consumer.as_ref().expect("the group was joined");
+        let stands_at = |(&partition, &place): (&PartitionId, &Place)| match place {
+            Place::At(next) => Some((partition, next)),
+            Place::Nowhere | Place::Beginning => None,
+        };
+        let places: Vec<(PartitionId, Offset)> = self.assigned.iter().filter_map(stands_at).collect();
+        let partitions: Vec<PartitionId> = places.iter().map(|(partition, _)| *partition).collect();
+        let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
+        let extents = extents(consumer, &self.options.topic, &partitions, timeout)?;
+        self.has_lost_a_place = false;
+        self.lost_asked_at = Instant::now();
+        for (partition, next) in places {
+            match extents.get(&partition) {
+                Some(extent) if !extent.has(next) => {
+                    self.failures.push_back(extent.out_of_range(partition, next));
+                    self.assigned.insert(partition, Place::Nowhere);
+                    self.starting.remove(&partition);
+                    self.progress.forget(partition);
+                    self.lost.insert(partition, *extent);
+                }
+                _ => self.start_at(partition, Place::At(next)),
+            }
+        }
+        match self.failures.pop_front() {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a partition that did not have its place has it by now. All of them are asked about together, and not
+    /// more often than people can act.
+    fn check_lost_place(&mut self, partition: PartitionId, next: Offset) -> Result<(), LogError> {
+        if !self.lost.contains_key(&partition) {
+            return Ok(());
+        }
+        if let Some(consumer) = &self.consumer
+            && self.lost_asked_at.elapsed() >= Duration::from_millis(KAFKA_LOST_PLACE_INTERVAL_MS)
+        {
+            let partitions: Vec<PartitionId> = self.lost.keys().copied().collect();
+            let timeout = Duration::from_millis(KAFKA_LAG_TIMEOUT_MS);
+            match extents(consumer, &self.options.topic, &partitions, timeout) {
+                Ok(extents) => self.lost.extend(extents),
+                Err(error) => tracing::debug!(%error, "Kafka does not say where the partitions begin and end"),
+            }
+            self.lost_asked_at = Instant::now();
+        }
+        match self.lost.get(&partition) {
+            Some(extent) if !extent.has(next) => Err(extent.out_of_range(partition, next)),
+            _ => Ok(()),
+        }
+    }
+
     fn leave_group(&mut self) {
+        // Before the consumer that it belongs to.
+        self.progress = Progress::default();
         if let Some(consumer) = self.consumer.take() {
             leave(consumer);
         }
+        self.has_lost_a_place = false;
         let partitions: Vec<_> = self.assigned.keys().copied().collect();
         for partition in &partitions {
             self.forget(*partition);
@@ -364,18 +460,10 @@ impl KafkaReader {
         }
     }
 
-    /// Tells Kafka how far the store has got, if the last time is `interval` ago.
-    fn commit_progress(&mut self, interval: Duration) {
-        let Some(consumer) = &self.consumer else { return };
-        if self.uncommitted.is_empty() || self.committed_at.elapsed() < interval {
-            return;
-        }
-        self.committed_at = Instant::now();
-        let offsets = std::mem::take(&mut self.uncommitted).into_iter();
-        let list = partition_list(&self.options.topic, offsets.map(|(id, next)| (id, KafkaOffset::Offset(next))));
-        let committed = list.and_then(|list| consumer.commit(&list, CommitMode::Async).map_err(log_error));
-        if let Err(error) = committed {
-            tracing::debug!(%error, "the group's offsets could not be committed to Kafka");
+    /// Tells Kafka how far the store has got, if it is time.
+    fn tell_progress(&mut self) {
+        if let Some(consumer) = &self.consumer {
+            self.progress.tell(consumer, &self.options.topic);
         }
     }
 }
@@ -388,28 +476,4 @@ fn record_from(message: &BorrowedMessage<'_>) -> (PartitionId, Record) {
         payload: message.payload().unwrap_or_default().to_vec(),
     };
     (message.partition(), record)
-}
-
-pub(super) fn watermarks<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    partition: PartitionId,
-) -> Result<(Offset, Offset), LogError> {
-    consumer.fetch_watermarks(topic, partition, Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS)).map_err(log_error)
-}
-
-/// A list of partitions for calls that look at no offset.
-fn positions(topic: &str, partitions: &[PartitionId]) -> Result<TopicPartitionList, LogError> {
-    partition_list(topic, partitions.iter().map(|&partition| (partition, KafkaOffset::Invalid)))
-}
-
-pub(super) fn partition_list(
-    topic: &str,
-    offsets: impl IntoIterator<Item = (PartitionId, KafkaOffset)>,
-) -> Result<TopicPartitionList, LogError> {
-    let mut list = TopicPartitionList::new();
-    for (partition, offset) in offsets {
-        list.add_partition_offset(topic, partition, offset).map_err(log_error)?;
-    }
-    Ok(list)
 }

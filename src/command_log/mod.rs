@@ -14,11 +14,15 @@ mod kafka_dead_letters;
 #[cfg(feature = "services")]
 mod kafka_events;
 #[cfg(feature = "services")]
+mod kafka_extents;
+#[cfg(feature = "services")]
 mod kafka_host;
 #[cfg(feature = "services")]
 mod kafka_membership;
 #[cfg(feature = "services")]
 mod kafka_place;
+#[cfg(feature = "services")]
+mod kafka_progress;
 #[cfg(feature = "services")]
 mod kafka_reader;
 #[cfg(feature = "services")]
@@ -210,13 +214,16 @@ pub trait CommandReader: Send {
     /// the other events, and no record is skipped by it.
     ///
     /// # Errors
-    /// [`LogError`].
+    /// [`LogError`]; behind [`LogError::OffsetOutOfRange`] the named partition waits to be started again, and the others
+    /// go on.
     fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError>;
 
-    /// Starts, or starts again, reading an assigned partition at `next`; `None` is its beginning.
+    /// Starts, or starts again, reading an assigned partition at `next`; `None` is its beginning. Does not wait for a
+    /// server.
     ///
     /// # Errors
-    /// [`LogError::OffsetOutOfRange`] when the partition has no such place.
+    /// [`LogError::OffsetOutOfRange`] when the partition has no such place. A log may find that out only when it reads, and
+    /// then says so in [`CommandReader::poll`].
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError>;
 
     /// What there was before this reader: asked when the store has no place in the log. A log that belongs to its store

@@ -262,8 +262,14 @@ impl Worker {
             (None, true) => max_wait,
             (None, false) => max_wait.min(self.back_off.wait((self.clock)())),
         };
-        let event =
-            self.reader.poll(max_records, APPLY_BATCH_MAX_BYTES, wait).inspect_err(|_| std::thread::sleep(wait))?;
+        let event = match self.reader.poll(max_records, APPLY_BATCH_MAX_BYTES, wait) {
+            // The other partitions go on.
+            Err(error @ LogError::OffsetOutOfRange { .. }) => {
+                self.wait_for_repair(error);
+                return Ok(());
+            }
+            polled => polled.inspect_err(|_| std::thread::sleep(wait))?,
+        };
         match event {
             LogEvent::Records(batches) => self.take(batches),
             LogEvent::Assigned(partitions) => {
@@ -294,6 +300,14 @@ impl Worker {
         }
         if !parts.is_empty() {
             self.work.push_back(Work::Apply(parts));
+        }
+    }
+
+    /// A partition does not have the place that the store wants: it is tried again later, so that a repair needs no restart.
+    fn wait_for_repair(&mut self, error: LogError) {
+        if let LogError::OffsetOutOfRange { partition, .. } = error {
+            self.restart(partition, (self.clock)() + Duration::from_millis(WORKER_RETRY_MAX_MS));
+            self.show_trouble(error.to_string());
         }
     }
 
@@ -335,9 +349,8 @@ impl Worker {
             let state = match self.reader.start(partition, applied) {
                 Ok(()) => Partition::Started { applied },
                 Err(error @ LogError::OffsetOutOfRange { .. }) => {
-                    // The other partitions go on; this one is tried again, so that a repair needs no restart.
-                    self.show_trouble(error.to_string());
-                    Partition::Waiting(now + Duration::from_millis(WORKER_RETRY_MAX_MS))
+                    self.wait_for_repair(error);
+                    continue;
                 }
                 Err(other) => return Err(other.into()),
             };

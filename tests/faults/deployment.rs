@@ -17,7 +17,7 @@ use crate::harness::server::Setup;
 use crate::network::Network;
 use crate::within;
 
-/// Partitions of the topic of a test.
+/// Partitions of the topic of a test that asks for no other number.
 pub const PARTITIONS: usize = 8;
 /// How long the API waits for the log before it refuses a write.
 pub const ACK_TIMEOUT: Duration = Duration::from_millis(2_000);
@@ -59,6 +59,8 @@ pub struct Deployment {
     pub group: String,
     /// Lanes of each worker, which are members of the group.
     lanes: usize,
+    /// Partitions of the topic.
+    partitions: usize,
     runtime: tokio::runtime::Runtime,
     /// Ends before the turn: the next deployment's stands at the same address.
     pub(crate) network: Option<Network>,
@@ -92,7 +94,8 @@ impl Deployment {
             .set("ACK_TIMEOUT_MS", &ACK_TIMEOUT.as_millis().to_string())
             .set("SHARDS", "2");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let deployment = Deployment { setup, topic, group, lanes: 1, runtime, network: None, _turn: turn };
+        let deployment =
+            Deployment { setup, topic, group, lanes: 1, partitions: PARTITIONS, runtime, network: None, _turn: turn };
         let create = format!("CREATE DATABASE \"{}\"", deployment.topic);
         deployment.run_sql(&required("DATABASE_URL"), &create).expect("the database is created");
         deployment
@@ -108,6 +111,12 @@ impl Deployment {
     pub fn with_lanes(mut self, lanes: usize) -> Deployment {
         self.lanes = lanes;
         self.set("WORKER_LANES", &lanes.to_string())
+    }
+
+    /// Gives the topic so many partitions, unless it is there already.
+    pub fn with_partitions(mut self, partitions: usize) -> Deployment {
+        self.partitions = partitions;
+        self.set("KAFKA_PARTITIONS", &partitions.to_string())
     }
 
     /// The value of a setting that it has given to its processes.
@@ -160,7 +169,8 @@ impl Deployment {
         let count = workers * self.lanes;
         within(&format!("{workers} workers that share the partitions"), || {
             let shares = shares(&consumer, &self.group)?;
-            (shares.len() == count && !shares.contains(&0) && shares.iter().sum::<usize>() == PARTITIONS).then_some(())
+            (shares.len() == count && !shares.contains(&0) && shares.iter().sum::<usize>() == self.partitions)
+                .then_some(())
         });
     }
 

@@ -42,6 +42,7 @@ mod redis;
 mod replay;
 mod rest;
 mod second_writer;
+mod takeover;
 mod worker;
 
 use std::time::{Duration, Instant};

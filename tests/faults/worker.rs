@@ -12,7 +12,7 @@ use crate::within;
 use crate::writers::{Load, Target, Writers};
 
 /// How long a worker may be silent before its partitions go to others (`SESSION_TIMEOUT_MS` of the program).
-const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_worker_is_killed_while_it_applies() {

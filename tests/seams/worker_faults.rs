@@ -347,7 +347,7 @@ type Start = (PartitionId, Option<Offset>);
 
 /// A group of several partitions, played from a script: an event is given when the store has been asked often enough.
 struct ScriptedReader {
-    script: VecDeque<(u64, LogEvent)>,
+    script: VecDeque<(u64, Result<LogEvent, LogError>)>,
     store_calls: Arc<AtomicU64>,
     started: Arc<Mutex<Vec<Start>>>,
     applied: Arc<Mutex<Vec<(PartitionId, Offset)>>>,
@@ -356,10 +356,10 @@ struct ScriptedReader {
 impl CommandReader for ScriptedReader {
     fn poll(&mut self, max_records: usize, _: usize, _: Duration) -> Result<LogEvent, LogError> {
         let due = self.script.front().is_some_and(|(after_calls, event)| {
-            count(&self.store_calls) >= *after_calls && (max_records > 0 || !matches!(event, LogEvent::Records(_)))
+            count(&self.store_calls) >= *after_calls && (max_records > 0 || !matches!(event, Ok(LogEvent::Records(_))))
         });
         let event = if due { self.script.pop_front() } else { None };
-        Ok(event.map_or(LogEvent::Idle, |(_, event)| event))
+        event.map_or(Ok(LogEvent::Idle), |(_, event)| event)
     }
 
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
@@ -384,25 +384,57 @@ impl CommandReader for ScriptedReader {
     }
 }
 
-#[test]
-fn work_of_a_revoked_partition_is_dropped_and_that_of_the_others_stays() {
-    let fixture = migrated();
-    let record = |number: u32, offset| Record {
+/// A batch that creates one todo. Offsets skip, as they do in Kafka.
+fn batch(partition: PartitionId, number: u32, offset: Offset) -> RecordBatch {
+    let record = Record {
         offset,
         logged_at: Timestamp::now(),
         key: id(number).to_string().into_bytes(),
         payload: json(&create(number, "t")),
     };
-    // Offsets skip, as they do in Kafka.
-    let batch =
-        |partition, number, offset| RecordBatch { partition, records: vec![record(number, offset)], next: offset + 3 };
+    RecordBatch { partition, records: vec![record], next: offset + 3 }
+}
+
+#[test]
+fn a_place_that_is_found_missing_while_reading_is_tried_again_and_holds_up_no_other_partition() {
+    let fixture = migrated();
+    let missing = LogError::OffsetOutOfRange { partition: 5, requested: 90, earliest: 0, latest: 30 };
     let script = VecDeque::from([
-        (0, LogEvent::Assigned(vec![3, 5])),
-        (0, LogEvent::Records(vec![batch(3, 1, 10), batch(5, 2, 20)])),
-        (2, LogEvent::Revoked(vec![5])),
-        (0, LogEvent::Records(vec![batch(3, 3, 15), batch(5, 4, 25)])),
-        (0, LogEvent::Assigned(vec![5])),
-        (0, LogEvent::Records(vec![batch(5, 2, 20)])),
+        (0, Ok(LogEvent::Assigned(vec![3, 5]))),
+        (0, Err(missing)),
+        (0, Ok(LogEvent::Records(vec![batch(3, 1, 10)]))),
+        (1, Ok(LogEvent::Records(vec![batch(3, 2, 13)]))),
+    ]);
+    let started = Arc::new(Mutex::new(Vec::new()));
+    let reader = ScriptedReader {
+        script,
+        store_calls: Arc::new(AtomicU64::new(1)),
+        started: Arc::clone(&started),
+        applied: Arc::default(),
+    };
+    let (publisher, _) = in_process::channel();
+    let mut was_named = false;
+    let (result, metrics) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+        was_named |= metrics.last_error().is_some_and(|error| error.contains("partition 5 holds offsets 0 to 30"));
+        started.lock().expect("not poisoned").len() == 3
+    });
+    result.expect("it has not ended");
+    assert!(was_named);
+    assert_eq!(*started.lock().expect("not poisoned"), [(3, None), (5, None), (5, None)]);
+    assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::from([(3, 16)]));
+    assert_eq!(metrics.last_error(), None);
+}
+
+#[test]
+fn work_of_a_revoked_partition_is_dropped_and_that_of_the_others_stays() {
+    let fixture = migrated();
+    let script = VecDeque::from([
+        (0, Ok(LogEvent::Assigned(vec![3, 5]))),
+        (0, Ok(LogEvent::Records(vec![batch(3, 1, 10), batch(5, 2, 20)]))),
+        (2, Ok(LogEvent::Revoked(vec![5]))),
+        (0, Ok(LogEvent::Records(vec![batch(3, 3, 15), batch(5, 4, 25)]))),
+        (0, Ok(LogEvent::Assigned(vec![5]))),
+        (0, Ok(LogEvent::Records(vec![batch(5, 2, 20)]))),
     ]);
     let store_calls = Arc::new(AtomicU64::new(0));
     let started = Arc::new(Mutex::new(Vec::new()));

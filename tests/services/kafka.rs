@@ -73,7 +73,11 @@ impl Progress {
     }
 
     /// One poll; starts what is assigned where `next` says.
-    fn step(&mut self, reader: &mut KafkaReader, next: &dyn Fn(PartitionId) -> Option<Offset>) -> Result<(), LogError> {
+    pub fn step(
+        &mut self,
+        reader: &mut KafkaReader,
+        next: &dyn Fn(PartitionId) -> Option<Offset>,
+    ) -> Result<(), LogError> {
         match reader.poll(500, 1 << 20, WAIT)? {
             LogEvent::Assigned(partitions) => {
                 for partition in partitions {
@@ -144,7 +148,7 @@ fn what_is_acknowledged_is_read_in_the_order_of_each_key() {
 }
 
 /// The group's offsets, as Kafka's own tools would show them.
-fn committed(options: &KafkaOptions) -> BTreeMap<PartitionId, Offset> {
+pub fn committed(options: &KafkaOptions) -> BTreeMap<PartitionId, Offset> {
     use rdkafka::consumer::{BaseConsumer, Consumer};
     let consumer: BaseConsumer = rdkafka::ClientConfig::new()
         .set("bootstrap.servers", &options.brokers)

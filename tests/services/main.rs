@@ -11,6 +11,7 @@ mod harness;
 mod proxy;
 
 mod kafka;
+mod kafka_progress;
 mod kafka_topic;
 mod postgres;
 mod postgres_identity;
