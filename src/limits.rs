@@ -147,8 +147,11 @@ pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
 pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
 
-/// Connections that a worker's own listener serves at a time: probes and Prometheus.
-pub const WORKER_HTTP_CONNECTIONS_MAX: usize = 16;
+/// Connections that a worker's own listener serves at a time: probes and Prometheus. When there are as many, the oldest
+/// gives way to a newcomer. Each holds a head ([`HEAD_MAX_BYTES`]) and an answer (some 20 KiB): 3 MiB at worst.
+pub const WORKER_HTTP_CONNECTIONS_MAX: usize = 64;
+/// Within it the request of such a connection has to have come, in milliseconds: a probe sends it at once.
+pub const WORKER_HTTP_HEAD_DEADLINE_MS: u64 = 2_000;
 /// Longest that such a connection may last, in milliseconds.
 pub const WORKER_HTTP_DEADLINE_MS: u64 = 5_000;
 

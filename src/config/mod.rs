@@ -82,6 +82,19 @@ pub struct Http {
     pub idle_timeout: Duration,
     /// From SIGTERM to the end of the process.
     pub drain_timeout: Duration,
+    /// Who sees in `/ready` what the services say.
+    pub ready_details: ReadyDetails,
+}
+
+/// Who sees in `/ready` what the services say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadyDetails {
+    /// Nobody.
+    Off,
+    /// Who asks from this machine.
+    Local,
+    /// Anyone.
+    On,
 }
 
 /// How shards talk to the kernel.
@@ -263,6 +276,11 @@ impl Config {
                 write_timeout: values.milliseconds("WRITE_TIMEOUT_MS"),
                 idle_timeout: values.milliseconds("IDLE_TIMEOUT_MS"),
                 drain_timeout: values.milliseconds("DRAIN_TIMEOUT_MS"),
+                ready_details: match values.choice("READY_DETAILS") {
+                    "off" => ReadyDetails::Off,
+                    "on" => ReadyDetails::On,
+                    _local => ReadyDetails::Local,
+                },
             },
             auth: Auth {
                 secret: values.optional_text("JWT_SECRET").map(Secret::new),

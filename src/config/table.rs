@@ -47,6 +47,17 @@ pub const SETTINGS: &[Setting] = &[
         example: "9100",
     },
     Setting {
+        name: "READY_DETAILS",
+        group: Group::Server,
+        kind: Kind::Choice(&["off", "local", "on"]),
+        default: DefaultValue::Fixed("local"),
+        unit: "",
+        help: "Who sees in /ready what the services say, with addresses and paths: nobody, this machine, anyone. Others see \
+               which part is in trouble. Behind a proxy on this machine that adds no Forwarded, Via or X-Forwarded-For, and \
+               sends a loopback name as Host, everybody looks local: set off there.",
+        example: "off",
+    },
+    Setting {
         name: "SHARDS",
         group: Group::Server,
         // CPU_SETSIZE of Linux: sched_setaffinity(2) pins to CPUs below it.

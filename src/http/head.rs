@@ -145,6 +145,12 @@ impl<'a> Head<'a> {
         self.lines("prefer", self.prefer)
     }
 
+    /// The names of all fields, as they were sent.
+    pub fn field_names(&self) -> impl Iterator<Item = &'a [u8]> {
+        // Behind the request line, each line that is not empty has a colon.
+        self.bytes.split(|&byte| byte == b'\n').skip(1).filter_map(|line| line.split(|&byte| byte == b':').next())
+    }
+
     fn lines(&self, name: &'static str, first: Span) -> FieldLines<'a> {
         let rest = if self.has_repeated_list { &self.bytes[usize::from(first.end)..] } else { b"" };
         FieldLines { name, first: first.of(self.bytes), rest }

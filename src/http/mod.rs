@@ -28,6 +28,7 @@
 //! values agree (RFC 9110 section 8.6).
 
 pub mod accept_encoding;
+pub mod asker;
 mod authority;
 pub mod chunked;
 pub mod conditional;

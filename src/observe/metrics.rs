@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counter::{Counter, Histogram};
 use super::exposition::Text;
+use super::readiness::Audience;
 use super::status::{Component, Status};
 use crate::encoder::EncoderMetrics;
 use crate::http::Coding;
@@ -97,8 +98,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Whether reads can be answered, and the JSON that `/ready` shows.
-    pub fn readiness(&self) -> (bool, String) {
+    /// Whether reads can be answered, and the JSON that `/ready` shows this audience.
+    pub fn readiness(&self, audience: Audience) -> (bool, String) {
         let in_trouble = |worker: &Arc<WorkerMetrics>| match worker.state() {
             WorkerState::Starting | WorkerState::Running => None,
             WorkerState::Retrying | WorkerState::Failed | WorkerState::Stopped => {
@@ -107,7 +108,8 @@ impl Metrics {
         };
         // Versions count from 1. A shard takes the first snapshot a moment after it was handed out.
         let on_every_shard = self.shards.iter().all(|shard| shard.snapshot_version.get() > 0);
-        self.status.readiness(on_every_shard, self.worker.as_ref().and_then(in_trouble))
+        let worker_trouble = self.worker.as_ref().and_then(in_trouble);
+        self.status.readiness(audience, on_every_shard, worker_trouble.as_deref())
     }
 
     /// The text of one scrape.

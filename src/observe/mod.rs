@@ -4,5 +4,6 @@ pub mod counter;
 pub mod exposition;
 pub mod logging;
 pub mod metrics;
+pub mod readiness;
 pub mod status;
 pub mod troubles;

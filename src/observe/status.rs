@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::readiness::{Audience, Reasons};
 pub use super::troubles::Component;
 use super::troubles::Troubles;
 
@@ -97,12 +98,15 @@ impl Status {
         Arc::clone(&self.troubles)
     }
 
-    /// Whether reads can be answered, and the JSON that `/ready` shows. `on_every_shard` says whether the snapshot has
-    /// arrived there; `worker_trouble` is the trouble of the worker of this process.
-    pub fn readiness(&self, on_every_shard: bool, worker_trouble: Option<String>) -> (bool, String) {
+    /// Whether reads can be answered, and the JSON that `/ready` shows this audience. `on_every_shard` says whether the
+    /// snapshot has arrived there; `worker_trouble` is the trouble of the worker of this process.
+    pub fn readiness(&self, audience: Audience, on_every_shard: bool, worker_trouble: Option<&str>) -> (bool, String) {
         let age = self.snapshot_age();
-        let mut reasons = self.troubles.lines();
-        reasons.extend(worker_trouble.map(|reason| format!("worker: {reason}")));
+        let mut reasons = Reasons::new(audience);
+        reasons.add_troubles(&self.troubles);
+        if let Some(trouble) = worker_trouble {
+            reasons.add_worker(trouble);
+        }
         let loaded = age.is_some() && on_every_shard;
         let ready = loaded && !self.is_draining();
         let status = match (ready, reasons.is_empty()) {
@@ -111,14 +115,13 @@ impl Status {
             (false, _) => "not ready",
         };
         if self.is_draining() {
-            reasons.push("draining: the process is stopping".into());
+            reasons.add_public("draining: the process is stopping");
         } else if !loaded {
-            reasons.push("snapshot: the list has not been loaded yet".into());
+            reasons.add_public("snapshot: the list has not been loaded yet");
         }
         let (version, todos, bytes) = self.snapshot_figures();
-        let document = serde_json::json!({
+        let mut document = serde_json::json!({
             "status": status,
-            "reasons": reasons,
             "snapshot": {
                 "age_ms": age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
                 "version": version,
@@ -126,6 +129,7 @@ impl Status {
                 "bytes": bytes,
             },
         });
+        reasons.write_into(&mut document);
         (ready, document.to_string())
     }
 }
@@ -137,20 +141,24 @@ mod tests {
     #[test]
     fn readiness_tells_the_truth() {
         let status = Status::default();
-        let (ready, text) = status.readiness(true, None);
+        let (ready, text) = status.readiness(Audience::Operator, true, None);
         assert!(!ready && text.contains("has not been loaded"), "{text}");
         status.snapshot_confirmed();
-        assert!(status.readiness(true, None).0);
-        let (ready, text) = status.readiness(false, None);
+        assert!(status.readiness(Audience::Operator, true, None).0);
+        let (ready, text) = status.readiness(Audience::Operator, false, None);
         assert!(!ready && text.contains("has not been loaded"), "one shard could still not answer: {text}");
         status.trouble(Component::CommandLog, "disk full");
-        let (ready, text) = status.readiness(true, None);
+        let (ready, text) = status.readiness(Audience::Operator, true, None);
         assert!(ready && text.contains("degraded") && text.contains("command_log: disk full"), "{text}");
         status.well(Component::CommandLog);
-        let (ready, text) = status.readiness(true, Some("locked".into()));
+        let (ready, text) = status.readiness(Audience::Operator, true, Some("locked"));
         assert!(ready && text.contains("worker: locked"), "{text}");
+        status.trouble(Component::Store, "10.1.2.3 refuses");
+        let (ready, text) = status.readiness(Audience::Anyone, true, Some("locked"));
+        assert!(ready && text.contains("degraded") && text.contains("worker: ") && text.contains("store: "), "{text}");
+        assert!(!text.contains("locked") && !text.contains("10.1.2.3"), "{text}");
         status.start_draining();
-        let (ready, text) = status.readiness(true, None);
+        let (ready, text) = status.readiness(Audience::Operator, true, None);
         assert!(!ready && text.contains("draining"), "{text}");
     }
 }

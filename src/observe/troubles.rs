@@ -94,7 +94,8 @@ impl Troubles {
         self.lock().iter().map(|(component, reason)| (*component, reason.clone())).collect()
     }
 
-    /// The reasons as `/ready` shows them: `component: reason`.
+    /// The same as text, `component: reason`, for whoever runs the process; [`Reasons`](super::readiness::Reasons) is what
+    /// others see.
     pub fn lines(&self) -> Vec<String> {
         self.lock().iter().map(|(component, reason)| format!("{}: {reason}", component.name())).collect()
     }
@@ -114,7 +115,8 @@ mod tests {
         troubles.note(Component::Topic, "it compacts");
         troubles.note(Component::Topic, "one replica");
         troubles.set(Component::Store, Some("no rights"));
-        assert_eq!(troubles.lines(), ["topic: one replica", "store: no rights"]);
+        let all = [(Component::Topic, "one replica".to_owned()), (Component::Store, "no rights".to_owned())];
+        assert_eq!(troubles.all(), all);
         troubles.set(Component::Topic, None);
         troubles.clear(Component::Feed);
         assert_eq!(troubles.all(), [(Component::Store, "no rights".to_owned())]);

@@ -206,6 +206,7 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         write_timeout: config.http.write_timeout,
         idle_timeout: config.http.idle_timeout,
         ack_timeout: config.write.ack_timeout,
+        ready_details: config.http.ready_details,
         commands_max: config.write.queue_commands.div_ceil(shards),
         command_bytes_max: config.write.queue_bytes.div_ceil(shards),
     }

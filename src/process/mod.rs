@@ -106,7 +106,7 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
 
     let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::with_troubles(status.shared_troubles())));
     if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
-        greeting::print_worker(worker_http::start(address, Arc::clone(metrics))?);
+        greeting::print_worker(worker_http::start(address, Arc::clone(metrics), config.http.ready_details)?);
     }
     let mut lanes = Vec::with_capacity(seams.worker.len());
     if let Some(metrics) = &worker_metrics {

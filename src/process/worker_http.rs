@@ -1,156 +1,146 @@
 //! The small HTTP listener of a process that is a worker and nothing else: `/health`, `/ready`, `/metrics`, for probes and
 //! Prometheus.
 //!
-//! One thread accepts, and one more serves each connection, a few at a time: one request, one answer, and the end, within a
-//! deadline. It ends with the process.
+//! One thread serves all connections, as each is ready: one request, one answer, and the end, within deadlines. Whoever
+//! comes when all places are taken gets that of the oldest connection that is idle, so no number of clients that say nothing,
+//! or say it slowly, keeps a probe out. It ends with the process.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+mod answer;
+mod connection;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use self::answer::Answers;
+use self::connection::{Connection, Progress};
 use super::ProcessError;
-use crate::http::problem::Delivery;
-use crate::http::response::{CacheControl, ContentType, date};
-use crate::http::route::route;
-use crate::http::{Connection, Method, Parsed, Problem, ResponseHead, Route, Status, asks_for_head, parse_head};
-use crate::limits::{WORKER_HTTP_CONNECTIONS_MAX, WORKER_HTTP_DEADLINE_MS};
-use crate::observe::metrics::render_worker_process;
-use crate::worker::{WorkerMetrics, WorkerState};
+use crate::config::ReadyDetails;
+use crate::limits::WORKER_HTTP_CONNECTIONS_MAX;
+use crate::worker::WorkerMetrics;
 
-/// What clients are told to wait before they ask again, in seconds.
-const RETRY_AFTER_S: u32 = 1;
 /// Pause after a failed accept, which mostly means that file descriptors are used up.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections accepted before those that are open get their turn again: each newcomer may be pushed out again only by as
+/// many that come after it.
+const ACCEPTS_PER_TURN: usize = WORKER_HTTP_CONNECTIONS_MAX / 4;
 
 /// Starts the listener; returns where it listens.
 ///
 /// # Errors
 /// [`ProcessError::BindWorker`], or no further thread.
-pub fn start(address: SocketAddr, metrics: Arc<WorkerMetrics>) -> Result<SocketAddr, ProcessError> {
+pub fn start(
+    address: SocketAddr,
+    metrics: Arc<WorkerMetrics>,
+    details: ReadyDetails,
+) -> Result<SocketAddr, ProcessError> {
     let bind_error = |reason| ProcessError::BindWorker { address, reason };
     let listener = TcpListener::bind(address).map_err(bind_error)?;
+    listener.set_nonblocking(true).map_err(bind_error)?;
     let address = listener.local_addr().map_err(bind_error)?;
-    std::thread::Builder::new().name("worker-http".into()).spawn(move || accept(&listener, &metrics))?;
+    let answers = Answers::new(metrics, details);
+    let mut server = Server { listener, answers, connections: Vec::new(), accepts_from: None };
+    std::thread::Builder::new().name("worker-http".into()).spawn(move || server.serve_for_ever())?;
     Ok(address)
 }
 
-fn accept(listener: &TcpListener, metrics: &Arc<WorkerMetrics>) {
-    // Each thread holds one reference more.
-    let places = Arc::new(());
-    loop {
-        match listener.accept() {
-            // Whoever comes when all places are taken is turned away: he may come again.
-            Ok(_) if Arc::strong_count(&places) > WORKER_HTTP_CONNECTIONS_MAX => {}
-            Ok((stream, _peer)) => {
-                let (place, metrics) = (Arc::clone(&places), Arc::clone(metrics));
-                let serve = move || {
-                    let _place = place;
-                    // The client has gone, or was too slow: there is nobody to tell.
-                    let _ = serve(stream, &metrics);
-                };
-                if let Err(error) = std::thread::Builder::new().name("worker-http".into()).spawn(serve) {
-                    tracing::warn!(%error, "no thread for a request about the worker");
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a connection to the worker cannot be accepted");
+struct Server {
+    listener: TcpListener,
+    answers: Answers,
+    /// In the order in which they came.
+    connections: Vec<Connection>,
+    /// When to accept again, after it failed.
+    accepts_from: Option<Instant>,
+}
+
+impl Server {
+    fn serve_for_ever(&mut self) {
+        loop {
+            if let Err(error) = self.wait() {
+                // Only memory or limits of the system; what is ready shows when it is tried.
+                tracing::debug!(%error, "connections to the worker cannot be waited for");
                 std::thread::sleep(ACCEPT_PAUSE);
             }
-        }
-    }
-}
-
-fn serve(mut stream: TcpStream, metrics: &WorkerMetrics) -> std::io::Result<()> {
-    let deadline = Instant::now() + Duration::from_millis(WORKER_HTTP_DEADLINE_MS);
-    let mut received = Vec::new();
-    loop {
-        match parse_head(&received) {
-            Ok(Parsed::Incomplete) => {}
-            Ok(Parsed::Complete { head, .. }) => {
-                stream.write_all(&answer(head.method, route(head.path), metrics))?;
-                break;
-            }
-            Err(rejection) => {
-                stream.write_all(&problem(&Problem::from(rejection), asks_for_head(&received)))?;
-                break;
+            self.advance_all();
+            if self.accepts_from.is_none_or(|from| from <= Instant::now()) {
+                self.accepts_from = None;
+                self.accept_some();
             }
         }
-        if receive(&mut stream, deadline, &mut received)? == 0 {
-            return Ok(());
+    }
+
+    /// Waits until something can be done, or a deadline has passed.
+    fn wait(&self) -> io::Result<()> {
+        let accepts = if self.accepts_from.is_some() { -1 } else { self.listener.as_raw_fd() };
+        let mut polled = vec![libc::pollfd { fd: accepts, events: libc::POLLIN, revents: 0 }];
+        polled.extend(self.connections.iter().map(Connection::poll));
+        let deadlines = self.connections.iter().map(Connection::deadline).chain(self.accepts_from);
+        let timeout_ms = match deadlines.min() {
+            // A millisecond more, so that the deadline has passed.
+            Some(deadline) => deadline.saturating_duration_since(Instant::now()).as_millis() as libc::c_int + 1,
+            None => -1,
+        };
+        // SAFETY: the pointer and the count are those of `polled`, which lives through the call.
+        match unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
         }
     }
-    // What the client still sends is read, so that a reset does not overtake the answer (RFC 9112 section 9.6).
-    stream.shutdown(Shutdown::Write)?;
-    while receive(&mut stream, deadline, &mut received)? > 0 {
-        received.clear();
+
+    /// Goes on with each connection as far as it goes without waiting.
+    fn advance_all(&mut self) {
+        let answers = &self.answers;
+        self.connections.retain_mut(|connection| advance(connection, answers));
     }
-    Ok(())
-}
 
-fn receive(stream: &mut TcpStream, deadline: Instant, received: &mut Vec<u8>) -> std::io::Result<usize> {
-    let rest = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    stream.set_read_timeout(Some(rest))?;
-    stream.set_write_timeout(Some(rest))?;
-    if Instant::now() >= deadline {
-        return Err(std::io::ErrorKind::TimedOut.into());
+    fn accept_some(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok((stream, peer)) => {
+                    if stream.set_nonblocking(true).is_err() {
+                        continue;
+                    }
+                    if self.connections.len() >= WORKER_HTTP_CONNECTIONS_MAX {
+                        self.give_up_one();
+                    }
+                    let mut newcomer = Connection::new(stream, peer.ip());
+                    // Its request has mostly come already.
+                    if advance(&mut newcomer, &self.answers) {
+                        self.connections.push(newcomer);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    tracing::debug!(%error, "a connection to the worker cannot be accepted");
+                    self.give_up_one();
+                    self.accepts_from = Some(Instant::now() + ACCEPT_PAUSE);
+                    return;
+                }
+            }
+        }
     }
-    let mut bytes = [0; 1024];
-    let count = stream.read(&mut bytes)?;
-    received.extend_from_slice(&bytes[..count]);
-    Ok(count)
-}
 
-fn answer(method: Method, route: Route, metrics: &WorkerMetrics) -> Vec<u8> {
-    let (status, content_type, body) = match (route, method) {
-        (Route::Health | Route::Ready | Route::Metrics, method) if !method.is_read() => {
-            return problem(&Problem::method_not_allowed("GET, HEAD"), false);
+    /// Closes the oldest connection that waits for its client's next byte, else the oldest.
+    fn give_up_one(&mut self) {
+        let idle = self.connections.iter().position(Connection::is_idle);
+        if !self.connections.is_empty() {
+            self.connections.remove(idle.unwrap_or(0));
         }
-        (Route::Health, _) => (Status::Ok, ContentType::Json, "{\"status\":\"ok\"}".to_owned()),
-        (Route::Metrics, _) => (Status::Ok, ContentType::Metrics, render_worker_process(metrics)),
-        (Route::Ready, _) => {
-            let (status, document) = readiness(metrics);
-            (status, ContentType::Json, document)
-        }
-        (_, method) => {
-            let detail = "this is a worker: it has /health, /ready and /metrics";
-            return problem(&Problem::not_found(detail), method == Method::Head);
-        }
-    };
-    let mut bytes = Vec::new();
-    let head = ResponseHead::start(&mut bytes, status, &date(SystemTime::now()))
-        .content_type(content_type)
-        .content_length(body.len() as u64)
-        .cache_control(CacheControl::NoStore);
-    let head = if status == Status::ServiceUnavailable { head.retry_after_s(RETRY_AFTER_S) } else { head };
-    head.connection(Connection::Close).end();
-    if method != Method::Head {
-        bytes.extend_from_slice(body.as_bytes());
     }
-    bytes
 }
 
-/// As for an API: ready while it does its work, even if something has to be tried again.
-fn readiness(metrics: &WorkerMetrics) -> (Status, String) {
-    let troubles = metrics.troubles.lines();
-    let (status, word) = match metrics.state() {
-        WorkerState::Running if troubles.is_empty() => (Status::Ok, "ready"),
-        WorkerState::Running => (Status::Ok, "degraded"),
-        WorkerState::Retrying => (Status::Ok, "degraded"),
-        WorkerState::Starting | WorkerState::Stopped | WorkerState::Failed => (Status::ServiceUnavailable, "not ready"),
-    };
-    let mut reasons: Vec<String> = match (metrics.state(), metrics.last_error()) {
-        (_, Some(reason)) => vec![format!("worker: {reason}")],
-        (WorkerState::Starting, None) => vec!["worker: it waits for the store".to_owned()],
-        (_, None) => Vec::new(),
-    };
-    reasons.extend(troubles);
-    (status, serde_json::json!({ "status": word, "reasons": reasons }).to_string())
-}
-
-fn problem(problem: &Problem, is_head: bool) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let delivery = Delivery { date: &date(SystemTime::now()), connection: Connection::Close, is_head };
-    problem.write_response(&mut bytes, delivery);
-    bytes
+/// Goes on with a connection; `false` when it has ended. A panic ends this one alone.
+fn advance(connection: &mut Connection, answers: &Answers) -> bool {
+    match catch_unwind(AssertUnwindSafe(|| connection.advance(answers))) {
+        Ok(progress) => progress == Progress::Open,
+        Err(_panic) => {
+            tracing::error!("an answer about the worker panicked; its connection is closed");
+            false
+        }
+    }
 }

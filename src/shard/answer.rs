@@ -15,6 +15,7 @@ use super::registry::ConnectionState;
 use super::reply::{RETRY_AFTER_S, Reply};
 use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::{Refusal, Submission};
+use crate::http::asker;
 use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
 use crate::http::content::check_json;
 use crate::http::idempotency_key::idempotency_key;
@@ -25,6 +26,7 @@ use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::route;
 use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::PREFER_WAIT_MAX_S;
+use crate::observe::readiness::Audience;
 use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, TodoId, TodoPatch};
 
 /// Memory of a command on its way besides its JSON, in bytes: queue slots here and in the log's client.
@@ -316,7 +318,9 @@ impl Request<'_> {
     }
 
     fn answer_ready(&mut self) {
-        let (is_ready, document) = self.shard.all_metrics.readiness();
+        let is_local = || asker::is_local(self.state.socket.peer().map(|peer| peer.ip()), self.head);
+        let audience = Audience::of(self.shard.settings.ready_details, is_local);
+        let (is_ready, document) = self.shard.all_metrics.readiness(audience);
         let status = if is_ready { Status::Ok } else { Status::ServiceUnavailable };
         self.reply.document(status, ContentType::Json, document.as_bytes());
     }

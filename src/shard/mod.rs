@@ -62,7 +62,7 @@ use self::visibility::Visibility;
 use crate::auth::Verifier;
 use crate::command_log::new_ids::NewIds;
 use crate::command_log::{Acknowledgement, Coverage};
-use crate::config::{Auth, Secret};
+use crate::config::{Auth, ReadyDetails, Secret};
 use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::Coding;
 use crate::observe::metrics::{Metrics, ShardMetrics};
@@ -94,6 +94,8 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Longest wait for the command log before a write is answered 503.
     pub ack_timeout: Duration,
+    /// Who sees in `/ready` what the services say.
+    pub ready_details: ReadyDetails,
     /// Commands of this shard that wait for the log.
     pub commands_max: usize,
     /// Bytes of those commands.

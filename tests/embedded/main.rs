@@ -28,6 +28,8 @@ mod private;
 mod rates;
 mod read_your_writes;
 mod reads;
+#[cfg(feature = "services")]
+mod ready;
 mod signals;
 mod startup;
 mod wire;

@@ -16,7 +16,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -332,6 +333,16 @@ impl Socket {
             Backend::Epoll(epoll) => epoll.take_unsent(self.slot),
         })
         .flatten()
+    }
+
+    /// Where the other end is; `None` when it is not connected any more.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        if !self.is_open.get() {
+            return None;
+        }
+        // SAFETY: the descriptor is open, and is closed by this thread alone.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.descriptor) };
+        socket2::SockRef::from(&descriptor).peer_addr().ok()?.as_socket()
     }
 
     /// Ends receiving, sending, or both, also for the task that waits for it.
