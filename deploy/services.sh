@@ -3,15 +3,23 @@
 #
 #   deploy/services.sh install     install what is missing (Debian, Ubuntu; elsewhere: says what is needed)
 #   deploy/services.sh start DIR   install, start all three on free ports, wait until each answers
+#   deploy/services.sh start DIR --brokers 3 [--proxied]   the same with a cluster of three brokers and a controller
 #   deploy/services.sh env DIR     print the export lines of what runs in DIR
 #   deploy/services.sh stop DIR    stop exactly what was started in DIR; harmless when nothing runs
-#   deploy/services.sh pid DIR postgres|redis|kafka      print a process id, for tests that inject faults
-#   deploy/services.sh restart DIR postgres|redis|kafka  start one again on its old port, after a test has stopped it
+#   deploy/services.sh pid DIR NAME      print a process id, for tests that inject faults
+#   deploy/services.sh restart DIR NAME  start one again on its old port, after a test has stopped it
+#
+# NAME is postgres, redis or kafka; of a cluster kafka-1, kafka-2, kafka-3 or kafka-controller.
 #
 # Each also has doors that ask who is there: PostgreSQL takes TLS, and a password from the role in SECURED_USER; Kafka has
 # listeners for SASL, for TLS, and one that is advertised at an address where nobody listens, for a proxy in between.
 #
-# Nothing here is fit for production: open doors without passwords, one broker, small heaps.
+# The brokers of a cluster keep three replicas of each topic and confirm a write when two have it. The controller is a
+# process of its own, which no test harms: two of three brokers may die, and what is tested is the replication of topics and
+# not the quorum that says who leads them. With --proxied the brokers, too, are advertised to each other at addresses where
+# nobody listens: without proxies there they do not reach each other.
+#
+# Nothing here is fit for production: open doors without passwords, brokers on one machine, small heaps.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -233,32 +241,13 @@ start_redis() {
     await redis redis-cli -h 127.0.0.1 -p "$(value redis_port)" ping
 }
 
+# The processes of Kafka, in the order in which they are started.
+kafka_names() {
+    if [ "$(value brokers)" = 3 ]; then echo kafka-controller kafka-1 kafka-2 kafka-3; else echo kafka; fi
+}
+
 prepare_kafka() {
-    mkdir -p "$dir/kafka"
-    cat > "$dir/kafka/server.properties" <<PROPERTIES
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:$(value kafka_controller_port)
-controller.listener.names=CONTROLLER
-listeners=$(kafka_listeners),PROXIED://127.0.0.1:$(value kafka_proxied_port),CONTROLLER://127.0.0.1:$(value kafka_controller_port)
-advertised.listeners=$(kafka_listeners),PROXIED://127.0.0.1:$(value kafka_proxy_port)
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,SASL_TLS:SASL_SSL,CONTROLLER:PLAINTEXT
-$(kafka_security)
-inter.broker.listener.name=PLAINTEXT
-log.dirs=$dir/kafka/data
-num.partitions=16
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
-transaction.state.log.num.partitions=1
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
-group.initial.rebalance.delay.ms=0
-group.min.session.timeout.ms=1000
-auto.create.topics.enable=false
-PROPERTIES
-    cat > "$dir/kafka/log4j2.properties" <<'LOGGING'
+    cat > "$dir/log4j2.properties" <<'LOGGING'
 status = warn
 appender.console.type = Console
 appender.console.name = STDOUT
@@ -268,12 +257,101 @@ rootLogger.level = warn
 rootLogger.appenderRef.console.ref = STDOUT
 LOGGING
     cluster=$(kafka_java kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
-    kafka_java kafka.tools.StorageTool format -t "$cluster" -c "$dir/kafka/server.properties" \
-        --add-scram "SCRAM-SHA-256=[name=$secured_user,password=$secured_password]" \
-        --add-scram "SCRAM-SHA-512=[name=$secured_user,password=$secured_password]" >>"$dir/kafka.log" 2>&1 || {
-        tail -n 30 "$dir/kafka.log" >&2
-        die "formatting Kafka's storage failed; its output is above"
-    }
+    for name in $(kafka_names); do
+        mkdir -p "$dir/$name"
+        case $name in
+            kafka) kafka_alone ;;
+            kafka-controller) kafka_controller ;;
+            *) kafka_broker "${name#kafka-}" ;;
+        esac > "$dir/$name/server.properties"
+        kafka_java kafka.tools.StorageTool format -t "$cluster" -c "$dir/$name/server.properties" \
+            --add-scram "SCRAM-SHA-256=[name=$secured_user,password=$secured_password]" \
+            --add-scram "SCRAM-SHA-512=[name=$secured_user,password=$secured_password]" >>"$dir/$name.log" 2>&1 || {
+            tail -n 30 "$dir/$name.log" >&2
+            die "formatting the storage of $name failed; its output is above"
+        }
+    done
+}
+
+# What every broker has.
+kafka_common() {
+    cat <<PROPERTIES
+controller.listener.names=CONTROLLER
+num.partitions=16
+offsets.topic.num.partitions=4
+transaction.state.log.num.partitions=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+PROPERTIES
+}
+
+kafka_alone() {
+    kafka_common
+    cat <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$(value kafka_controller_port)
+listeners=$(kafka_listeners),PROXIED://127.0.0.1:$(value kafka_proxied_port),CONTROLLER://127.0.0.1:$(value kafka_controller_port)
+advertised.listeners=$(kafka_listeners),PROXIED://127.0.0.1:$(value kafka_proxy_port)
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,SASL:SASL_PLAINTEXT,TLS:SSL,SASL_TLS:SASL_SSL,CONTROLLER:PLAINTEXT
+$(kafka_security)
+inter.broker.listener.name=PLAINTEXT
+log.dirs=$dir/kafka/data
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+PROPERTIES
+}
+
+kafka_controller() {
+    cat <<PROPERTIES
+process.roles=controller
+node.id=100
+controller.listener.names=CONTROLLER
+controller.quorum.voters=100@127.0.0.1:$(value kafka_controller_port)
+listeners=CONTROLLER://127.0.0.1:$(value kafka_controller_port)
+listener.security.protocol.map=CONTROLLER:PLAINTEXT
+log.dirs=$dir/kafka-controller/data
+default.replication.factor=3
+min.insync.replicas=2
+broker.session.timeout.ms=6000
+PROPERTIES
+}
+
+# A broker that says nothing for 6 s is taken for dead, and a replica that lags for 5 s is no longer waited for: less than
+# Kafka's own 9 and 30 s, so that tests are done sooner.
+kafka_broker() {
+    kafka_common
+    between=$(value "kafka_$1_between_port")
+    advertised=$between
+    if [ "$(value proxied)" = yes ]; then advertised=$(value "kafka_$1_between_proxy_port"); fi
+    plain=PLAINTEXT://127.0.0.1:$(value "kafka_$1_port")
+    cat <<PROPERTIES
+process.roles=broker
+node.id=$1
+controller.quorum.voters=100@127.0.0.1:$(value kafka_controller_port)
+listeners=$plain,PROXIED://127.0.0.1:$(value "kafka_$1_proxied_port"),BETWEEN://127.0.0.1:$between
+advertised.listeners=$plain,PROXIED://127.0.0.1:$(value "kafka_$1_proxy_port"),BETWEEN://127.0.0.1:$advertised
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,BETWEEN:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=BETWEEN
+log.dirs=$dir/kafka-$1/data
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
+share.coordinator.state.topic.replication.factor=3
+share.coordinator.state.topic.min.isr=2
+replica.lag.time.max.ms=5000
+broker.session.timeout.ms=6000
+broker.heartbeat.interval.ms=1000
+num.network.threads=2
+num.io.threads=4
+log.cleaner.dedupe.buffer.size=16777216
+PROPERTIES
 }
 
 kafka_listeners() {
@@ -297,22 +375,47 @@ kafka_security() {
 }
 
 kafka_java() {
-    java -Xmx512m -Dlog4j2.configurationFile="$dir/kafka/log4j2.properties" -cp "$kafka_jars/*" "$@"
+    java -Xmx512m -Dlog4j2.configurationFile="$dir/log4j2.properties" -cp "$kafka_jars/*" "$@"
 }
 
-start_kafka() {
-    launch kafka java -Xms512m -Xmx512m -XX:+ExitOnOutOfMemoryError \
-        -Dlog4j2.configurationFile="$dir/kafka/log4j2.properties" -cp "$kafka_jars/*" kafka.Kafka \
-        "$dir/kafka/server.properties"
-    # The port opens before the broker serves; the tool's answer shows that it does.
-    await kafka grep -qs "$(printf ':%04X' "$(value kafka_port)") 0*:0000 0A" /proc/net/tcp /proc/net/tcp6
-    await kafka kafka_java org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$(value kafka_port)" --list
+start_kafka() { launch_kafka kafka -Xms512m -Xmx512m; await_kafka kafka "$(value kafka_port)"; }
+
+# The cluster's processes start at the same time.
+start_kafka_cluster() {
+    launch_kafka_small kafka-controller 160
+    for broker in 1 2 3; do launch_kafka_small kafka-$broker 256; done
+    for broker in 1 2 3; do await_kafka kafka-$broker "$(value kafka_${broker}_port)"; done
+}
+
+# launch_kafka_small NAME HEAP_MB: one of several
+launch_kafka_small() { launch_kafka "$1" -Xms"$2"m -Xmx"$2"m -XX:+UseSerialGC; }
+
+# launch_kafka NAME OPTION...
+launch_kafka() {
+    name=$1
+    shift
+    launch "$name" java "$@" -XX:+ExitOnOutOfMemoryError \
+        -Dlog4j2.configurationFile="$dir/log4j2.properties" -cp "$kafka_jars/*" kafka.Kafka "$dir/$name/server.properties"
+}
+
+# await_kafka NAME PORT: the port opens before the broker serves; the tool's answer shows that it does.
+await_kafka() {
+    await "$1" grep -qs "$(printf ':%04X' "$2") 0*:0000 0A" /proc/net/tcp /proc/net/tcp6
+    await "$1" kafka_java org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$2" --list
 }
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
+# All processes of this folder, as far as its settings say what they are.
+names() { echo postgres redis; if [ -f "$dir/settings" ]; then kafka_names; else echo kafka; fi; }
+
+all_run() {
+    for name in $(names); do pid_of "$name" >/dev/null || return 1; done
+}
+
+# start BROKERS PROXIED
 start() {
-    if pid_of postgres >/dev/null && pid_of redis >/dev/null && pid_of kafka >/dev/null; then
+    if all_run && [ "$(value brokers)" = "$1" ] && [ "$(value proxied)" = "$2" ]; then
         say "already running in $dir"
         return
     fi
@@ -320,14 +423,16 @@ start() {
     stop
     # What is in these folders belongs to this script; anything else in DIR is left alone.
     mkdir -p "$dir"
-    rm -rf "$dir/postgres" "$dir/socket" "$dir/redis" "$dir/kafka" "$dir/tls"
-    rm -f "$dir"/postgres.log "$dir"/redis.log "$dir"/kafka.log "$dir/ports" "$dir/settings"
+    rm -rf "$dir/postgres" "$dir/socket" "$dir/redis" "$dir/kafka" "$dir"/kafka-[123] "$dir/kafka-controller" "$dir/tls"
+    rm -f "$dir"/postgres.log "$dir"/redis.log "$dir"/kafka*.log "$dir/ports" "$dir/settings"
     chmod 755 "$dir"
     # An interrupted or failed start leaves nothing running.
     trap 'status=$?; trap - EXIT; stop; exit $status' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
     {
+        echo "brokers=$1"
+        echo "proxied=$2"
         echo "postgres_port=$(free_port)"
         echo "redis_port=$(free_port)"
         echo "kafka_port=$(free_port)"
@@ -337,6 +442,13 @@ start() {
         echo "kafka_sasl_tls_port=$(free_port)"
         echo "kafka_proxied_port=$(free_port)"
         echo "kafka_proxy_port=$(free_port)"
+        if [ "$1" = 3 ]; then
+            for broker in 1 2 3; do
+                for door in "" _proxied _proxy _between _between_proxy; do
+                    echo "kafka_$broker${door}_port=$(free_port)"
+                done
+            done
+        fi
     } > "$dir/settings"
     prepare_certificates
     prepare_postgres
@@ -344,47 +456,77 @@ start() {
     start_postgres
     create_secured_role
     start_redis
-    start_kafka
+    if [ "$1" = 3 ]; then start_kafka_cluster; else start_kafka; fi
     trap - EXIT INT TERM HUP
     say "PostgreSQL, Redis and Kafka run in $dir"
 }
 
 print_env() {
-    for name in postgres redis kafka; do
-        pid_of $name >/dev/null || die "$name does not run in $dir; start it with: deploy/services.sh start $dir"
+    for name in $(names); do
+        pid_of "$name" >/dev/null || die "$name does not run in $dir; start it with: deploy/services.sh start $dir"
     done
     echo "export DATABASE_URL=postgres://postgres@127.0.0.1:$(value postgres_port)/postgres?sslmode=disable"
     echo "export REDIS_URL=redis://127.0.0.1:$(value redis_port)/0"
-    echo "export KAFKA_BROKERS=127.0.0.1:$(value kafka_port)"
     # For tests: where to find the processes, and the Java tools.
     echo "export SERVICES_DIR=$dir"
     echo "export KAFKA_JARS=$kafka_jars"
+    echo "export SECURED_USER=$secured_user"
+    echo "export SECURED_PASSWORD=$secured_password"
+    echo "export TLS_DIR=$dir/tls"
+    if [ "$(value brokers)" = 3 ]; then print_env_of_cluster; else print_env_of_broker; fi
+}
+
+print_env_of_broker() {
+    echo "export KAFKA_BROKERS=127.0.0.1:$(value kafka_port)"
     # The doors that ask who is there.
     echo "export KAFKA_SASL_BROKERS=127.0.0.1:$(value kafka_sasl_port)"
     echo "export KAFKA_TLS_BROKERS=127.0.0.1:$(value kafka_tls_port)"
     echo "export KAFKA_SASL_TLS_BROKERS=127.0.0.1:$(value kafka_sasl_tls_port)"
-    echo "export SECURED_USER=$secured_user"
-    echo "export SECURED_PASSWORD=$secured_password"
-    echo "export TLS_DIR=$dir/tls"
     # A proxy that listens at the first and connects to the second stands between the broker and its clients.
     echo "export KAFKA_PROXY_ADDRESS=127.0.0.1:$(value kafka_proxy_port)"
     echo "export KAFKA_PROXY_TARGET=127.0.0.1:$(value kafka_proxied_port)"
 }
 
+print_env_of_cluster() {
+    echo "export KAFKA_BROKERS=$(addresses port ,)"
+    # Proxies that listen at the first and connect to the second stand between each broker and its clients, or the other
+    # brokers. In the order of the brokers.
+    echo "export KAFKA_PROXY_ADDRESSES=$(addresses proxy_port ,)"
+    echo "export KAFKA_PROXY_TARGETS=$(addresses proxied_port ,)"
+    if [ "$(value proxied)" = yes ]; then
+        echo "export KAFKA_BETWEEN_ADDRESSES=$(addresses between_proxy_port ,)"
+        echo "export KAFKA_BETWEEN_TARGETS=$(addresses between_port ,)"
+    fi
+}
+
+# addresses DOOR SEPARATOR: of the three brokers
+addresses() {
+    for broker in 1 2 3; do
+        [ $broker = 1 ] || printf '%s' "$2"
+        printf '127.0.0.1:%s' "$(value "kafka_${broker}_$1")"
+    done
+}
+
 stop() {
-    # All get the signal first, so that they end at the same time. SIGINT is PostgreSQL's fast shutdown: with SIGTERM it
-    # would wait for its clients. A frozen process (SIGSTOP, by a test) has to be woken to see it.
-    for name in kafka redis postgres; do
-        if pid=$(pid_of $name); then
-            if [ $name = postgres ]; then kill -INT "$pid" || true; else kill -TERM "$pid" || true; fi
+    # A broker says goodbye to the controller, which therefore ends last.
+    end kafka kafka-1 kafka-2 kafka-3 redis postgres
+    end kafka-controller
+}
+
+# end NAME...: all get the signal first, so that they end at the same time. SIGINT is PostgreSQL's fast shutdown: with
+# SIGTERM it would wait for its clients. A frozen process (SIGSTOP, by a test) has to be woken to see it.
+end() {
+    for name in "$@"; do
+        if pid=$(pid_of "$name"); then
+            if [ "$name" = postgres ]; then kill -INT "$pid" || true; else kill -TERM "$pid" || true; fi
             kill -CONT "$pid" 2>/dev/null || true
         fi
     done
-    for name in kafka redis postgres; do
-        tenths=0
-        while pid=$(pid_of $name); do
+    tenths=0
+    for name in "$@"; do
+        while pid=$(pid_of "$name"); do
             tenths=$((tenths + 1))
-            if [ $tenths -eq 100 ]; then
+            if [ $tenths -ge 100 ]; then
                 say "$name does not end by itself after 10 s: killing it"
                 kill -KILL "$pid" 2>/dev/null || true
             fi
@@ -399,19 +541,37 @@ if [ -n "${2:-}" ]; then
     mkdir -p "$2"
     dir=$(cd "$2" && pwd)
 elif [ "$command" != install ]; then
-    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,25s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 case $command in
     install) install ;;
-    start) start ;;
+    start)
+        shift 2
+        brokers=1
+        proxied=no
+        while [ $# -gt 0 ]; do
+            case $1 in
+                --brokers) brokers=${2:-}; [ $# -lt 2 ] || shift ;;
+                --proxied) proxied=yes ;;
+                *) die "unknown option $1" ;;
+            esac
+            shift
+        done
+        case $brokers in 1 | 3) ;; *) die "--brokers is 1 or 3" ;; esac
+        start "$brokers" $proxied
+        ;;
     env) print_env ;;
     stop) stop ;;
     pid) pid_of "${3:?which service?}" || die "$3 does not run in $dir" ;;
     restart)
-        case ${3:-} in
-            postgres | redis | kafka) pid_of "$3" >/dev/null && die "$3 still runs"; "start_$3" ;;
-            *) die "restart what? postgres, redis or kafka" ;;
+        name=${3:?which service?}
+        case " $(names | tr '\n' ' ') " in *" $name "*) ;; *) die "there is no $name in $dir, only: $(names | tr '\n' ' ')" ;; esac
+        pid_of "$name" >/dev/null && die "$name still runs"
+        case $name in
+            kafka-controller) launch_kafka_small "$name" 160 ;;
+            kafka-*) launch_kafka_small "$name" 256; await_kafka "$name" "$(value "kafka_${name#kafka-}_port")" ;;
+            *) "start_$name" ;;
         esac
         ;;
     *) die "unknown command $command" ;;

@@ -15,6 +15,10 @@ use crate::command_log::kafka_trouble::log_client_error;
 use crate::command_log::{LogError, PartitionId};
 use crate::limits::{KAFKA_FETCH_AHEAD_MAX_KB, KAFKA_LEAVE_TIMEOUT_MS, KAFKA_SOCKET_TIMEOUT_MS, KAFKA_TOPIC_WATCH_MS};
 
+/// Heartbeats within the time that the group waits for a silent member: with the usual session three a second, which is
+/// nothing beside a worker's fetches.
+const HEARTBEATS_OF_A_SESSION: u64 = 20;
+
 /// A consumer that can join the group; it does when it subscribes.
 ///
 /// # Errors
@@ -26,7 +30,8 @@ pub(super) fn member(options: &KafkaOptions) -> Result<BaseConsumer<Membership>,
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("session.timeout.ms", options.session_timeout_ms.to_string())
         // A member learns from its heartbeat that the group is being divided anew.
-        .set("heartbeat.interval.ms", (options.session_timeout_ms / 6).max(1).to_string())
+        // Lanes that join one after the other, and a worker that takes over, wait for it once or twice.
+        .set("heartbeat.interval.ms", (options.session_timeout_ms / HEARTBEATS_OF_A_SESSION).max(1).to_string())
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // Never skip what the store has not applied.
