@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::api::ApiPlan;
 use super::events::{EndReporter, Events};
@@ -13,7 +14,9 @@ use crate::command_log::{CommandAppender, CommandReader, embedded};
 use crate::config::{Config, Deployment, Secret};
 use crate::data_dir::{DataDir, DataDirLock};
 use crate::feed::{FeedPublisher, FeedSubscriber, in_process};
+use crate::limits::WORKER_RETRY_MAX_MS;
 use crate::observe::status::Status;
+use crate::observe::troubles::{Component, Troubles};
 use crate::producer::ShardAcknowledgements;
 use crate::store::sqlite::{SqliteStore, forget_cached_pages};
 use crate::store::{Store, StoreError};
@@ -65,7 +68,7 @@ impl WorkerSeams {
         std::thread::Builder::new().name("worker".into()).spawn(move || {
             let _at_end = at_end;
             let mut store = self.store;
-            if migrate_until_done(store.as_mut(), &stop) {
+            if migrate_until_done(store.as_mut(), &metrics.troubles, &stop) {
                 // The worker has logged why it ended; the report of its end takes the process down.
                 let _ = Worker::new(self.reader, store, self.publisher, metrics).run(&stop);
             }
@@ -75,22 +78,29 @@ impl WorkerSeams {
 
 /// Brings the schema up to date, however long the store takes to appear; `false` when that is hopeless, or when the
 /// process stops first.
-fn migrate_until_done(store: &mut dyn Store, stop: &AtomicBool) -> bool {
-    let mut last_reason = String::new();
+fn migrate_until_done(store: &mut dyn Store, troubles: &Troubles, stop: &AtomicBool) -> bool {
     while !stop.load(Ordering::Relaxed) {
-        match store.migrate() {
-            Ok(()) => return true,
+        let pause = match store.migrate() {
+            Ok(()) => {
+                troubles.clear(Component::Store);
+                return true;
+            }
             Err(StoreError::Unavailable(reason)) => {
-                if reason != last_reason {
-                    tracing::warn!(reason, "waiting for the store");
-                    last_reason = reason;
-                }
-                std::thread::sleep(super::STOP_POLL);
+                troubles.note(Component::Store, &reason);
+                super::STOP_POLL
+            }
+            Err(StoreError::Misconfigured(reason)) => {
+                troubles.note(Component::Store, &reason);
+                Duration::from_millis(WORKER_RETRY_MAX_MS)
             }
             Err(error) => {
                 tracing::error!(%error, "the store's schema cannot be brought up to date");
                 return false;
             }
+        };
+        let resume_at = Instant::now() + pause;
+        while !stop.load(Ordering::Relaxed) && Instant::now() < resume_at {
+            std::thread::sleep(super::STOP_POLL);
         }
     }
     false

@@ -12,11 +12,15 @@ mod postgres_connection;
 #[cfg(feature = "services")]
 mod postgres_copy;
 #[cfg(feature = "services")]
+mod postgres_error;
+#[cfg(feature = "services")]
 mod postgres_identity;
 #[cfg(feature = "services")]
 mod postgres_place;
 #[cfg(feature = "services")]
 mod postgres_rows;
+#[cfg(feature = "services")]
+mod postgres_survey;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -89,6 +93,10 @@ pub enum StoreError {
     /// The store refuses one of these rows for what it contains, and will each time. Nothing was written.
     #[error("the store refuses the data: {0}")]
     Refused(String),
+    /// Stays until somebody has changed the deployment as the text says (a right, a column, the encoding, the disk); then
+    /// it passes without a restart. Nothing was written.
+    #[error("{0}")]
+    Misconfigured(String),
     /// Will not pass by itself: a wrong schema, a damaged file, a missing permission.
     #[error("{0}")]
     Fatal(String),

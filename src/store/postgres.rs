@@ -18,11 +18,13 @@ use crate::command_log::PartitionId;
 use crate::limits::{
     POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
 };
-use crate::store::postgres_connection::{Connector, Session, Statements, in_time, store_error};
+use crate::store::postgres_connection::{Connector, Session, Statements, in_time};
 use crate::store::postgres_copy::{COPY_ROWS, copy_data};
+use crate::store::postgres_error::{is_missing_right, store_error};
 use crate::store::postgres_identity::identity;
 use crate::store::postgres_place::{follow_log, log_place, place};
 use crate::store::postgres_rows::{Columns, statements_of, todo_from_row};
+use crate::store::postgres_survey::survey;
 use crate::store::{AppliedOffsets, Changes, Fold, Identity, LogPlace, OffsetStep, Store, StoreError, all_ids};
 use crate::todo::{Todo, TodoId};
 
@@ -77,15 +79,34 @@ impl Store for PostgresStore {
     fn migrate(&mut self) -> Result<(), StoreError> {
         let (runtime, session) = self.connector.session()?;
         let deadline = Duration::from_millis(POSTGRES_MIGRATE_TIMEOUT_MS);
-        let done = runtime.block_on(async {
-            let run = session.client.batch_execute(SCHEMA).map_err(store_error);
-            tokio::time::timeout(deadline, run).await.unwrap_or_else(|_| {
-                Err(StoreError::Unavailable(format!("migrate is not done after {} s", deadline.as_secs())))
-            })
-        });
+        let run =
+            runtime.block_on(async { tokio::time::timeout(deadline, session.client.batch_execute(SCHEMA)).await });
         // Column types may have changed, and a failed run leaves its transaction open: start afresh.
         self.connector.disconnect();
-        done
+        let may_not = match run {
+            Ok(Ok(())) => false,
+            // A role that works with the tables need not be one that may make them.
+            Ok(Err(error)) if is_missing_right(&error) => true,
+            Ok(Err(error)) => {
+                return Err(match store_error(error) {
+                    // What is there already, or what the file itself raises.
+                    StoreError::Refused(reason) => StoreError::Misconfigured(reason),
+                    other => other,
+                });
+            }
+            Err(_) => {
+                return Err(StoreError::Unavailable(format!("migrate is not done after {} s", deadline.as_secs())));
+            }
+        };
+        let findings = self.with_session(async |session| in_time(survey(&session.client)).await)?;
+        match findings.is_empty() {
+            true if may_not => {
+                tracing::info!("the schema is there; this role may not change it");
+                Ok(())
+            }
+            true => Ok(()),
+            false => Err(StoreError::Misconfigured(format!("PostgreSQL: {}", findings.join("; ")))),
+        }
     }
 
     fn identity(&mut self) -> Result<Identity, StoreError> {
@@ -95,21 +116,24 @@ impl Store for PostgresStore {
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
         let topic = self.topic.clone();
-        self.with_session(async |session| in_time(read_offsets(&session.client, &topic)).await)
+        let read = self.with_session(async |session| in_time(read_offsets(&session.client, &topic)).await);
+        read.map_err(|error| self.explained(error))
     }
 
     fn log_place(&mut self) -> Result<LogPlace, StoreError> {
         let topic = self.topic.clone();
-        self.with_session(async |session| in_time(log_place(&session.client, &topic)).await)
+        let place = self.with_session(async |session| in_time(log_place(&session.client, &topic)).await);
+        place.map_err(|error| self.explained(error))
     }
 
     fn follow_log(&mut self) -> Result<(), StoreError> {
         let topic = self.topic.clone();
-        self.with_session(async |session| in_time(follow_log(&session.client, &topic)).await)
+        let followed = self.with_session(async |session| in_time(follow_log(&session.client, &topic)).await);
+        followed.map_err(|error| self.explained(error))
     }
 
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
-        self.apply_once(steps, ids, &[], fold)
+        self.apply_once(steps, ids, &[], fold).map_err(|error| self.explained(error))
     }
 
     fn apply_new(
@@ -125,10 +149,10 @@ impl Store for PostgresStore {
             match self.apply_once(steps, ids, new_ids, &mut *fold) {
                 // One of them is there, or has something in it that the database does not take.
                 Err(StoreError::Refused(_)) => self.doubted_batches = POSTGRES_DOUBTED_BATCHES,
-                other => return other,
+                other => return other.map_err(|error| self.explained(error)),
             }
         }
-        self.apply_once(steps, &all_ids(ids, new_ids), &[], fold)
+        self.apply(steps, &all_ids(ids, new_ids), fold)
     }
 
     fn scan(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
@@ -144,6 +168,7 @@ impl Store for PostgresStore {
             Err(StoreError::Unavailable(_)) if reused && !started.get() => self.scan_once(&topic, &mut each),
             other => other,
         }
+        .map_err(|error| self.explained(error))
     }
 
     /// Nothing is left to do: each commit was durable when it returned.
@@ -161,6 +186,19 @@ impl PostgresStore {
     pub fn set_log_place(&mut self, offsets: &AppliedOffsets) -> Result<(), StoreError> {
         let topic = self.topic.clone();
         self.with_session(async |session| place(&session.client, &topic, offsets).await)
+    }
+
+    /// The same error, where it is about the deployment with all that has to be changed: the server tells only of the first
+    /// thing that it meets.
+    fn explained(&mut self, error: StoreError) -> StoreError {
+        let StoreError::Misconfigured(reason) = error else { return error };
+        let findings = self.with_session(async |session| in_time(survey(&session.client)).await);
+        match findings {
+            Ok(findings) if !findings.is_empty() => {
+                StoreError::Misconfigured(format!("{reason}; {}", findings.join("; ")))
+            }
+            _ => StoreError::Misconfigured(reason),
+        }
     }
 
     /// One transaction. `new_ids` are written without being read; one that is there refuses the batch.
@@ -245,10 +283,22 @@ impl PostgresStore {
             })
         });
         result.map_err(|error| {
-            // Ends the transaction, if it has not ended yet.
-            self.connector.disconnect();
+            // Ends the transaction, if it has not ended yet. A session that only refused a row goes on: until that row is
+            // found, there will be many of these.
+            let is_refusal = matches!(error, StoreError::Refused(_)) && !commit_sent && new_ids.is_empty();
+            if !(is_refusal && self.roll_back()) {
+                self.connector.disconnect();
+            }
             Unfinished { commit_sent, error }
         })
+    }
+
+    /// Ends the transaction of the open session; `false` when that does not work.
+    fn roll_back(&mut self) -> bool {
+        let ended = self.connector.same_session().and_then(|(runtime, session)| {
+            runtime.block_on(in_time(session.client.batch_execute("ROLLBACK").map_err(store_error)))
+        });
+        ended.is_ok()
     }
 
     /// Asks what became of the unresolved batch: its changes when it was committed, `None` when it was not.

@@ -26,6 +26,7 @@ use crate::limits::{
     POSTGRES_STATEMENT_TIMEOUT_MS,
 };
 use crate::store::StoreError;
+use crate::store::postgres_error::{store_error, with_source};
 
 /// Longest wait for a connection to close in order.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -264,46 +265,6 @@ impl Backoff {
         };
         self.blocked = Some((Instant::now() + Duration::from_millis(wait_ms), reason));
     }
-}
-
-/// What an error of the client library means.
-pub(super) fn store_error(error: tokio_postgres::Error) -> StoreError {
-    let Some(database) = error.as_db_error() else {
-        // Connection refused, reset, closed; a TLS failure.
-        return StoreError::Unavailable(with_source(&error));
-    };
-    let mut text = format!("{} (SQLSTATE {})", database.message(), database.code().code());
-    if let Some(hint) = database.hint() {
-        text = format!("{text}; {hint}");
-    }
-    let code = database.code().code();
-    match code.get(..2).unwrap_or_default() {
-        // Data exceptions, integrity constraints, program limits (a row too wide for its index).
-        "22" | "23" | "54" => StoreError::Refused(text),
-        // A missing table or column, a missing permission: what `migrate` or the administrator has to mend.
-        "42" => StoreError::Fatal(format!("PostgreSQL: {text}; is the schema there? Run: million-rps migrate")),
-        // Authentication, no such database, no such schema; an exception that schema.sql raises.
-        "28" | "3D" | "3F" | "P0" => StoreError::Fatal(format!("PostgreSQL: {text}")),
-        // Damaged files.
-        "XX" if code != "XX000" => StoreError::Fatal(format!("PostgreSQL: {text}")),
-        // 08 connection, 53 resources, 57 operator, 40 conflict, 55 lock, 58 system, 25 a server that became read-only,
-        // and all that is not known: trying again loses nothing.
-        _ => StoreError::Unavailable(text),
-    }
-}
-
-/// The library's texts name only the step ("error connecting to server"); the reason is in the sources.
-fn with_source(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        source = inner.source();
-    }
-    text
 }
 
 /// `sslmode` and `sslrootcert` of the URL, with libpq's meanings.

@@ -4,7 +4,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::store::postgres::SCHEMA;
-use crate::store::postgres_connection::store_error;
+use crate::store::postgres_error::store_error;
 use crate::store::{Identity, StoreError};
 
 /// The row, and the database's own number: one that was copied within a server, also as a template, has another.
@@ -29,7 +29,7 @@ fn deployment_schema() -> &'static str {
 /// Reads the identity; makes it where there is none. `user` is who asks.
 ///
 /// # Errors
-/// [`StoreError::Fatal`] names what the owner of the tables has to run.
+/// [`StoreError::Misconfigured`] names what the owner of the tables has to run.
 pub(super) async fn identity(client: &Client, user: &str) -> Result<Identity, StoreError> {
     let row = match rows(client, SELECT_ROW).await {
         Ok(rows) => rows.into_iter().next(),
@@ -48,7 +48,7 @@ pub(super) async fn identity(client: &Client, user: &str) -> Result<Identity, St
             }
             let row = rows(client, SELECT_ROW).await.map_err(|error| no_identity(error, user))?.into_iter().next();
             row.ok_or_else(|| {
-                StoreError::Fatal(format!("PostgreSQL: the table deployment is empty. {}", remedy(user)))
+                StoreError::Misconfigured(format!("PostgreSQL: the table deployment is empty. {}", remedy(user)))
             })?
         }
     };
@@ -59,7 +59,7 @@ pub(super) async fn identity(client: &Client, user: &str) -> Result<Identity, St
     };
     let server = server.as_ref().and_then(|row| row.get(0)).unwrap_or_default();
     identity_of(&row, server).ok_or_else(|| {
-        StoreError::Fatal(format!(
+        StoreError::Misconfigured(format!(
             "PostgreSQL: the table deployment holds something else than an id and a secret of 32 bytes. {}",
             remedy(user)
         ))
@@ -89,7 +89,10 @@ fn no_identity(error: tokio_postgres::Error, user: &str) -> StoreError {
     match error.code() {
         Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
             let reason = store_error_text(&error);
-            StoreError::Fatal(format!("PostgreSQL: {reason}: the deployment has no identity yet. {}", remedy(user)))
+            StoreError::Misconfigured(format!(
+                "PostgreSQL: {reason}: the deployment has no identity yet. {}",
+                remedy(user)
+            ))
         }
         _ => store_error(error),
     }

@@ -6,7 +6,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::command_log::{Offset, PartitionId};
-use crate::store::postgres_connection::{in_time, store_error};
+use crate::store::postgres_connection::in_time;
+use crate::store::postgres_error::store_error;
 use crate::store::{AppliedOffsets, LogPlace, StoreError};
 
 /// The partition of the row that says that a topic is followed, whatever has been applied of it. No log has it.

@@ -8,20 +8,36 @@ use crate::limits::{POSTGRES_STATEMENT_ROWS, POSTGRES_STATEMENT_TARGET_BYTES};
 use crate::store::StoreError;
 use crate::todo::{Timestamp, Todo};
 
+/// The columns of the table, with their types as PostgreSQL names them.
+pub(super) const TODO_COLUMNS: [(&str, &str); 7] = [
+    ("id", "text"),
+    ("title", "text"),
+    ("description", "text"),
+    ("completed", "boolean"),
+    ("user_id", "text"),
+    ("created_at", "timestamp with time zone"),
+    ("updated_at", "timestamp with time zone"),
+];
+
+/// Whether a column is one of these, and not the site's own.
+pub(super) fn is_own_column(name: &str) -> bool {
+    TODO_COLUMNS.iter().any(|(own, _)| *own == name)
+}
+
 /// The todo of a row of `id, title, description, completed, user_id, created_at, updated_at`.
 ///
 /// # Errors
-/// [`StoreError::Fatal`]: the table has other columns, or an id that is none.
+/// [`StoreError::Misconfigured`]: the table has other columns, or an id that is none.
 pub(super) fn todo_from_row(row: &Row) -> Result<Todo, StoreError> {
     let unreadable = |error: tokio_postgres::Error| {
-        StoreError::Fatal(format!(
+        StoreError::Misconfigured(format!(
             "the table todos has other columns than expected ({error}); run: million-rps migrate"
         ))
     };
     let id: &str = row.try_get(0).map_err(unreadable)?;
     Ok(Todo {
         id: id.parse().map_err(|error| {
-            StoreError::Fatal(format!(
+            StoreError::Misconfigured(format!(
                 "the table todos has a row with the id {id:?}: {error}; run: million-rps migrate"
             ))
         })?,

@@ -203,7 +203,7 @@ impl Worker {
                 if let Some(before) = self.noted.replace(component).filter(|before| *before != component) {
                     self.metrics.troubles.clear(before);
                 }
-                self.show_trouble(reason);
+                self.show_trouble(format!("it waits until the trouble of the {} is over", component.name()));
                 Ok(())
             }
             Err(Trouble::Passing(reason)) => {
@@ -392,8 +392,13 @@ impl Worker {
                 Ok(())
             }
             Err(StoreError::Refused(reason)) => {
-                let smaller =
-                    divide(parts, &reason).ok_or(Trouble::Lasting(WorkerError::Store(StoreError::Refused(reason))))?;
+                let smaller = match divide(parts, &reason) {
+                    Ok(smaller) => smaller,
+                    Err(parts) => {
+                        self.work.push_front(Work::Apply(parts));
+                        return Err(StoreError::Refused(reason).into());
+                    }
+                };
                 for work in smaller.into_iter().rev() {
                     self.work.push_front(work);
                 }

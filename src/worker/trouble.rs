@@ -41,7 +41,11 @@ impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Trouble {
         match error {
             StoreError::Unavailable(_) | StoreError::Fenced { .. } => Trouble::Passing(error.to_string()),
-            StoreError::Refused(_) | StoreError::Fatal(_) => Trouble::Lasting(WorkerError::Store(error)),
+            // Nothing that could be put aside: the worker has looked.
+            StoreError::Misconfigured(reason) | StoreError::Refused(reason) => {
+                Trouble::Waiting(Component::Store, reason)
+            }
+            StoreError::Fatal(_) => Trouble::Lasting(WorkerError::Store(error)),
         }
     }
 }

@@ -85,22 +85,24 @@ impl PartitionWork {
 }
 
 /// Makes smaller work, in the same order, out of work that the store has refused: in the end the one command that it
-/// refuses stands alone and becomes a dead letter, and all others are applied. `None` when there is no command that it
-/// could have refused.
-pub(super) fn divide(mut refused: Vec<PartitionWork>, reason: &str) -> Option<Vec<Work>> {
+/// refuses stands alone and becomes a dead letter, and all others are applied.
+///
+/// # Errors
+/// The work itself, when there is no command in it that the store could have refused.
+pub(super) fn divide(mut refused: Vec<PartitionWork>, reason: &str) -> Result<Vec<Work>, Vec<PartitionWork>> {
     if refused.len() > 1 {
-        return Some(refused.into_iter().map(|part| Work::Apply(vec![part])).collect());
+        return Ok(refused.into_iter().map(|part| Work::Apply(vec![part])).collect());
     }
-    let mut part = refused.pop()?;
+    let Some(part) = refused.first_mut() else { return Err(refused) };
     match part.commands.len() {
-        0 => None,
+        0 => Err(refused),
         1 => {
             part.dead.extend(part.commands.pop().map(|(record, _)| (record, reason.to_owned())));
-            Some(vec![Work::Apply(vec![part])])
+            Ok(vec![Work::Apply(refused)])
         }
         _ => {
             let second = part.split_off_half();
-            Some(vec![Work::Apply(vec![part]), Work::Apply(vec![second])])
+            Ok(vec![Work::Apply(refused), Work::Apply(vec![second])])
         }
     }
 }
@@ -129,7 +131,7 @@ mod tests {
     /// Partition, offsets, next, offsets of dead letters.
     type Shape = (PartitionId, Vec<Offset>, Offset, Vec<Offset>);
 
-    fn shapes(divided: Option<Vec<Work>>) -> Vec<Shape> {
+    fn shapes(divided: Result<Vec<Work>, Vec<PartitionWork>>) -> Vec<Shape> {
         let parts = divided.expect("divisible").into_iter().flat_map(|work| match work {
             Work::Apply(parts) => parts,
             Work::Publish(set) => panic!("{set:?}"),
@@ -151,6 +153,6 @@ mod tests {
         let halves = divide(vec![work(3, &[10, 14, 18])], "no");
         assert_eq!(shapes(halves), [(3, vec![10], 14, vec![]), (3, vec![14, 18], 23, vec![])]);
         assert_eq!(shapes(divide(vec![work(3, &[10])], "no")), [(3, vec![], 15, vec![10])]);
-        assert!(divide(vec![work(3, &[])], "no").is_none());
+        assert!(divide(vec![work(3, &[])], "no").is_err());
     }
 }

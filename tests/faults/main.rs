@@ -42,6 +42,7 @@ mod redis;
 mod replay;
 mod rest;
 mod second_writer;
+mod site;
 mod takeover;
 mod worker;
 

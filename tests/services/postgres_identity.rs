@@ -3,41 +3,8 @@
 use million_rps::store::{Store, StoreError};
 
 use crate::postgres::database_store;
+use crate::role::Role;
 use crate::servers::{Database, required, unique};
-
-/// A role that may log in and nothing else, dropped at the end.
-struct Role<'d> {
-    database: &'d Database,
-    name: String,
-}
-
-impl<'d> Role<'d> {
-    fn create(database: &'d Database) -> Role<'d> {
-        let name = unique("role");
-        database.execute(&database.url(), &format!("CREATE ROLE \"{name}\" LOGIN"));
-        database.execute(&database.url(), "REVOKE CREATE ON SCHEMA public FROM public");
-        Role { database, name }
-    }
-
-    fn url(&self) -> String {
-        let url = self.database.url();
-        let (_, place) = url.rsplit_once('@').unwrap_or_else(|| url.split_once("://").expect("a URL"));
-        format!("postgres://{}@{place}", self.name)
-    }
-
-    fn grant(&self, right: &str) {
-        self.database.execute(&self.database.url(), &format!("GRANT {right} TO \"{}\"", self.name));
-    }
-}
-
-impl Drop for Role<'_> {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            let drop = format!("DROP OWNED BY \"{0}\"; DROP ROLE \"{0}\"", self.name);
-            self.database.execute(&self.database.url(), &drop);
-        }
-    }
-}
 
 #[test]
 fn a_copy_of_a_database_is_another_deployment() {
@@ -77,12 +44,12 @@ fn a_role_that_may_not_create_reads_the_identity_or_says_what_the_owner_has_to_r
 
     let no_right = ask();
     let grant = format!("GRANT SELECT ON deployment TO \"{}\";", role.name);
-    assert!(matches!(&no_right, Err(StoreError::Fatal(text)) if text.contains(&grant)), "{no_right:?}");
+    assert!(matches!(&no_right, Err(StoreError::Misconfigured(text)) if text.contains(&grant)), "{no_right:?}");
     role.grant("SELECT ON deployment");
     assert_eq!(ask().expect("readable"), identity);
 
     database.execute(&database.url(), "DROP TABLE deployment");
-    let Err(StoreError::Fatal(text)) = ask() else { panic!("there is no table, and it may not be made") };
+    let Err(StoreError::Misconfigured(text)) = ask() else { panic!("there is no table, and it may not be made") };
     assert!(text.contains("permission denied"), "{text}");
     let (_, statements) = text.split_once("run `million-rps migrate` or this:\n").expect("the remedy");
     database.execute(&database.url(), statements);

@@ -60,7 +60,7 @@ fn schema_upgrades_a_table_with_uuid_ids_and_names_ids_that_are_none() {
         ),
     );
     let refused = database.store().migrate();
-    assert!(matches!(&refused, Err(StoreError::Fatal(text)) if text.contains("todo-1")), "{refused:?}");
+    assert!(matches!(&refused, Err(StoreError::Misconfigured(text)) if text.contains("todo-1")), "{refused:?}");
     assert_eq!(database.count("SELECT count(*) FROM todos WHERE id = 'todo-1'"), 1, "a failed upgrade changes nothing");
 }
 
@@ -96,7 +96,10 @@ fn psql_takes_the_schema_file_as_it_is() {
 fn a_missing_schema_or_database_says_what_to_do() {
     let database = Database::create();
     let missing = database.store().applied_offsets();
-    assert!(matches!(&missing, Err(StoreError::Fatal(text)) if text.contains("migrate")), "{missing:?}");
+    assert!(matches!(&missing, Err(StoreError::Misconfigured(text)) if text.contains("migrate")), "{missing:?}");
     let missing = database_store(&database.url().replace(&database.name, "no-such-database")).applied_offsets();
-    assert!(matches!(&missing, Err(StoreError::Fatal(text)) if text.contains("no-such-database")), "{missing:?}");
+    assert!(
+        matches!(&missing, Err(StoreError::Misconfigured(text)) if text.contains("no-such-database")),
+        "{missing:?}"
+    );
 }

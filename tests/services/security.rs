@@ -147,7 +147,7 @@ fn postgres_refusals_are_named() {
         store.applied_offsets().expect_err("nobody may come in")
     };
     let wrong = failure(&secured_url(&database, "not-the-password", "sslmode=require"));
-    let StoreError::Fatal(text) = &wrong else { panic!("{wrong:?}") };
+    let StoreError::Misconfigured(text) = &wrong else { panic!("{wrong:?}") };
     assert!(text.contains("password authentication failed") && !text.contains("not-the-password"), "{text}");
     // Signed by nobody whom the system trusts.
     let url = secured_url(&database, &required("SECURED_PASSWORD"), "sslmode=verify-full&sslrootcert=system");

@@ -1,0 +1,104 @@
+//! What a site makes of the database by itself: rules for rows, columns, rights. A row that it refuses is a dead letter, and
+//! all else is said and waited for, while the processes go on.
+
+use serde_json::json;
+
+use crate::deployment::{Api, Deployment};
+use crate::harness::request::post;
+use crate::harness::token::token;
+use crate::within;
+
+fn write(api: &Api, title: &str) {
+    api.connect().call(&post(&token("anna"), json!({ "title": title }).to_string())).expect(202);
+}
+
+fn titles(api: &Api) -> Vec<String> {
+    let list = api.list().json();
+    let titles =
+        list.as_array().expect("a list").iter().map(|todo| todo["title"].as_str().expect("a title").to_owned());
+    let mut titles: Vec<String> = titles.collect();
+    titles.sort_unstable();
+    titles
+}
+
+fn letters(deployment: &Deployment) -> Vec<String> {
+    let listed = deployment.command(&["dead-letters", "list"]);
+    assert!(listed.status.success(), "{listed:?}");
+    listed.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_row_that_a_rule_of_the_site_refuses_is_a_dead_letter_and_nothing_stops() {
+    let deployment = Deployment::beside_others();
+    let api = deployment.run();
+    deployment.query(
+        "CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.title = 'raised' THEN RAISE EXCEPTION 'we do not write such things'; END IF;
+             IF NEW.title = 'coded' THEN RAISE EXCEPTION 'by a code of ours' USING ERRCODE = 'UE001'; END IF;
+             RETURN NEW; END $$;
+         CREATE TRIGGER judge BEFORE INSERT OR UPDATE ON todos FOR EACH ROW EXECUTE FUNCTION judge();
+         ALTER TABLE todos ADD CONSTRAINT decent CHECK (title <> 'checked')",
+    );
+    let refused = ["raised", "coded", "checked"];
+    let mut good = Vec::new();
+    for (number, title) in refused.iter().enumerate() {
+        for part in 0..20 {
+            good.push(format!("good {number}.{part}"));
+            write(&api, good.last().expect("just pushed"));
+        }
+        write(&api, title);
+    }
+    good.sort_unstable();
+    within("all others", || (titles(&api) == good).then_some(()));
+    within("three dead letters", || (letters(&deployment).len() == 3).then_some(()));
+    let reasons = letters(&deployment).join("\n");
+    for reason in ["we do not write such things", "by a code of ours", "decent"] {
+        assert!(reasons.contains(reason), "{reason}: {reasons}");
+    }
+    assert_eq!(api.ready().1["status"], "ready");
+}
+
+#[test]
+fn a_column_without_a_default_and_a_missing_right_are_told_and_waited_for() {
+    let deployment = Deployment::beside_others();
+    let api = deployment.run();
+    write(&api, "before");
+    within("the first todo", || (titles(&api) == ["before"]).then_some(()));
+
+    deployment.query(
+        "ALTER TABLE todos ADD COLUMN tenant integer; UPDATE todos SET tenant = 1;
+         ALTER TABLE todos ALTER COLUMN tenant SET NOT NULL",
+    );
+    write(&api, "of no tenant");
+    api.await_trouble("the column tenant of the table todos");
+    assert_eq!(titles(&api), ["before"]);
+    deployment.query("ALTER TABLE todos ALTER COLUMN tenant SET DEFAULT 1");
+    within("the todo after the remedy", || (titles(&api).len() == 2).then_some(()));
+    api.await_well();
+    assert_eq!(letters(&deployment), [] as [&str; 0]);
+
+    // A worker of a role that may do nothing: it stays, and says what it takes.
+    let role = format!("role-{}", deployment.topic);
+    let database = deployment.setting("DATABASE_URL");
+    let (_, place) = database.rsplit_once('@').unwrap_or_else(|| database.split_once("://").expect("a URL"));
+    deployment.query(&format!("CREATE ROLE \"{role}\" LOGIN; REVOKE CREATE ON SCHEMA public FROM public"));
+    api.process.signal(libc::SIGTERM);
+    assert!(api.process.finish().status.success());
+    let deployment = deployment.set("DATABASE_URL", &format!("postgres://{role}@{place}"));
+    let reader = deployment.serve_unready("run");
+    let remedy = "GRANT SELECT, INSERT, UPDATE, DELETE ON";
+    within("the trouble", || {
+        // Ready or not: the list may have come from Redis.
+        reader.ready().1["reasons"].to_string().contains(remedy).then_some(())
+    });
+    deployment.query(&format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON todos TO \"{role}\";
+         GRANT SELECT, INSERT, UPDATE ON applied_offsets TO \"{role}\"; GRANT SELECT ON deployment TO \"{role}\""
+    ));
+    within("readiness", || (reader.ready().0 == 200).then_some(()));
+    write(&reader, "by another role");
+    within("the third todo", || (titles(&reader).len() == 3).then_some(()));
+    reader.await_well();
+    drop(reader);
+    deployment.query(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\""));
+}
