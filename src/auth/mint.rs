@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jsonwebtoken::{EncodingKey, Header};
+use jsonwebtoken::Header;
 use serde::Serialize;
 
-use super::UnixSeconds;
+use super::{UnixSeconds, hs256};
 use crate::config::{Auth, Secret};
 use crate::todo::{BodyError, check_user_id};
 
@@ -51,6 +51,6 @@ pub fn mint(
         iss: settings.issuer.as_deref(),
         aud: settings.audience.as_deref(),
     };
-    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    let key = hs256::encoding_key(secret.expose().as_bytes());
     Ok(jsonwebtoken::encode(&Header::default(), &claims, &key)?)
 }

@@ -6,6 +6,7 @@
 mod cache;
 mod claims;
 mod error;
+mod hs256;
 mod key_file;
 mod mint;
 #[cfg(test)]

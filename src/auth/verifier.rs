@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
 
 use super::cache::{TokenCache, Validity, Verified};
 use super::claims::Claims;
-use super::{AuthError, UnixSeconds};
+use super::{AuthError, UnixSeconds, hs256};
 use crate::config::{Auth, Secret};
 use crate::limits::TOKEN_MAX_BYTES;
 use crate::todo::check_user_id;
@@ -26,7 +26,7 @@ impl Verifier {
     /// A verifier for tokens signed with `secret`.
     pub fn new(secret: &Secret, settings: &Auth) -> Verifier {
         Verifier {
-            key: DecodingKey::from_secret(secret.expose().as_bytes()),
+            key: hs256::decoding_key(secret.expose().as_bytes()),
             signature_only: signature_only(),
             issuer: settings.issuer.clone(),
             audience: settings.audience.clone(),
