@@ -158,6 +158,29 @@ pub const WORKER_HTTP_DEADLINE_MS: u64 = 5_000;
 /// Change sets that wait in the in-process feed; when they are as many, the worker waits for the refresher. At worst each
 /// holds a whole batch: 16 times [`APPLY_BATCH_MAX_BYTES`] is 128 MiB.
 pub const FEED_CHANGE_SETS_MAX: usize = 16;
+/// How long a worker tries to publish a set before it leaves it out and goes on, in milliseconds: a Redis that is started again
+/// is back within it, and then nobody has to load the list anew. All writes wait meanwhile.
+pub const FEED_PATIENCE_MS: u64 = 1_000;
+/// How long an API process without its feed waits between two looks at the store, in milliseconds, more or less by a third: a look
+/// asks for the offsets alone, and the list is read when they have moved.
+pub const STORE_LOOK_MS: u64 = 500;
+/// Of the time of an API process without its feed, reading the list from the store takes one part in so many at most.
+pub const STORE_READ_SHARE: u32 = 5;
+/// First pause between two attempts of an API process to get back to its feed, in milliseconds; it doubles, up to the last.
+pub const FEED_RETRY_MIN_MS: u64 = 500;
+/// Longest such pause, in milliseconds: an attempt may read the whole list, from Redis and from the store.
+pub const FEED_RETRY_MAX_MS: u64 = 10_000;
+/// A list that is lost sooner than this after it was loaded was lost early, in milliseconds.
+pub const FEED_STEADY_MS: u64 = 10_000;
+/// Losses, each early, after which the list is read from the store for a while: Redis drops what it is given.
+pub const FEED_EARLY_LOSSES_MAX: u32 = 3;
+/// How often the list of an API process is compared with the store by its offsets, in milliseconds, more or less by a third. A
+/// list that is behind them for a whole such time has stopped.
+pub const FEED_COMPARE_MS: u64 = 3_000;
+/// Pause between comparisons while the store does not answer, in milliseconds.
+pub const FEED_COMPARE_PAUSE_MS: u64 = 15_000;
+/// Longest wait for the store in a comparison, in milliseconds: changes wait as long.
+pub const FEED_COMPARE_PATIENCE_MS: u64 = 500;
 /// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
 pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 

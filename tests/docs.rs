@@ -76,7 +76,7 @@ fn what_the_map_calls_absent_is_absent() {
         (["src/todo", "src/http", "src/snapshot"].as_slice(), io),
         (["src/shard"].as_slice(), above),
         (
-            ["src/cli", "src/process", "src/shard", "src/worker", "src/feed", "src/refresher.rs"].as_slice(),
+            ["src/cli", "src/process", "src/shard", "src/worker", "src/feed", "src/refresher"].as_slice(),
             &["SELECT ", "INSERT "],
         ),
     ] {

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
-use super::{ChangeSet, FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
+use super::{Acquaintance, ChangeSet, FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
 use crate::limits::{FEED_CHANGE_SETS_MAX, FEED_PUBLISH_WAIT_MS};
-use crate::store::{AppliedOffsets, OffsetStep, Store};
+use crate::store::{AppliedOffsets, Identity, OffsetStep, Store};
 use crate::todo::Todo;
 
 /// Makes both ends of a feed.
@@ -34,7 +34,7 @@ impl InProcessPublisher {
     fn send(&self, message: Message) -> Result<(), FeedError> {
         match self.sender.send_timeout(message, Duration::from_millis(FEED_PUBLISH_WAIT_MS)) {
             Ok(()) | Err(SendTimeoutError::Disconnected(_)) => Ok(()),
-            Err(SendTimeoutError::Timeout(_)) => Err(FeedError::Unavailable(format!(
+            Err(SendTimeoutError::Timeout(_)) => Err(FeedError::Busy(format!(
                 "{FEED_CHANGE_SETS_MAX} change sets wait for the refresher, which is busy"
             ))),
         }
@@ -42,6 +42,9 @@ impl InProcessPublisher {
 }
 
 impl FeedPublisher for InProcessPublisher {
+    /// One process is one deployment.
+    fn identify(&mut self, _: &Identity) {}
+
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
         self.send(Message::Changed(set.clone()))
     }
@@ -101,9 +104,22 @@ fn standing(seen: &AppliedOffsets, steps: &[OffsetStep]) -> Standing {
 }
 
 impl FeedSubscriber for InProcessSubscriber {
+    fn identify(&mut self, store: &mut dyn Store) -> Result<Acquaintance, FeedError> {
+        Ok(store.identity()?.into())
+    }
+
+    fn may_fall_behind(&self) -> bool {
+        false
+    }
+
     /// Scans the store. What is published meanwhile waits in the channel; [`FeedSubscriber::next`] skips those sets that
     /// the scan has already seen.
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
+    fn load(
+        &mut self,
+        store: &mut dyn Store,
+        _at_least: &AppliedOffsets,
+        each: &mut dyn FnMut(Todo),
+    ) -> Result<AppliedOffsets, FeedError> {
         self.seen = None;
         Ok(self.seen.insert(store.scan(each)?).clone())
     }
@@ -152,13 +168,13 @@ mod tests {
         let step = OffsetStep { partition: 0, from: None, to: 0 };
         store.apply(&[step], &[], &mut |_| Default::default()).expect("applied");
         let (mut publisher, mut subscriber) = channel();
-        subscriber.load(&mut store, &mut |_| {}).expect("loaded");
+        subscriber.load(&mut store, &AppliedOffsets::new(), &mut |_| {}).expect("loaded");
 
         let most = FEED_CHANGE_SETS_MAX as i64;
         for from in 0..most {
             publisher.publish(&set(from)).expect("there is room");
         }
-        assert!(matches!(publisher.publish(&set(most)), Err(FeedError::Unavailable(_))));
+        assert!(matches!(publisher.publish(&set(most)), Err(FeedError::Busy(_))));
         match subscriber.next(Duration::ZERO).expect("linked") {
             FeedEvent::Changes(sets) => assert_eq!(sets, (0..most).map(set).collect::<Vec<_>>()),
             other => panic!("{other:?}"),

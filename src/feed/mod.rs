@@ -10,13 +10,24 @@ pub mod redis;
 #[cfg(feature = "services")]
 mod redis_entry;
 #[cfg(feature = "services")]
+mod redis_evictions;
+#[cfg(feature = "services")]
+mod redis_link;
+#[cfg(feature = "services")]
+mod redis_loading;
+#[cfg(feature = "services")]
+mod redis_pointer;
+#[cfg(feature = "services")]
 mod redis_publisher;
+#[cfg(feature = "services")]
+mod redis_refusal;
 #[cfg(feature = "services")]
 mod redis_subscriber;
 
 use std::time::Duration;
 
-use crate::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
+use crate::command_log::{Offset, PartitionId};
+use crate::store::{AppliedOffsets, Changes, Identity, OffsetStep, Store, StoreError};
 use crate::todo::Todo;
 
 /// The changes of one applied batch.
@@ -34,6 +45,9 @@ pub enum FeedError {
     /// May pass: try again.
     #[error("the feed is unavailable: {0}")]
     Unavailable(String),
+    /// It works, and has no room at this moment: try again until it has.
+    #[error("the feed is busy: {0}")]
+    Busy(String),
     /// The store was needed and failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -42,14 +56,37 @@ pub enum FeedError {
     Fatal(String),
 }
 
+/// What a refresher has to know of its deployment before it loads a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acquaintance {
+    /// The key of entity tags: [`Identity::key`] of [`ENTITY_TAGS`].
+    pub entity_tag_key: [u8; 32],
+    /// The whole identity; `None` as long as the store could not be asked.
+    pub identity: Option<Identity>,
+}
+
+/// What the key of entity tags is derived for.
+pub const ENTITY_TAGS: &[u8] = b"entity-tags";
+
+impl From<Identity> for Acquaintance {
+    fn from(identity: Identity) -> Acquaintance {
+        Acquaintance { entity_tag_key: identity.key(ENTITY_TAGS), identity: Some(identity) }
+    }
+}
+
 /// The writing end; a worker owns it.
 pub trait FeedPublisher: Send {
+    /// Says whose changes these are. To be called before anything else, and again when it may have changed: several
+    /// deployments may share what is behind a feed.
+    fn identify(&mut self, identity: &Identity);
+
     /// Publishes what a batch changed, after its transaction has committed. Change sets that the feed already has are
     /// ignored. Where the feed finds that it never got the steps before this one (a worker died between its commit and
     /// its publishing), it marks the list as lost, so that every API process loads it anew.
     ///
     /// # Errors
-    /// [`FeedError::Unavailable`]: publish the same set again before any later one.
+    /// [`FeedError::Unavailable`] or [`FeedError::Busy`]: publish the same set again before any later one, or none until
+    /// [`FeedPublisher::resume`] has succeeded.
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError>;
 
     /// Begins to publish a set, as [`FeedPublisher::publish`] does it, and need not wait for the feed's answer: the next call is
@@ -69,8 +106,8 @@ pub trait FeedPublisher: Send {
         Ok(())
     }
 
-    /// Tells the feed where the store stands when a worker takes over partitions, before it applies anything to them:
-    /// the feed compares, and marks the list as lost where steps are missing.
+    /// Tells the feed where the store stands, when a worker takes over partitions, before it applies anything to them, and after
+    /// it has given up to publish: the feed compares, and marks the list as lost where steps are missing.
     ///
     /// # Errors
     /// [`FeedError::Unavailable`]: try again.
@@ -93,20 +130,41 @@ pub enum FeedEvent {
 
 /// The reading end; the refresher owns it.
 pub trait FeedSubscriber: Send {
+    /// Says whose list this is, as the store tells it. Where the store cannot be asked, it is what this end has been told before, or
+    /// what others of the deployment have left for it in the feed. To be called before the first load.
+    ///
+    /// # Errors
+    /// [`FeedError`]: nobody could be asked.
+    fn identify(&mut self, store: &mut dyn Store) -> Result<Acquaintance, FeedError>;
+
+    /// Whether changes can fail to come although this end gets its answers, so that its list has to be compared with the store.
+    fn may_fall_behind(&self) -> bool;
+
     /// Loads the whole list, in any order, from the feed where it is warm, else from `store` (one process of a fleet
     /// does so, the others wait for it). After it, [`FeedSubscriber::next`] goes on from exactly there: a change is
-    /// seen in the load or after it, at least once.
+    /// seen in the load or after it, at least once. A list in the feed that does not reach `at_least` is not taken.
     ///
     /// Returns how far the log is certainly in the list, or less, never more; the steps of the changes that follow go on
     /// from there.
     ///
     /// # Errors
     /// [`FeedError`]; `each` may have been called before.
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError>;
+    fn load(
+        &mut self,
+        store: &mut dyn Store,
+        at_least: &AppliedOffsets,
+        each: &mut dyn FnMut(Todo),
+    ) -> Result<AppliedOffsets, FeedError>;
 
     /// Waits up to `max_wait` for changes and takes all that have come.
     ///
     /// # Errors
     /// [`FeedError::Unavailable`]: the link is down; go on calling, it reconnects by itself.
     fn next(&mut self, max_wait: Duration) -> Result<FeedEvent, FeedError>;
+}
+
+/// The first partition in which `offsets` do not reach `goal`.
+pub fn short_of(offsets: &AppliedOffsets, goal: &AppliedOffsets) -> Option<PartitionId> {
+    let reaches = |(partition, next): &(&PartitionId, &Offset)| offsets.get(partition).is_some_and(|at| at >= *next);
+    goal.iter().find(|step| !reaches(step)).map(|(partition, _)| *partition)
 }

@@ -42,8 +42,9 @@ local function append(...)
 end
 local result = 'applied'
 if gap and epoch ~= '' then
-    append('lost', gap)
+    -- First, because a full Redis takes it, and whatever else a script writes after its first write.
     redis.call('UNLINK', todos)
+    append('lost', gap)
     epoch = ''
     result = gap
 end

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use redis::{Cmd, ErrorKind, Pipeline, RedisResult, Script, ServerErrorKind, Value};
 
-use crate::feed::redis::{Keys, Link, RedisOptions, feed_error, sending_time};
+use crate::feed::redis::{Keys, RedisOptions};
+use crate::feed::redis_link::{Link, sending_time};
+use crate::feed::redis_refusal::feed_error;
 use crate::feed::{ChangeSet, FeedError, FeedPublisher};
 use crate::limits::{REDIS_CHANGES_MAX_BYTES, REDIS_CHANGES_MAX_ENTRIES, REDIS_PART_MAX_BYTES, REDIS_PART_MAX_TODOS};
-use crate::store::AppliedOffsets;
+use crate::store::{AppliedOffsets, Identity};
 use crate::todo::{TODO_ID_TEXT_BYTES, Todo, TodoKey};
 
 /// The writing end.
@@ -42,6 +44,10 @@ impl RedisPublisher {
 }
 
 impl FeedPublisher for RedisPublisher {
+    fn identify(&mut self, identity: &Identity) {
+        self.link.identify(&identity.name());
+    }
+
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
         self.begin(set)?;
         self.finish()
@@ -50,13 +56,13 @@ impl FeedPublisher for RedisPublisher {
     fn begin(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
         debug_assert!(self.sent.is_none(), "the set before has to be finished");
         let parts = parts(set);
-        let (script, changes_ttl_ms) = (&self.publish, self.link.changes_ttl_ms);
+        let (script, changes_ttl_ms, keys) = (&self.publish, self.link.changes_ttl_ms, self.link.keys()?.clone());
         let bytes = parts.iter().flat_map(|part| &part.upserts).map(|(_, json)| json.len()).sum();
         // One round trip, however many parts: each finds by itself what is known or missing.
         let mut calls = redis::pipe();
         for (number, part) in parts.iter().enumerate() {
             let place = if number + 1 < parts.len() { "part" } else { "final" };
-            calls.add_command(publish_call(script, &self.link.keys, changes_ttl_ms, set, part, place));
+            calls.add_command(publish_call(script, &keys, changes_ttl_ms, set, part, place));
         }
         let patience = sending_time(bytes);
         let packed = calls.get_packed_pipeline();

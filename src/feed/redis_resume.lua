@@ -12,11 +12,12 @@ for i = 2, #ARGV, 2 do
     if at ~= ARGV[i + 1] then
         different = different + 1
         example = 'partition ' .. ARGV[i] .. ' stood at ' .. (at or 'no offset') .. ', the store at ' .. ARGV[i + 1]
+        -- First, because a full Redis takes it, and whatever else a script writes after its first write.
+        redis.call('UNLINK', todos)
         redis.call('HSET', offsets, ARGV[i], ARGV[i + 1])
     end
 end
 if different > 0 then
-    redis.call('UNLINK', todos)
     -- Also while there is no list: whoever is loading one has to begin again.
     local number = redis.call('HINCRBY', offsets, '@number', 1)
     local id = redis.call('XADD', changes, '*', 'epoch', epoch, 'number', number, 'lost', example)

@@ -9,6 +9,7 @@ use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions, KafkaRea
 use crate::config::{Config, Kafka, Services};
 use crate::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
 use crate::producer::ShardAcknowledgements;
+use crate::store::identity::keyed_hash;
 use crate::store::postgres::PostgresStore;
 
 use super::events::Events;
@@ -116,5 +117,10 @@ fn redis_options(config: &Config, services: &Services) -> RedisOptions {
         url: services.redis_url.expose().to_owned(),
         topic: services.kafka.topic.clone(),
         cache_ttl: config.cache_ttl,
+        // Two deployments that call their databases alike differ in this all the same. A worker need not know JWT_SECRET.
+        fleet: config.auth.secret.as_ref().map(|secret| {
+            let name = keyed_hash(secret.expose().as_bytes(), &[b"fleet", services.database_url.expose().as_bytes()]);
+            name[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+        }),
     }
 }

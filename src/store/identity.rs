@@ -50,10 +50,18 @@ impl Identity {
 
     /// The key for one purpose: who learns it learns neither the secret nor the key for another.
     pub fn key(&self, purpose: &[u8]) -> [u8; IDENTITY_SECRET_BYTES] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
-        mac.update(purpose);
-        mac.finalize().into_bytes().into()
+        keyed_hash(&self.secret, &[purpose])
     }
+}
+
+/// HMAC-SHA256 of some texts, of which no two lists are the same bytes.
+pub fn keyed_hash(key: &[u8], parts: &[&[u8]]) -> [u8; IDENTITY_SECRET_BYTES] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// Without the secret: identities get into logs and into the texts of failed tests.

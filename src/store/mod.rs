@@ -23,6 +23,7 @@ mod postgres_rows;
 mod postgres_survey;
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 pub use self::identity::Identity;
 use crate::command_log::{Offset, PartitionId};
@@ -119,6 +120,10 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`].
     fn migrate(&mut self) -> Result<(), StoreError>;
+
+    /// How long the answers to [`Store::identity`] and [`Store::applied_offsets`] are waited for from now on; `None`: as long as
+    /// the store may take at most. Where it matters little, whoever asks need not be held up by a store that is frozen.
+    fn set_patience(&mut self, _patience: Option<Duration>) {}
 
     /// The identity of the deployment whose store this is: the same for all processes, made once.
     ///

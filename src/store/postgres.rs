@@ -16,9 +16,10 @@ use tokio_postgres::types::ToSql;
 
 use crate::command_log::PartitionId;
 use crate::limits::{
-    POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
+    POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_REPLY_TIMEOUT_MS,
+    POSTGRES_STATEMENT_ROWS,
 };
-use crate::store::postgres_connection::{Connector, Session, Statements, in_time};
+use crate::store::postgres_connection::{Connector, Session, Statements, in_time, within};
 use crate::store::postgres_copy::{COPY_ROWS, copy_data};
 use crate::store::postgres_error::{is_missing_right, store_error};
 use crate::store::postgres_identity::identity;
@@ -46,6 +47,8 @@ pub struct PostgresStore {
     unresolved: Option<Unresolved>,
     /// Batches to come that are read as a whole first, because a todo that had to be new was there.
     doubted_batches: usize,
+    /// See [`Store::set_patience`].
+    patience: Option<Duration>,
 }
 
 /// A batch of which it is not known whether its transaction committed: the connection was lost while waiting for the
@@ -71,6 +74,7 @@ impl PostgresStore {
             topic: topic.to_owned(),
             unresolved: None,
             doubted_batches: 0,
+            patience: None,
         })
     }
 }
@@ -109,14 +113,19 @@ impl Store for PostgresStore {
         }
     }
 
+    fn set_patience(&mut self, patience: Option<Duration>) {
+        self.patience = patience;
+        self.connector.connect_within(patience.unwrap_or(Duration::MAX));
+    }
+
     fn identity(&mut self) -> Result<Identity, StoreError> {
-        let user = self.connector.user().to_owned();
-        self.with_session(async |session| in_time(identity(&session.client, &user)).await)
+        let (user, patience) = (self.connector.user().to_owned(), self.patience());
+        self.with_session(async |session| within(patience, identity(&session.client, &user)).await)
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
-        let topic = self.topic.clone();
-        let read = self.with_session(async |session| in_time(read_offsets(&session.client, &topic)).await);
+        let (topic, patience) = (self.topic.clone(), self.patience());
+        let read = self.with_session(async |session| within(patience, read_offsets(&session.client, &topic)).await);
         read.map_err(|error| self.explained(error))
     }
 
@@ -199,6 +208,10 @@ impl PostgresStore {
             }
             _ => StoreError::Misconfigured(reason),
         }
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience.unwrap_or(Duration::from_millis(POSTGRES_REPLY_TIMEOUT_MS))
     }
 
     /// One transaction. `new_ids` are written without being read; one that is there refuses the batch.

@@ -38,6 +38,8 @@ pub(super) struct Connector {
     tls: Option<MakeRustlsConnect>,
     session: Option<Session>,
     backoff: Backoff,
+    /// How long a connection may take to open.
+    connect_within: Duration,
 }
 
 /// An open connection.
@@ -99,7 +101,14 @@ impl Connector {
             .enable_all()
             .build()
             .map_err(|error| StoreError::Unavailable(format!("no event loop for PostgreSQL: {error}")))?;
-        Ok(Connector { runtime, config, tls, session: None, backoff: Backoff::default() })
+        Ok(Connector {
+            runtime,
+            config,
+            tls,
+            session: None,
+            backoff: Backoff::default(),
+            connect_within: Duration::from_millis(2 * POSTGRES_CONNECT_TIMEOUT_MS),
+        })
     }
 
     /// The open session and the runtime that drives it; connects first where there is none.
@@ -159,9 +168,14 @@ impl Connector {
         }
     }
 
+    /// From now on a connection may take this long to open, and no longer than it otherwise may.
+    pub fn connect_within(&mut self, patience: Duration) {
+        self.connect_within = patience.min(Duration::from_millis(2 * POSTGRES_CONNECT_TIMEOUT_MS));
+    }
+
     fn connect(&self) -> Result<Session, StoreError> {
         self.runtime.block_on(async {
-            let deadline = Duration::from_millis(2 * POSTGRES_CONNECT_TIMEOUT_MS);
+            let deadline = self.connect_within;
             tokio::time::timeout(deadline, self.open()).await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(format!("PostgreSQL did not answer within {} ms", deadline.as_millis())))
             })
@@ -234,8 +248,16 @@ impl Session {
 /// # Errors
 /// The step's own, or [`StoreError::Unavailable`]; then the session is in no known state and has to be dropped.
 pub(super) async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(Duration::from_millis(POSTGRES_REPLY_TIMEOUT_MS), step).await.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable(format!("PostgreSQL did not answer within {POSTGRES_REPLY_TIMEOUT_MS} ms")))
+    within(Duration::from_millis(POSTGRES_REPLY_TIMEOUT_MS), step).await
+}
+
+/// The same with a wait of the caller's own.
+pub(super) async fn within<T>(
+    patience: Duration,
+    step: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    tokio::time::timeout(patience, step).await.unwrap_or_else(|_| {
+        Err(StoreError::Unavailable(format!("PostgreSQL did not answer within {} ms", patience.as_millis())))
     })
 }
 

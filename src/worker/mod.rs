@@ -13,6 +13,7 @@
 mod back_off;
 mod fold;
 mod metrics;
+mod outlet;
 mod place;
 mod trouble;
 mod work;
@@ -35,6 +36,7 @@ use crate::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use crate::todo::{JsonParser, Timestamp};
 use back_off::BackOff;
 use metrics::{LaneNumber, add};
+use outlet::{Outlet, Sent};
 use trouble::Trouble;
 pub use trouble::WorkerError;
 use work::{PartitionWork, Work, divide};
@@ -48,18 +50,11 @@ enum Partition {
     Started { applied: Option<Offset> },
 }
 
-/// A set on its way to the feed.
-struct Sent {
-    set: ChangeSet,
-    /// Time that the worker has spent on it so far.
-    spent: Duration,
-}
-
 /// A worker: the reading end of the log, a connection to the store, the writing end of the feed.
 pub struct Worker {
     reader: Box<dyn CommandReader>,
     store: Box<dyn Store>,
-    publisher: Box<dyn FeedPublisher>,
+    outlet: Outlet,
     metrics: Arc<WorkerMetrics>,
     lane: LaneNumber,
     clock: Box<dyn Fn() -> Instant + Send>,
@@ -97,7 +92,7 @@ impl Worker {
         Worker {
             reader,
             store,
-            publisher,
+            outlet: Outlet::new(publisher),
             lane: metrics.add_lane(),
             metrics,
             clock: Box::new(Instant::now),
@@ -164,6 +159,7 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`], as for [`Worker::run`]; no further turn will succeed.
     pub fn turn(&mut self, max_wait: Duration, stop: &AtomicBool) -> Result<(), WorkerError> {
+        self.catch_up();
         let advanced = self.advance_when_due(stop);
         // Also after a failure: the worker's place in the group depends on it.
         let polled = self.poll(max_wait);
@@ -343,7 +339,9 @@ impl Worker {
             self.take_place()?;
         }
         offsets.retain(|partition, _| waiting.contains(partition));
-        self.publisher.resume(&offsets)?;
+        let identity = self.store.identity()?;
+        self.outlet.publisher.identify(&identity);
+        self.resume(&offsets)?;
         for partition in waiting {
             let applied = offsets.get(&partition).copied();
             let state = match self.reader.start(partition, applied) {
@@ -436,42 +434,6 @@ impl Worker {
                 add(&self.metrics.dead_letters, 1);
                 part.dead.pop_front();
             }
-        }
-        Ok(())
-    }
-
-    /// Hands a committed batch to the feed. Its answer is for [`Worker::settle`]: the next batch is read and applied
-    /// meanwhile, but not while there is trouble.
-    fn publish(&mut self, set: ChangeSet) -> Result<(), Trouble> {
-        debug_assert!(self.sent.is_none(), "sets are published in their order");
-        let started_at = Instant::now();
-        if let Err(error) = self.publisher.begin(&set) {
-            self.metrics.publish_time.observe_time(started_at.elapsed());
-            self.work.push_front(Work::Publish(set));
-            return Err(error.into());
-        }
-        self.sent = Some(Sent { set, spent: started_at.elapsed() });
-        if self.back_off.is_over() { Ok(()) } else { self.settle() }
-    }
-
-    /// Waits for the feed's answer, if one is to come, and tells the log that the batch is finished.
-    fn settle(&mut self) -> Result<(), Trouble> {
-        let Some(Sent { set, spent }) = self.sent.take() else { return Ok(()) };
-        let started_at = Instant::now();
-        let published = self.publisher.finish();
-        self.metrics.publish_time.observe_time(spent + started_at.elapsed());
-        if let Err(error) = published {
-            // Before all that came later.
-            self.work.push_front(Work::Publish(set));
-            return Err(error.into());
-        }
-        let owned = |step: &&OffsetStep| self.partitions.contains_key(&step.partition);
-        if set.steps.iter().filter(owned).any(|step| self.reader.would_delete(step.partition, step.to)) {
-            // If this fails, the log keeps the commands until a later batch is finished.
-            self.store.make_durable()?;
-        }
-        for step in set.steps.iter().filter(owned) {
-            self.reader.applied(step.partition, step.to);
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ impl From<StoreError> for Trouble {
 impl From<FeedError> for Trouble {
     fn from(error: FeedError) -> Trouble {
         match error {
-            FeedError::Unavailable(_) => Trouble::Passing(error.to_string()),
+            FeedError::Unavailable(_) | FeedError::Busy(_) => Trouble::Passing(error.to_string()),
             FeedError::Store(error) => error.into(),
             FeedError::Fatal(_) => Trouble::Lasting(WorkerError::Feed(error)),
         }

@@ -39,6 +39,7 @@ mod poison;
 mod postgres;
 mod read_your_writes;
 mod redis;
+mod redis_limits;
 mod replay;
 mod rest;
 mod second_writer;

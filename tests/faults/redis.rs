@@ -21,23 +21,28 @@ fn redis_is_killed_and_comes_back_empty() {
     let targets = both.map(|api| Target::new(api.address));
     let mut history = Writers::start(Load { goal: 300, ..Load::default() }, &targets).until_goal();
     await_shown(&both, &history, Instant::now());
-    let last_lists = both.map(|api| api.list().body);
 
     let outage = Service::Redis.kill();
     let reader = Reader::start(&apis[0]);
     let writers = Writers::start(Load::default(), &targets);
-    both.iter().for_each(|api| api.await_trouble("feed"));
+    both.iter().for_each(|api| api.await_trouble("Redis cannot be reached"));
     writers.await_accepted(300);
-    assert!(both.map(|api| api.list().body) == last_lists, "the last list is answered while there is no newer one");
-    outage.end();
-    let back_at = Instant::now();
+    let fresh = deployment.serve();
     writers.await_accepted(100);
     history.merge(writers.finish());
-    let healed = await_shown(&both, &history, back_at);
+    let all = [&apis[0], &apis[1], &fresh];
+    let shown = await_shown(&all, &history, Instant::now());
+    judge("Redis killed (-9), still away", &deployment, &all, &history, shown);
+    all.iter().for_each(|api| api.await_trouble("Redis cannot be reached"));
+
+    outage.end();
+    let back_at = Instant::now();
+    history.merge(Writers::start(Load { goal: 100, ..Load::default() }, &targets).until_goal());
+    let healed = await_shown(&all, &history, back_at);
     let reading = reader.finish();
     assert!(reading.slowest < READ_MAX, "{reading:?}");
-    judge("Redis killed (-9), back with nothing in it", &deployment, &both, &history, healed);
-    both.iter().for_each(|api| api.await_well());
+    judge("Redis killed (-9), back with nothing in it", &deployment, &all, &history, healed);
+    all.iter().for_each(|api| api.await_well());
 }
 
 #[test]
@@ -69,17 +74,24 @@ fn redis_is_frozen_under_writes() {
     writers.await_accepted(300);
     let reader = Reader::start(&api);
     let outage = Service::Redis.freeze();
-    api.await_trouble("feed");
+    api.await_trouble("Redis does not answer");
     writers.await_accepted(300);
+    let fresh = deployment.serve();
+    writers.await_accepted(100);
+    let mut history = writers.finish();
+    let both = [&api, &fresh];
+    let shown = await_shown(&both, &history, Instant::now());
+    judge("Redis frozen, still so", &deployment, &both, &history, shown);
+
     outage.end();
     let thawed_at = Instant::now();
-    writers.await_accepted(100);
-    let history = writers.finish();
-    let healed = await_shown(&[&api], &history, thawed_at);
+    let targets = both.map(|api| Target::new(api.address));
+    history.merge(Writers::start(Load { goal: 100, ..Load::default() }, &targets).until_goal());
+    let healed = await_shown(&both, &history, thawed_at);
     let reading = reader.finish();
     assert!(reading.slowest < READ_MAX, "{reading:?}");
-    judge("Redis frozen", &deployment, &[&api], &history, healed);
-    api.await_well();
+    judge("Redis frozen", &deployment, &both, &history, healed);
+    both.iter().for_each(|api| api.await_well());
 }
 
 #[test]

@@ -74,7 +74,8 @@ impl View {
         let mut each = |todo: Todo| {
             todos.insert(todo.id, todo);
         };
-        self.covered = self.subscriber.load(self.store.as_mut(), &mut each).expect("loaded");
+        self.subscriber.identify(self.store.as_mut()).expect("the store answers");
+        self.covered = self.subscriber.load(self.store.as_mut(), &AppliedOffsets::new(), &mut each).expect("loaded");
         self.check_coverage();
     }
 
@@ -126,8 +127,9 @@ impl View {
 }
 
 fn open(fixture: &impl FeedFixture) -> (Committer, Box<dyn FeedPublisher>, View) {
-    let (publisher, subscriber) = fixture.open();
-    let committer = Committer { store: fixture.store(), next: None };
+    let (mut publisher, subscriber) = fixture.open();
+    let mut committer = Committer { store: fixture.store(), next: None };
+    publisher.identify(&committer.store.identity().expect("the store answers"));
     (
         committer,
         publisher,

@@ -24,3 +24,4 @@ mod servers;
 mod services;
 mod worker;
 mod worker_faults;
+mod worker_feed;

@@ -74,7 +74,7 @@ struct Redis {
 impl Redis {
     fn new() -> Redis {
         let cache_ttl = std::time::Duration::from_secs(300);
-        let options = RedisOptions { url: required("REDIS_URL"), topic: unique("suite"), cache_ttl };
+        let options = RedisOptions { url: required("REDIS_URL"), topic: unique("suite"), cache_ttl, fleet: None };
         Redis { options, embedded: Embedded::new() }
     }
 }

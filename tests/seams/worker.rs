@@ -147,6 +147,8 @@ pub struct RecordingPublisher {
 }
 
 impl FeedPublisher for RecordingPublisher {
+    fn identify(&mut self, _: &Identity) {}
+
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
         if self.broken.load(Ordering::Relaxed) {
             return Err(FeedError::Unavailable("broken".to_owned()));
@@ -171,7 +173,7 @@ fn a_history_is_applied_and_shown() {
         let (publisher, mut subscriber) = in_process::channel();
         let mut view = Vec::new();
         let mut store = fixture.sqlite();
-        subscriber.load(&mut store, &mut |todo| view.push(todo)).expect("loaded");
+        subscriber.load(&mut store, &AppliedOffsets::new(), &mut |todo| view.push(todo)).expect("loaded");
         let mut view: std::collections::BTreeMap<_, _> = view.into_iter().map(|todo| (todo.id, todo)).collect();
         let (result, metrics) = run_worker(reader, fixture.sqlite(), publisher, |_| {
             if let FeedEvent::Changes(sets) = subscriber.next(Duration::from_millis(1)).expect("linked") {

@@ -10,7 +10,7 @@ use million_rps::command_log::{CommandReader, LogError, LogEvent};
 use million_rps::feed::redis::{RedisOptions, RedisPublisher};
 use million_rps::feed::{ChangeSet, FeedError, FeedPublisher};
 use million_rps::store::postgres::PostgresStore;
-use million_rps::store::{Changes, OffsetStep, Store, StoreError};
+use million_rps::store::{Changes, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::TodoId;
 
 use crate::harness::client::Client;
@@ -186,9 +186,14 @@ impl SecuredRedis {
 
 fn publish(url: &str) -> Result<(), FeedError> {
     let topic = unique("secured");
-    let mut publisher =
-        RedisPublisher::new(&RedisOptions { url: url.to_owned(), topic, cache_ttl: Duration::from_secs(60) })
-            .expect("a usable URL");
+    let mut publisher = RedisPublisher::new(&RedisOptions {
+        url: url.to_owned(),
+        topic,
+        cache_ttl: Duration::from_secs(60),
+        fleet: None,
+    })
+    .expect("a usable URL");
+    publisher.identify(&Identity::new([1; 16], [2; 32], &[]));
     let steps = vec![OffsetStep { partition: 0, from: None, to: 1 }];
     publisher.publish(&ChangeSet { steps, changes: Changes { upserts: vec![todo(1, "t")], deletes: vec![] } })
 }

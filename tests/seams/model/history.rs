@@ -12,7 +12,7 @@ use million_rps::observe::status::Status;
 use million_rps::refresher::{RefreshLoop, RefresherParts};
 use million_rps::shard::inbox::{Inbox, Message};
 use million_rps::snapshot::Snapshot;
-use million_rps::store::AppliedOffsets;
+use million_rps::store::{AppliedOffsets, Identity};
 use million_rps::todo::{Action, Command, JsonParser, Timestamp, Todo, TodoId};
 use million_rps::worker::{Worker, WorkerMetrics};
 
@@ -222,6 +222,8 @@ struct FaultyPublisher {
 }
 
 impl FeedPublisher for FaultyPublisher {
+    fn identify(&mut self, _: &Identity) {}
+
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
         let inner = &mut self.inner;
         let published = self.seat.call(Link::Wire, |_| inner.publish(set));
@@ -294,7 +296,10 @@ impl Api {
             // The feed alone has to do; the list's expiry is one of its faults.
             verify_interval: Duration::from_secs(3600),
         };
-        let refresh = RefreshLoop::new(parts, Arc::default());
+        let (timed, chancy) = (Arc::clone(&seat.stage), Arc::clone(&seat.stage));
+        let clock = move || *STARTED_AT + Duration::from_millis(timed.world().now_ms);
+        let chance = move || chancy.world().random.below(u64::MAX);
+        let refresh = RefreshLoop::new(parts, Arc::default()).with_clock_and_chance(clock, chance);
         Api {
             seat,
             refresh,

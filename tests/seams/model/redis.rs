@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use million_rps::command_log::{Offset, PartitionId};
-use million_rps::feed::{ChangeSet, FeedError, FeedEvent, FeedPublisher, FeedSubscriber};
-use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store};
+use million_rps::feed::{Acquaintance, ChangeSet, FeedError, FeedEvent, FeedPublisher, FeedSubscriber, short_of};
+use million_rps::store::{AppliedOffsets, Changes, Identity, OffsetStep, Store};
 use million_rps::todo::{Todo, TodoId};
 
 use super::stage::{Link, Seat};
@@ -223,6 +223,8 @@ fn unavailable(reason: &str) -> FeedError {
 }
 
 impl FeedPublisher for ModelPublisher {
+    fn identify(&mut self, _: &Identity) {}
+
     fn publish(&mut self, set: &ChangeSet) -> Result<(), FeedError> {
         let published = self.seat.call(Link::Resending, |world| {
             let result = world.redis.publish(set);
@@ -302,10 +304,18 @@ impl ModelSubscriber {
         FeedEvent::Lost { reason: reason.to_owned() }
     }
 
-    fn load_warm(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
+    fn load_warm(
+        &mut self,
+        at_least: &AppliedOffsets,
+        each: &mut dyn FnMut(Todo),
+    ) -> Result<AppliedOffsets, FeedError> {
         let (place, offsets) = self.ask(|world| (world.redis.place(), world.redis.data.offsets.clone()))?;
         if place.epoch == 0 {
             return Err(unavailable("the list expired before it was read"));
+        }
+        if short_of(&offsets, at_least).is_some() {
+            self.seat.stage.world().count("behind the store");
+            return Err(unavailable("the list is behind the store"));
         }
         // In two steps, between which the list may change; some rows come twice.
         let mut seen = BTreeSet::new();
@@ -398,19 +408,33 @@ fn is_missing_from(offsets: &mut BTreeMap<PartitionId, Offset>, steps: &[OffsetS
 }
 
 impl FeedSubscriber for ModelSubscriber {
-    fn load(&mut self, store: &mut dyn Store, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, FeedError> {
+    fn identify(&mut self, store: &mut dyn Store) -> Result<Acquaintance, FeedError> {
+        Ok(store.identity()?.into())
+    }
+
+    /// Here every worker reaches Redis before the history ends.
+    fn may_fall_behind(&self) -> bool {
+        false
+    }
+
+    fn load(
+        &mut self,
+        store: &mut dyn Store,
+        at_least: &AppliedOffsets,
+        each: &mut dyn FnMut(Todo),
+    ) -> Result<AppliedOffsets, FeedError> {
         self.place = None;
         self.pending.clear();
         let place = self.ask(|world| world.redis.place())?;
         if place.epoch != 0 {
-            return self.load_warm(each);
+            return self.load_warm(at_least, each);
         }
         let token = self.seat.stage.world().redis.unique();
         if !self.ask(|world| world.redis.take_lock(token, world.now_ms))? {
             return Err(unavailable("another process loads the list"));
         }
         match self.ask(|world| world.redis.place())? {
-            place if place.epoch != 0 => self.load_warm(each),
+            place if place.epoch != 0 => self.load_warm(at_least, each),
             _ => self.load_cold(token, store, each),
         }
     }

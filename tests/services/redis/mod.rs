@@ -1,6 +1,7 @@
 //! The Redis feed: loading once for a fleet, following changes, and noticing whatever was missed.
 
 mod changes;
+mod deployments;
 mod history;
 mod link;
 mod list;
@@ -18,6 +19,11 @@ use crate::setting::{eventually, required, todo, unique};
 
 const WAIT: Duration = Duration::from_millis(50);
 
+/// The identity of a store; 1 is that of the tests that need only one.
+fn identity(number: u8) -> Identity {
+    Identity::new([number; 16], [7; 32], &[])
+}
+
 /// A store in memory, shared by the processes of a test.
 #[derive(Clone, Default)]
 struct MemoryStore(Arc<Mutex<Memory>>);
@@ -28,6 +34,7 @@ struct Memory {
     offsets: AppliedOffsets,
     scans: usize,
     broken: bool,
+    away: bool,
     /// Runs once, after the next scan has taken its view.
     during_scan: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -35,11 +42,12 @@ struct Memory {
 impl Default for Memory {
     fn default() -> Memory {
         Memory {
-            identity: Identity::new(TodoId::new().as_u128().to_be_bytes(), [7; 32], &[]),
+            identity: identity(1),
             todos: BTreeMap::new(),
             offsets: AppliedOffsets::new(),
             scans: 0,
             broken: false,
+            away: false,
             during_scan: None,
         }
     }
@@ -59,6 +67,16 @@ impl MemoryStore {
         let to = from.unwrap_or(0) + 10;
         memory.offsets.insert(partition, to);
         ChangeSet { steps: vec![OffsetStep { partition, from, to }], changes: Changes { upserts, deletes } }
+    }
+
+    /// Becomes the store of another deployment.
+    fn be(&self, identity: Identity) {
+        self.0.lock().expect("unpoisoned").identity = identity;
+    }
+
+    /// From now on nobody reaches it, or it is back.
+    fn take_away(&self, away: bool) {
+        self.0.lock().expect("unpoisoned").away = away;
     }
 
     fn scans(&self) -> usize {
@@ -88,7 +106,11 @@ impl Store for MemoryStore {
     }
 
     fn identity(&mut self) -> Result<Identity, StoreError> {
-        Ok(self.0.lock().expect("unpoisoned").identity.clone())
+        let memory = self.0.lock().expect("unpoisoned");
+        if memory.away {
+            return Err(StoreError::Unavailable("taken away by the test".into()));
+        }
+        Ok(memory.identity.clone())
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
@@ -103,7 +125,7 @@ impl Store for MemoryStore {
         let (todos, offsets, action) = {
             let mut memory = self.0.lock().expect("unpoisoned");
             memory.scans += 1;
-            if memory.broken {
+            if memory.broken || memory.away {
                 return Err(StoreError::Unavailable("broken by the test".into()));
             }
             (memory.todos.clone(), memory.offsets.clone(), memory.during_scan.take())
@@ -135,7 +157,8 @@ impl Process {
 
     fn load(&mut self) -> Result<(), FeedError> {
         let mut todos = BTreeMap::new();
-        self.subscriber.load(&mut self.store, &mut |todo| {
+        self.subscriber.identify(&mut self.store)?;
+        self.subscriber.load(&mut self.store, &AppliedOffsets::new(), &mut |todo| {
             assert!(todos.insert(todo.id, todo).is_none(), "each todo comes once");
         })?;
         self.todos = todos;
@@ -181,11 +204,22 @@ impl Process {
 }
 
 fn options() -> RedisOptions {
-    RedisOptions { url: required("REDIS_URL"), topic: unique("todo-commands"), cache_ttl: Duration::from_secs(60) }
+    RedisOptions {
+        url: required("REDIS_URL"),
+        topic: unique("todo-commands"),
+        cache_ttl: Duration::from_secs(60),
+        fleet: None,
+    }
 }
 
 fn publisher(options: &RedisOptions) -> RedisPublisher {
-    RedisPublisher::new(options).expect("a usable URL")
+    publisher_of(options, &identity(1))
+}
+
+fn publisher_of(options: &RedisOptions, identity: &Identity) -> RedisPublisher {
+    let mut publisher = RedisPublisher::new(options).expect("a usable URL");
+    publisher.identify(identity);
+    publisher
 }
 
 /// Runs one command of redis-cli.
@@ -195,7 +229,7 @@ fn command<T: redis::FromRedisValue>(options: &RedisOptions, name: &str, argumen
 }
 
 fn key(options: &RedisOptions, part: &str) -> String {
-    format!("million-rps:{{{}}}:{part}", options.topic)
+    format!("million-rps:{{{}:{}}}:{part}", options.topic, identity(1).name())
 }
 
 /// A store with a few todos, a publisher that has published them, and a process that follows.

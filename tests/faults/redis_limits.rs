@@ -1,0 +1,108 @@
+//! A Redis that answers and does not do what it is there for: full, evicting, a replica, without rights. The store has every
+//! write all the same, and every list shows it.
+
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::deployment::{Api, Deployment};
+use crate::harness::process::Process;
+use crate::verdict::{await_shown, judge};
+use crate::within;
+use crate::writers::{Load, Target, Writers};
+
+/// A Redis of a test's own.
+struct OwnRedis {
+    _process: Process,
+    port: u16,
+}
+
+impl OwnRedis {
+    fn start(arguments: &[&str]) -> OwnRedis {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+        let mut command = Command::new("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        let process = Process::start({
+            command.args(arguments);
+            command
+        });
+        within("a Redis that listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        OwnRedis { _process: process, port }
+    }
+
+    fn url(&self, user: &str) -> String {
+        format!("redis://{user}127.0.0.1:{}/0", self.port)
+    }
+
+    fn run(&self, command: &[&str]) {
+        let client = redis::Client::open(self.url("")).expect("a URL");
+        let mut connection = client.get_connection().expect("a connection");
+        redis::cmd(command[0]).arg(&command[1..]).exec(&mut connection).expect("it works");
+    }
+}
+
+/// Todos of which some hundred fill a Redis of a few MiB, with their changes.
+fn large() -> Load {
+    Load { description_bytes: 8_000, todos: 40, ..Load::default() }
+}
+
+/// Writes through an API beside a fresh one while `what` is wrong with Redis, which is noticed by `reason`, and which `mend` ends.
+fn goes_on(deployment: &Deployment, first: &Api, what: &str, reason: &str, mend: impl FnOnce()) {
+    let writers = Writers::start(large(), &[Target::new(first.address)]);
+    writers.await_accepted(600);
+    first.await_trouble(reason);
+    let fresh = deployment.serve();
+    fresh.await_trouble(reason);
+    writers.await_accepted(300);
+    let mut history = writers.finish();
+    let both = [first, &fresh];
+    let healed = await_shown(&both, &history, Instant::now());
+    judge(&format!("Redis {what}, still so"), deployment, &both, &history, healed);
+    mend();
+    let writers = Writers::start(Load { goal: 300, ..Load::default() }, &[Target::new(fresh.address)]);
+    history.merge(writers.until_goal());
+    let healed = await_shown(&both, &history, Instant::now());
+    both.iter().for_each(|api| api.await_well());
+    judge(&format!("Redis {what}, mended"), deployment, &both, &history, healed);
+}
+
+#[test]
+fn redis_is_full() {
+    let redis = OwnRedis::start(&["--maxmemory", "4mb", "--maxmemory-policy", "noeviction"]);
+    let deployment = Deployment::beside_others().set("REDIS_URL", &redis.url(""));
+    let _workers = deployment.workers::<1>();
+    let first = deployment.serve();
+    goes_on(&deployment, &first, "full", "noeviction", || redis.run(&["CONFIG", "SET", "maxmemory", "0"]));
+}
+
+#[test]
+fn redis_evicts() {
+    let redis = OwnRedis::start(&["--maxmemory", "4mb", "--maxmemory-policy", "allkeys-lru"]);
+    let deployment = Deployment::beside_others().set("REDIS_URL", &redis.url(""));
+    let _workers = deployment.workers::<1>();
+    let first = deployment.serve();
+    goes_on(&deployment, &first, "evicts", "allkeys-lru", || redis.run(&["CONFIG", "SET", "maxmemory", "0"]));
+}
+
+#[test]
+fn redis_becomes_a_replica() {
+    let redis = OwnRedis::start(&[]);
+    let deployment = Deployment::beside_others().set("REDIS_URL", &redis.url(""));
+    let _workers = deployment.workers::<1>();
+    let first = deployment.serve();
+    // Nobody is there to be replicated, so it keeps what it has and answers from that.
+    redis.run(&["REPLICAOF", "127.0.0.1", "1"]);
+    goes_on(&deployment, &first, "a replica", "is a replica", || redis.run(&["REPLICAOF", "NO", "ONE"]));
+}
+
+#[test]
+fn the_workers_may_not_write_to_redis() {
+    let redis = OwnRedis::start(&["--user", "worker", "on", ">secret", "~*", "&*", "+@all"]);
+    let deployment = Deployment::beside_others().set("REDIS_URL", &redis.url("worker:secret@"));
+    let _workers = deployment.workers::<1>();
+    let deployment = deployment.set("REDIS_URL", &redis.url(""));
+    let first = deployment.serve();
+    redis.run(&["ACL", "SETUSER", "worker", "-@write"]);
+    let reason = "no worker brings its changes to Redis";
+    goes_on(&deployment, &first, "closed to the workers", reason, || redis.run(&["ACL", "SETUSER", "worker", "+@all"]));
+}
