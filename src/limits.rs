@@ -56,6 +56,10 @@ pub const ACCEPTS_TURN_MAX: usize = 32;
 /// Receives of one connection before a shard on epoll looks at the others again; io_uring has such a bound in its buffers. A
 /// client that sends as fast as it is read would have the shard for itself.
 pub const RECEIVES_TURN_MAX: u8 = 4;
+/// Slowest client that `WRITE_TIMEOUT_MS` surely passes, in bytes a second, where segments are large. A client's system tells
+/// that there is room when it is worth one or two of them: on loopback a segment is 64 KiB, and 4 seconds are added for that;
+/// over Ethernet it is nothing.
+pub const WRITE_STEP_BYTES_PER_SEC: u64 = 32 * 1024;
 /// Requests of one connection that may wait for their answer at the same time; when they are as many, the connection
 /// is not read until some have left.
 pub const PIPELINE_DEPTH_MAX: usize = 256;

@@ -78,6 +78,10 @@ pub struct Http {
     pub body_timeout: Duration,
     /// How long an answer may make no progress.
     pub write_timeout: Duration,
+    /// What clients have to take of an answer in a second, on the average over each `write_rate_grace`.
+    pub write_rate_min_bytes: u64,
+    /// See `write_rate_min_bytes`.
+    pub write_rate_grace: Duration,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
     /// From SIGTERM to the end of the process.
@@ -274,6 +278,8 @@ impl Config {
                 header_timeout: values.milliseconds("HEADER_TIMEOUT_MS"),
                 body_timeout: values.milliseconds("BODY_TIMEOUT_MS"),
                 write_timeout: values.milliseconds("WRITE_TIMEOUT_MS"),
+                write_rate_min_bytes: values.integer("WRITE_RATE_MIN_BYTES"),
+                write_rate_grace: values.milliseconds("WRITE_RATE_GRACE_MS"),
                 idle_timeout: values.milliseconds("IDLE_TIMEOUT_MS"),
                 drain_timeout: values.milliseconds("DRAIN_TIMEOUT_MS"),
                 ready_details: match values.choice("READY_DETAILS") {

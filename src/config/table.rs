@@ -138,6 +138,25 @@ pub const SETTINGS: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "WRITE_RATE_MIN_BYTES",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 0, max: 1 << 30 },
+        default: DefaultValue::Fixed("1024"),
+        unit: "bytes/s",
+        help: "A connection is closed when its client takes less of an answer than this, on the average over \
+               WRITE_RATE_GRACE_MS. A slow phone line takes several times the default.",
+        example: "",
+    },
+    Setting {
+        name: "WRITE_RATE_GRACE_MS",
+        group: Group::Limits,
+        kind: DEADLINE_MS,
+        default: DefaultValue::Fixed("30000"),
+        unit: "ms",
+        help: "See WRITE_RATE_MIN_BYTES.",
+        example: "",
+    },
+    Setting {
         name: "IDLE_TIMEOUT_MS",
         group: Group::Limits,
         kind: Kind::Integer { min: 100, max: 3_600_000 },

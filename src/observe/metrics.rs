@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::counter::{Counter, Histogram};
+use super::expiry::Expiry;
 use super::exposition::Text;
 use super::readiness::Audience;
 use super::status::{Component, Status};
@@ -47,8 +48,8 @@ pub struct ShardMetrics {
     pub connections_open: Counter,
     /// Failed accepts (file descriptors used up, mostly).
     pub accept_errors: Counter,
-    /// Connections that ran into a deadline.
-    pub deadlines_expired: Counter,
+    /// Connections that ran into a deadline, by the number of the [`Expiry`].
+    pub deadlines_expired: [Counter; Expiry::COUNT],
     /// Bytes received.
     pub bytes_received: Counter,
     /// Bytes sent.
@@ -118,6 +119,7 @@ impl Metrics {
         render_build(&mut text);
         self.render_process(&mut text);
         self.render_shards(&mut text);
+        self.render_expiries(&mut text);
         self.render_write_path(&mut text);
         self.render_refresher(&mut text);
         self.render_codings(&mut text);
@@ -152,7 +154,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 18] = [
+        let families: [(&str, &str, &str, Pick); 17] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -162,9 +164,6 @@ impl Metrics {
             }),
             ("million_rps_connections_open", "gauge", "Connections open.", |m| &m.connections_open),
             ("million_rps_accept_errors_total", "counter", "Failed accepts.", |m| &m.accept_errors),
-            ("million_rps_deadlines_expired_total", "counter", "Connections that ran into a deadline.", |m| {
-                &m.deadlines_expired
-            }),
             ("million_rps_received_bytes_total", "counter", "Bytes received.", |m| &m.bytes_received),
             ("million_rps_sent_bytes_total", "counter", "Bytes sent.", |m| &m.bytes_sent),
             ("million_rps_panics_total", "counter", "Panics while answering.", |m| &m.panics),
@@ -201,6 +200,17 @@ impl Metrics {
             text.family(name, kind, help);
             for (shard, metrics) in self.shards.iter().enumerate() {
                 text.sample(name, &format!("shard=\"{shard}\""), pick(metrics).get() as f64);
+            }
+        }
+    }
+
+    fn render_expiries(&self, text: &mut Text) {
+        const NAME: &str = "million_rps_deadlines_expired_total";
+        text.family(NAME, "counter", "Connections that ran into a deadline, by what lasted too long.");
+        for (shard, metrics) in self.shards.iter().enumerate() {
+            for reason in Expiry::ALL {
+                let labels = format!("shard=\"{shard}\",reason=\"{}\"", reason.name());
+                text.sample(NAME, &labels, metrics.deadlines_expired[reason as usize].get() as f64);
             }
         }
     }

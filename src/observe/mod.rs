@@ -1,6 +1,7 @@
 //! What the process tells about itself: code counts and reports, these modules decide what becomes of it.
 
 pub mod counter;
+pub mod expiry;
 pub mod exposition;
 pub mod logging;
 pub mod metrics;

@@ -204,6 +204,8 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         header_timeout: config.http.header_timeout,
         body_timeout: config.http.body_timeout,
         write_timeout: config.http.write_timeout,
+        write_rate_min_bytes: config.http.write_rate_min_bytes,
+        write_rate_grace: config.http.write_rate_grace,
         idle_timeout: config.http.idle_timeout,
         ack_timeout: config.write.ack_timeout,
         ready_details: config.http.ready_details,

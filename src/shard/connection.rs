@@ -125,7 +125,7 @@ impl Connection {
         buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
         let mut manner = if buffers.batch.is_long() {
             // The deadline of the read phase is over with the last request, however long the turn takes.
-            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
+            self.watch_send();
             self.shard.long_writes.admit(buffers.batch.total_bytes(), &self.shard.reactor).await;
             SendManner::Patient
         } else if buffers.input.is_empty()
@@ -138,13 +138,18 @@ impl Connection {
             SendManner::Urgent
         };
         while !buffers.batch.is_sent() {
-            self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
+            if manner == SendManner::Patient {
+                self.watch_send();
+            } else {
+                self.state.enter_send(self.shard.after(self.shard.settings.write_timeout));
+            }
             let (sent, returned) = self.state.socket.send(buffers, manner).await;
             buffers = returned;
             match sent {
                 Ok(sent) if !self.state.expired() => {
                     self.shard.metrics.bytes_sent.add(sent as u64);
                     buffers.batch.advance(sent);
+                    self.state.hand_over(sent);
                     manner = SendManner::Patient;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -154,6 +159,10 @@ impl Connection {
         buffers.output.finish_batch(&mut buffers.batch);
         self.buffers = Some(buffers);
         Ok(())
+    }
+
+    fn watch_send(&self) {
+        self.state.watch_send(self.shard.clock.ticks(), &self.shard.settings.write_limits());
     }
 
     /// Waits until the first answer is decided, or until more bytes have been received.
@@ -235,7 +244,7 @@ impl Connection {
     #[inline]
     fn send_shared(&mut self, bytes: Rc<[u8]>, length: usize) {
         // The next phase begins anew, however alike it is to the last.
-        self.state.enter(Phase::Send, self.shard.after(self.shard.settings.write_timeout));
+        self.state.enter_send(self.shard.after(self.shard.settings.write_timeout));
         self.shard.metrics.bytes_sent.add(length as u64);
         self.state.socket.send_shared(bytes, length);
     }
@@ -272,7 +281,6 @@ impl Connection {
 
     /// A deadline has ended the wait for a request: one that has begun is answered 408, an idle connection just ends.
     fn expire(&mut self) {
-        self.shard.metrics.deadlines_expired.add(1);
         // The head of a request with a chunked body, and its chunks so far, are no longer in the input.
         let has_begun = match self.state.phase() {
             Phase::Body => true,

@@ -32,6 +32,7 @@ mod reply;
 mod spare_buffers;
 pub mod user_rates;
 mod visibility;
+mod write_watch;
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, RawFd};
@@ -59,6 +60,7 @@ use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
+use self::write_watch::WriteLimits;
 use crate::auth::Verifier;
 use crate::command_log::new_ids::NewIds;
 use crate::command_log::{Acknowledgement, Coverage};
@@ -90,6 +92,10 @@ pub struct Settings {
     pub body_timeout: Duration,
     /// Longest time without the client taking a byte of the answer.
     pub write_timeout: Duration,
+    /// What a client has to take of an answer in a second, on the average over each `write_rate_grace`.
+    pub write_rate_min_bytes: u64,
+    /// See `write_rate_min_bytes`.
+    pub write_rate_grace: Duration,
     /// Longest time between two requests.
     pub idle_timeout: Duration,
     /// Longest wait for the command log before a write is answered 503.
@@ -103,9 +109,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    fn write_limits(&self) -> WriteLimits {
+        WriteLimits::new(self.write_timeout, self.write_rate_min_bytes, self.write_rate_grace)
+    }
+
     /// The shortest of the deadlines that connections are under as long as the shard does not drain.
     fn shortest_timeout(&self) -> Duration {
-        let timeouts = [self.header_timeout, self.body_timeout, self.write_timeout, self.idle_timeout];
+        let look_interval = self.write_limits().look_interval();
+        let timeouts = [self.header_timeout, self.body_timeout, look_interval, self.idle_timeout];
         timeouts.into_iter().fold(LINGER_TIMEOUT, Duration::min)
     }
 }
@@ -163,7 +174,7 @@ pub fn start(parts: ShardParts, at_end: impl Send + 'static) -> std::io::Result<
 async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let mut idle_listener = Some(parts.listener);
     let (own_inbox, inbox) = parts.inbox;
-    let registry = Rc::new(Registry::new(parts.settings.shortest_timeout()));
+    let registry = Rc::new(Registry::new(parts.settings.shortest_timeout(), parts.settings.write_limits()));
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
     let shard = Rc::new(Shard {
         in_flight: RefCell::new(InFlight::new(
@@ -288,7 +299,7 @@ impl Shard {
                 collect_at = NEVER;
                 crate::memory::give_back(false);
             }
-            self.registry.sweep(self.clock.ticks());
+            self.registry.sweep(self.clock.ticks(), |expiry| self.metrics.deadlines_expired[expiry as usize].add(1));
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
             let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);

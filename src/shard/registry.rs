@@ -10,6 +10,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::reactor::Socket;
+use super::write_watch::{WriteLimits, WriteWatch};
+use crate::observe::expiry::Expiry;
 
 /// How often deadlines are looked at: the precision of every timeout.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -42,6 +44,8 @@ pub struct ConnectionState {
     deadline: Cell<u64>,
     expired: Cell<bool>,
     waker: Cell<Option<Waker>>,
+    /// While an answer is being sent that did not fit into the socket.
+    watch: Cell<Option<WriteWatch>>,
 }
 
 /// A tick that is never reached.
@@ -56,6 +60,7 @@ impl ConnectionState {
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
             waker: Cell::new(None),
+            watch: Cell::new(None),
         }
     }
 
@@ -64,11 +69,36 @@ impl ConnectionState {
         self.phase.get()
     }
 
-    /// Enters a phase that has to end before `deadline`.
+    /// Enters a phase that has to end before `deadline`; all answers so far have been sent.
     #[inline]
     pub fn enter(&self, phase: Phase, deadline: u64) {
         self.phase.set(phase);
         self.deadline.set(deadline);
+        self.watch.set(None);
+    }
+
+    /// Enters [`Phase::Send`]. What is sent most likely fits into the socket, and has if this phase ends before `deadline`.
+    #[inline]
+    pub fn enter_send(&self, deadline: u64) {
+        self.phase.set(Phase::Send);
+        self.deadline.set(deadline);
+    }
+
+    /// The same for what most likely does not fit: from now on, as long as the connection sends, it is watched how the client
+    /// takes it.
+    pub fn watch_send(&self, now: u64, limits: &WriteLimits) {
+        self.enter_send(now + limits.look_ticks());
+        let mut watch = self.watch.get().unwrap_or_else(|| WriteWatch::new(now));
+        watch.go_on(now);
+        self.watch.set(Some(watch));
+    }
+
+    /// The socket of a connection that is watched has taken so much more.
+    pub fn hand_over(&self, bytes: usize) {
+        if let Some(mut watch) = self.watch.get() {
+            watch.hand_over(bytes);
+            self.watch.set(Some(watch));
+        }
     }
 
     /// Whether the sweeper has ended the connection's wait.
@@ -90,7 +120,7 @@ impl ConnectionState {
     }
 
     /// Ends the wait if the deadline has passed.
-    fn sweep(&self, now: u64) -> Swept {
+    fn sweep(&self, now: u64, limits: &WriteLimits) -> Swept {
         if self.expired.get() {
             return Swept::Until(NEVER);
         }
@@ -105,14 +135,43 @@ impl ConnectionState {
         if self.deadline.get() > now {
             return Swept::Until(self.deadline.get());
         }
+        let mut expiry = match self.phase.get() {
+            Phase::New | Phase::Idle => Expiry::Idle,
+            Phase::Head => Expiry::Head,
+            Phase::Body => Expiry::Body,
+            Phase::Send | Phase::Log => Expiry::Stalled,
+            Phase::Linger => Expiry::Linger,
+        };
+        if self.phase.get() == Phase::Send
+            && let Some(watch) = self.watch.get()
+        {
+            match self.look(watch, now, limits) {
+                Ok(()) => {
+                    self.deadline.set(now + limits.look_ticks());
+                    return Swept::Until(self.deadline.get());
+                }
+                Err(reason) => expiry = reason,
+            }
+        }
         self.expired.set(true);
+        if self.phase.get() == Phase::Send {
+            self.socket.drop_unsent_at_close();
+        }
         let how = match self.phase.get() {
             // The answer 408 can still be sent.
             Phase::Idle | Phase::Head | Phase::Body => libc::SHUT_RD,
             Phase::New | Phase::Send | Phase::Log | Phase::Linger => libc::SHUT_RDWR,
         };
         self.socket.shut_down(how);
-        Swept::Ended
+        Swept::Ended(expiry)
+    }
+
+    fn look(&self, mut watch: WriteWatch, now: u64, limits: &WriteLimits) -> Result<(), Expiry> {
+        // Nobody takes anything of a socket that cannot be asked.
+        let unacknowledged_bytes = self.socket.unacknowledged_bytes().ok_or(Expiry::Stalled)?;
+        let verdict = watch.look(now, unacknowledged_bytes, || self.socket.segment_bytes(), limits);
+        self.watch.set(Some(watch));
+        verdict
     }
 }
 
@@ -120,7 +179,7 @@ impl ConnectionState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Swept {
     /// It has ended the connection's wait.
-    Ended,
+    Ended(Expiry),
     /// Nothing to do before this tick, as things are.
     Until(u64),
 }
@@ -133,16 +192,19 @@ pub struct Registry {
     shortest_ticks: Cell<u64>,
     /// Before this tick, no deadline passes.
     sweep_at: Cell<u64>,
+    write_limits: WriteLimits,
 }
 
 impl Registry {
-    /// An empty one for connections whose deadlines are set at least this far ahead.
-    pub fn new(shortest: Duration) -> Registry {
+    /// An empty one for connections whose deadlines are set at least this far ahead, and whose clients have to take answers like
+    /// this.
+    pub fn new(shortest: Duration, write_limits: WriteLimits) -> Registry {
         let registry = Registry {
             states: RefCell::default(),
             free: RefCell::default(),
             shortest_ticks: Cell::new(0),
             sweep_at: Cell::new(0),
+            write_limits,
         };
         registry.shorten(shortest);
         registry
@@ -175,21 +237,20 @@ impl Registry {
         self.len() == 0
     }
 
-    /// Ends every wait whose deadline has passed; returns how many. Connections are looked at only when there can be one:
+    /// Ends every wait whose deadline has passed, and calls `count` with the reason. Connections are looked at only when there can be one:
     /// thousands of them are in none of the CPU's caches, and would throw out what is.
-    pub fn sweep(&self, now: u64) -> usize {
+    pub fn sweep(&self, now: u64, count: impl Fn(Expiry)) {
         if now < self.sweep_at.get() {
-            return 0;
+            return;
         }
-        let (mut ended, mut first) = (0, now + self.shortest_ticks.get());
+        let mut first = now + self.shortest_ticks.get();
         for state in self.states.borrow().iter().flatten() {
-            match state.sweep(now) {
-                Swept::Ended => ended += 1,
+            match state.sweep(now, &self.write_limits) {
+                Swept::Ended(expiry) => count(expiry),
                 Swept::Until(tick) => first = first.min(tick),
             }
         }
         self.sweep_at.set(first.max(now + 1));
-        ended
     }
 
     /// Calls `visit` for each connection.
@@ -215,9 +276,19 @@ impl Drop for Registration {
 mod tests {
     use super::*;
 
+    fn registry(shortest: Duration) -> Registry {
+        Registry::new(shortest, WriteLimits::new(TICK * 10, 1_000, TICK * 30))
+    }
+
+    fn sweep(registry: &Registry, now: u64) -> Vec<Expiry> {
+        let expired = RefCell::new(Vec::new());
+        registry.sweep(now, |expiry| expired.borrow_mut().push(expiry));
+        expired.into_inner()
+    }
+
     #[test]
     fn slots_are_used_again() {
-        let registry = Rc::new(Registry::new(Duration::ZERO));
+        let registry = Rc::new(registry(Duration::ZERO));
         let first = registry.enter(Rc::new(ConnectionState::new(Socket::unconnected())));
         let second = registry.enter(Rc::new(ConnectionState::new(Socket::unconnected())));
         assert_eq!(registry.len(), 2);
@@ -231,26 +302,26 @@ mod tests {
 
     #[test]
     fn a_deadline_expires_once() {
-        let registry = Rc::new(Registry::new(Duration::ZERO));
+        let registry = Rc::new(registry(Duration::ZERO));
         let state = Rc::new(ConnectionState::new(Socket::unconnected()));
         let _registration = registry.enter(Rc::clone(&state));
         state.enter(Phase::Head, 5);
-        assert_eq!(registry.sweep(4), 0);
-        assert_eq!(registry.sweep(5), 1);
+        assert_eq!(sweep(&registry, 4), []);
+        assert_eq!(sweep(&registry, 5), [Expiry::Head]);
         assert!(state.expired());
-        assert_eq!(registry.sweep(6), 0);
+        assert_eq!(sweep(&registry, 6), []);
     }
 
     #[test]
     fn no_deadline_is_missed_where_sweeps_are_rare() {
         const SHORTEST_TICKS: u64 = 7;
-        let registry = Rc::new(Registry::new(TICK * SHORTEST_TICKS as u32));
+        let registry = Rc::new(registry(TICK * SHORTEST_TICKS as u32));
         let states: Vec<_> = (0..50).map(|_| Rc::new(ConnectionState::new(Socket::unconnected()))).collect();
         let _registrations: Vec<_> = states.iter().map(|state| registry.enter(Rc::clone(state))).collect();
         let mut due = vec![NEVER; states.len()];
         let mut chance = 1_u64;
         for now in 0..2_000 {
-            registry.sweep(now);
+            sweep(&registry, now);
             for (state, due) in states.iter().zip(&due) {
                 assert_eq!(state.expired(), *due <= now, "tick {now}, due {due}");
             }
@@ -268,12 +339,12 @@ mod tests {
 
     #[test]
     fn a_shorter_deadline_is_looked_for_at_once() {
-        let registry = Rc::new(Registry::new(TICK * 100));
+        let registry = Rc::new(registry(TICK * 100));
         let state = Rc::new(ConnectionState::new(Socket::unconnected()));
         let _registration = registry.enter(Rc::clone(&state));
-        assert_eq!(registry.sweep(1), 0);
+        assert_eq!(sweep(&registry, 1), []);
         registry.shorten(TICK * 5);
         state.enter(Phase::Idle, 6);
-        assert_eq!((2..7).map(|now| registry.sweep(now)).collect::<Vec<_>>(), [0, 0, 0, 0, 1]);
+        assert_eq!((2..7).map(|now| sweep(&registry, now).len()).collect::<Vec<_>>(), [0, 0, 0, 0, 1]);
     }
 }

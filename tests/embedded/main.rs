@@ -27,6 +27,7 @@ mod prepared;
 mod private;
 mod rates;
 mod read_your_writes;
+mod readers;
 mod reads;
 #[cfg(feature = "services")]
 mod ready;

@@ -9,6 +9,7 @@ pub mod driver;
 mod epoll;
 mod remote;
 mod task;
+mod tcp;
 mod uring;
 
 use std::cell::{Cell, RefCell};
