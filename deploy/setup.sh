@@ -42,6 +42,10 @@ check_services() {
 check_test() {
     has slowhttptest || missing="$missing slowhttptest"
     has curl || missing="$missing curl ca-certificates"
+    # Clients and a proxy whose uploads are refused; Java comes with the services.
+    has python3 || missing="$missing python3"
+    has node || missing="$missing nodejs"
+    PATH=$PATH:/usr/sbin:/sbin has nginx || missing="$missing nginx-light"
     has xz || missing="$missing xz-utils"
 }
 

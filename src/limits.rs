@@ -69,6 +69,27 @@ pub const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// count, although they are not copied.
 pub const UNSENT_MAX_BYTES: usize = 256 * 1024;
 
+/// Longest that a connection is read behind its last answer without a byte of its client, in milliseconds. A lost packet is
+/// sent again after 1 to 3 s; nginx's `lingering_timeout` is as long.
+pub const LINGER_SILENCE_MS: u64 = 5_000;
+/// Longest that it is read at all, in milliseconds, however much comes: as nginx's `lingering_time`. A refused upload of 20 MB
+/// has arrived by then over any link that carries 6 Mbit/s.
+pub const LINGER_MAX_MS: u64 = 30_000;
+/// How often what has come from such clients is dropped, in milliseconds.
+pub const LINGER_TURN_MS: u64 = 10;
+/// Longest pause between two looks at one that sends nothing, in milliseconds; it doubles from [`LINGER_TURN_MS`].
+pub const LINGER_PAUSE_MAX_MS: u64 = 160;
+/// Bytes that a shard drops each time, of all such clients together; the rest waits in the kernel, and then at the client. 200 MB
+/// a second: more than clients reach over a network of 1 Gbit/s, and some hundredths of a CPU, as dropped bytes are not copied.
+pub const LINGER_TURN_MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Such clients of a process at a time, one to so many connections of `MAX_CONNECTIONS`, which leaves a fourth of the limit of
+/// open files: with these it leaves a sixth.
+pub const LINGERING_ONE_TO_CONNECTIONS: usize = 8;
+/// Fewest and most of them, whatever `MAX_CONNECTIONS` is.
+pub const LINGERING_MIN: usize = 16;
+/// See [`LINGERING_MIN`]. With tens of kilobytes of the kernel's memory each where they send, 1,024 take tens of megabytes.
+pub const LINGERING_MAX: usize = 1_024;
+
 /// Smallest `JWT_SECRET`, in bytes: RFC 7518 section 3.2 asks for a key at least as long as the hash of HS256.
 pub const JWT_SECRET_MIN_BYTES: usize = 32;
 /// Longest token that is looked at, in bytes; it has to fit into the head.
@@ -340,6 +361,8 @@ const _: () = {
     assert!(LOG_RECORD_MAX_BYTES > 6 * DESCRIPTION_MAX_CHARS + 6 * TITLE_MAX_CHARS + 6 * USER_ID_MAX_BYTES + 1024);
     assert!(LOG_READ_BYTES >= LOG_RECORD_MAX_BYTES);
     assert!(WRITE_PIECES_MAX <= 1024);
+    assert!(LINGER_TURN_MS < LINGER_PAUSE_MAX_MS && LINGER_PAUSE_MAX_MS < LINGER_SILENCE_MS);
+    assert!(LINGER_SILENCE_MS < LINGER_MAX_MS && LINGERING_MIN < LINGERING_MAX);
     // A write that is full is long, with either driver, and a turn has room for one.
     assert!(LONG_WRITE_MIN_BYTES <= WRITE_BYTES_MAX_EPOLL && WRITE_BYTES_MAX_EPOLL <= WRITE_BYTES_MAX);
     assert!(WRITE_BYTES_MAX <= LONG_WRITES_TURN_MAX_BYTES);

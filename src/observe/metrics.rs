@@ -46,6 +46,10 @@ pub struct ShardMetrics {
     pub connections_refused: Counter,
     /// Connections open now.
     pub connections_open: Counter,
+    /// Connections now whose clients still send after their last answer; they are not among the open ones.
+    pub connections_lingering: Counter,
+    /// Those that were closed before their time, because there were too many.
+    pub lingering_cut: Counter,
     /// Failed accepts (file descriptors used up, mostly).
     pub accept_errors: Counter,
     /// Connections that ran into a deadline, by the number of the [`Expiry`].
@@ -154,7 +158,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 17] = [
+        let families: [(&str, &str, &str, Pick); 19] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -163,6 +167,15 @@ impl Metrics {
                 &m.connections_refused
             }),
             ("million_rps_connections_open", "gauge", "Connections open.", |m| &m.connections_open),
+            (
+                "million_rps_connections_lingering",
+                "gauge",
+                "Connections that are read behind their last answer.",
+                |m| &m.connections_lingering,
+            ),
+            ("million_rps_lingering_cut_total", "counter", "Of those, closed early because they were too many.", |m| {
+                &m.lingering_cut
+            }),
             ("million_rps_accept_errors_total", "counter", "Failed accepts.", |m| &m.accept_errors),
             ("million_rps_received_bytes_total", "counter", "Bytes received.", |m| &m.bytes_received),
             ("million_rps_sent_bytes_total", "counter", "Bytes sent.", |m| &m.bytes_sent),

@@ -14,6 +14,7 @@ use super::farewell::Farewell;
 use super::seams::ApiSeams;
 use crate::config::{Config, IoDriver};
 use crate::encoder::EncoderThread;
+use crate::limits::{LINGERING_MAX, LINGERING_MIN, LINGERING_ONE_TO_CONNECTIONS};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::observe::status::Status;
 use crate::producer::Producer;
@@ -134,6 +135,9 @@ impl Api {
         )?;
         let user_rates = config.write.rate_per_user.map(UserRates::new).transpose()?.map(Arc::new);
         let places = Places::new(config.http.max_connections);
+        let lingering =
+            (config.http.max_connections / LINGERING_ONE_TO_CONNECTIONS).clamp(LINGERING_MIN, LINGERING_MAX);
+        let lingering_places = Places::new(lingering);
         let mut shards = Vec::with_capacity(count);
         for (number, ((cpu, listener), inbox)) in
             plan.cpus.into_iter().zip(plan.listeners).zip(plan.inboxes).enumerate()
@@ -147,6 +151,7 @@ impl Api {
                 listens_with_list: plan.has_neighbour,
                 settings: settings.clone(),
                 places: Arc::clone(&places),
+                lingering_places: Arc::clone(&lingering_places),
                 inbox,
                 submissions: submissions.clone(),
                 new_ids: Arc::clone(&new_ids),

@@ -418,7 +418,7 @@ fn not_loaded() -> Problem {
     Problem::unavailable("the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
 }
 
-/// Tells a client that this shard has as many connections as it may, as far as the socket takes it at once, and closes it.
+/// Tells a client that there are as many connections as there may be, as far as the socket takes it at once.
 /// Its request has not been read, and may be HEAD: so the answer is the same to each, and has no body.
 pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
     let mut text = Vec::new();
@@ -429,12 +429,10 @@ pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
         .connection(Connection::Close)
         .end();
     shard.count(Status::ServiceUnavailable);
-    // SAFETY: the pointer and the length are those of `text`, which lives through the call; the descriptor is open, and the
-    // caller's gift.
+    // SAFETY: the pointer and the length are those of `text`, which lives through the call; the descriptor is open.
     // Errors are ignored: the connection is given up either way.
     unsafe {
         libc::send(descriptor, text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
         libc::shutdown(descriptor, libc::SHUT_WR);
-        libc::close(descriptor);
     }
 }

@@ -15,7 +15,7 @@ use super::input::Input;
 use super::output::{Output, WriteBatch};
 use super::reactor::{SendManner, Unsent};
 use super::registry::{ConnectionState, NEVER, Phase};
-use super::{LINGER_MAX_BYTES, Shard};
+use super::{LINGER_SILENCE, Shard};
 
 /// The buffers of a connection that has bytes; an idle one has none.
 #[derive(Default)]
@@ -27,6 +27,15 @@ pub struct Buffers {
 
 /// The connection cannot be used any more; there is nobody to tell.
 struct Broken;
+
+/// What the wait for a request has come to.
+enum Awaited {
+    Received(io::Result<usize>),
+    /// The answer before did not fit into the socket.
+    Unsent(Unsent),
+    /// A deadline has passed.
+    Expired,
+}
 
 /// A connection and what it needs.
 pub struct Connection {
@@ -213,10 +222,13 @@ impl Connection {
             _ => {}
         }
         let mut answer = None;
-        let received = poll_fn(|_| {
+        let awaited = poll_fn(|_| {
             let Connection { shard, state, buffers, dispatch, .. } = &mut *self;
             if let Some(unsent) = state.socket.take_unsent() {
-                return Poll::Ready(Err(unsent));
+                return Poll::Ready(Awaited::Unsent(unsent));
+            }
+            if state.expired() {
+                return Poll::Ready(Awaited::Expired);
             }
             let may_be_answered = buffers.is_none() && dispatch.is_between_requests();
             let take = |bytes: &[u8]| match buffers {
@@ -230,12 +242,13 @@ impl Connection {
             };
             let socket = &state.socket;
             let received = if may_be_answered { socket.poll_request(take) } else { socket.poll_receive(take) };
-            received.map(Ok)
+            received.map(Awaited::Received)
         })
         .await;
-        match received {
-            Ok(received) => self.note_received(received)?,
-            Err(unsent) => self.send_rest(unsent)?,
+        match awaited {
+            Awaited::Received(received) => self.note_received(received)?,
+            Awaited::Unsent(unsent) => self.send_rest(unsent)?,
+            Awaited::Expired => self.expire(),
         }
         Ok(answer)
     }
@@ -267,12 +280,7 @@ impl Connection {
 
     fn note_received(&mut self, received: io::Result<usize>) -> Result<(), Broken> {
         match received {
-            Ok(0) => {
-                self.received_end = true;
-                if self.state.expired() {
-                    self.expire();
-                }
-            }
+            Ok(0) => self.received_end = true,
             Ok(received) => self.shard.metrics.bytes_received.add(received as u64),
             Err(_) => return Err(Broken),
         }
@@ -281,6 +289,7 @@ impl Connection {
 
     /// A deadline has ended the wait for a request: one that has begun is answered 408, an idle connection just ends.
     fn expire(&mut self) {
+        self.state.take_expired();
         // The head of a request with a chunked body, and its chunks so far, are no longer in the input.
         let has_begun = match self.state.phase() {
             Phase::Body => true,
@@ -290,6 +299,8 @@ impl Connection {
         if has_begun {
             let output = &mut self.buffers.get_or_insert_with(|| self.shard.buffers()).output;
             self.dispatch.answer_timeout(&self.shard, output);
+        } else {
+            self.received_end = true;
         }
         if let Some(buffers) = &mut self.buffers {
             buffers.input.clear();
@@ -306,25 +317,21 @@ impl Connection {
         self.buffers.as_ref().is_some_and(|buffers| !buffers.input.is_empty())
     }
 
-    /// Says that nothing more will be sent, and reads what the client still sends, so that the system does not answer it
-    /// with a reset that could overtake the last answer (RFC 9112 section 9.6).
+    /// Says that nothing more will be sent, and waits for the client's end. One that still sends is read and dropped elsewhere,
+    /// so that the system does not answer it with a reset that could overtake the last answer (RFC 9112 section 9.6).
     async fn linger(&mut self) {
-        if self.received_end && !self.state.expired() {
+        if self.received_end {
             // There is nothing more to come, and to close says that as well.
             return;
         }
         self.state.socket.shut_down(libc::SHUT_WR);
-        if self.received_end {
-            return;
-        }
-        self.state.enter(Phase::Linger, self.shard.after(super::LINGER_TIMEOUT));
+        self.state.enter(Phase::Linger, self.shard.after(LINGER_SILENCE));
         self.give_buffers_back();
-        let mut dropped_bytes = 0;
-        while dropped_bytes < LINGER_MAX_BYTES {
-            match poll_fn(|_| self.state.socket.poll_receive(|_| {})).await {
-                Ok(received) if received > 0 => dropped_bytes += received,
-                _ => break,
-            }
+        let received = poll_fn(|_| self.state.socket.poll_receive(|_| {})).await;
+        if received.is_ok_and(|received| received > 0)
+            && let Ok(socket) = self.state.socket.detach()
+        {
+            self.shard.linger(socket);
         }
     }
 }

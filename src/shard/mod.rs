@@ -18,6 +18,7 @@ mod encoded_pages;
 pub mod in_flight;
 pub mod inbox;
 mod input;
+mod lingering;
 mod list_answer;
 pub mod listener;
 mod local_snapshot;
@@ -35,7 +36,7 @@ mod visibility;
 mod write_watch;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -50,6 +51,7 @@ use self::connection::{Buffers, Connection};
 use self::encoded_pages::EncodedPages;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
+use self::lingering::Lingering;
 use self::local_snapshot::LocalSnapshot;
 use self::long_writes::LongWrites;
 use self::places::Places;
@@ -67,6 +69,7 @@ use crate::command_log::{Acknowledgement, Coverage};
 use crate::config::{Auth, ReadyDetails, Secret};
 use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::Coding;
+use crate::limits::LINGER_SILENCE_MS;
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
@@ -76,10 +79,8 @@ use crate::todo::JsonParser;
 /// `Connection: close`; closing at once would lose a request that is on its way. Also how long a write goes on waiting until
 /// it shows: a process that leaves may have no worker any more to make it so.
 pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
-/// How long, and for how many bytes, a connection is read after its last answer.
-pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// See [`LINGER_TIMEOUT`]: enough for the rest of a body that was refused and a few pipelined requests.
-pub const LINGER_MAX_BYTES: usize = 1024 * 1024;
+/// How long a connection waits for its client's end, or for more of it, after the last answer.
+pub const LINGER_SILENCE: Duration = Duration::from_millis(LINGER_SILENCE_MS);
 /// How often a draining shard looks whether its last connection has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
@@ -117,7 +118,7 @@ impl Settings {
     fn shortest_timeout(&self) -> Duration {
         let look_interval = self.write_limits().look_interval();
         let timeouts = [self.header_timeout, self.body_timeout, look_interval, self.idle_timeout];
-        timeouts.into_iter().fold(LINGER_TIMEOUT, Duration::min)
+        timeouts.into_iter().fold(LINGER_SILENCE, Duration::min)
     }
 }
 
@@ -137,6 +138,8 @@ pub struct ShardParts {
     pub settings: Settings,
     /// Where its connections take their places, as those of all shards.
     pub places: Arc<Places>,
+    /// The same for those that linger.
+    pub lingering_places: Arc<Places>,
     /// Its inbox, and the sending end for itself.
     pub inbox: (InboxSender, Inbox),
     /// Where its commands go.
@@ -185,6 +188,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         visibility: RefCell::default(),
         settings: parts.settings,
         places: parts.places,
+        lingering: RefCell::new(Lingering::new(parts.lingering_places)),
         snapshot: RefCell::new(None),
         lists: RefCell::default(),
         encoded: RefCell::default(),
@@ -202,6 +206,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         registry,
         spare_buffers: RefCell::default(),
         long_writes: Rc::new(LongWrites::new(parts.driver)),
+        has_closed: Cell::new(false),
         draining: Cell::new(false),
         is_accepting: Cell::new(false),
         reactor: Rc::clone(&reactor),
@@ -251,6 +256,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
 pub(crate) struct Shard {
     settings: Settings,
     places: Arc<Places>,
+    lingering: RefCell<Lingering>,
     snapshot: RefCell<Option<Rc<LocalSnapshot>>>,
     lists: RefCell<PreparedLists>,
     encoded: RefCell<EncodedPages>,
@@ -272,6 +278,8 @@ pub(crate) struct Shard {
     registry: Rc<Registry>,
     spare_buffers: RefCell<SpareBuffers>,
     long_writes: Rc<LongWrites>,
+    /// Connections have been closed since memory was last given back.
+    has_closed: Cell<bool>,
     draining: Cell<bool>,
     is_accepting: Cell<bool>,
     reactor: Rc<Reactor>,
@@ -281,17 +289,13 @@ impl Shard {
     /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer, frees buffers.
     async fn tick_for_ever(self: Rc<Shard>) {
         let (mut trim_at, mut collect_at) = (0, NEVER);
-        let mut connections_before = 0;
         loop {
             self.reactor.sleep(TICK).await;
             self.clock.advance();
             if self.clock.ticks() >= trim_at {
                 trim_at = self.after(SPARE_LIFETIME);
                 self.reactor.trim();
-                let connections = self.registry.len();
-                // A connection that has been cut off leaves no spare buffers.
-                let has_crowd_left = connections < std::mem::replace(&mut connections_before, connections) / 2;
-                if self.spare_buffers.borrow_mut().trim() > 0 || has_crowd_left {
+                if self.spare_buffers.borrow_mut().trim() > 0 || self.has_closed.take() {
                     collect_at = self.after(SPARE_LIFETIME);
                 }
             }
@@ -351,7 +355,8 @@ impl Shard {
         self.metrics.connections_accepted.add(1);
         let Some(place) = self.places.take() else {
             self.metrics.connections_refused.add(1);
-            answer::refuse_connection(self, descriptor);
+            // SAFETY: the descriptor is open, and nobody else's.
+            self.refuse(unsafe { OwnedFd::from_raw_fd(descriptor) });
             return;
         };
         let socket = match Socket::new(&self.reactor, descriptor) {
@@ -372,6 +377,7 @@ impl Shard {
             }
             shard.metrics.connections_open.subtract(1);
             drop(registration);
+            shard.has_closed.set(true);
             // A write that waits for the log keeps the state.
             state.socket.close();
             drop(place);
@@ -445,7 +451,7 @@ impl Shard {
             self.reactor.sleep(listener::LEAVE_GRACE).await;
             self.reactor.stop_accepting();
         }
-        while self.is_accepting.get() || !self.registry.is_empty() {
+        while self.is_accepting.get() || !self.registry.is_empty() || !self.lingering.borrow().is_empty() {
             self.reactor.sleep(DRAIN_POLL).await;
         }
         own_inbox.send(Message::Abandon);

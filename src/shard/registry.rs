@@ -1,8 +1,9 @@
 //! The connections of a shard, as its sweeper sees them: which deadline each is under, and how to end its wait.
 //!
-//! A sweep now and then replaces a timer for every operation: at the tick at which the first deadline can have passed. An
-//! expired deadline shuts the socket down, which completes the receive or send that the kernel holds; the connection's task
-//! then sees why and answers 408 or leaves. Nothing is cancelled while data may be in flight, so nothing is lost.
+//! A sweep now and then replaces a timer for every operation: at the tick at which the first deadline can have passed. A task
+//! that waits for a request is woken then, and answers 408 or leaves. Its socket is not shut down for reading: the kernel would
+//! answer what still comes with a reset, and the client lose the 408. Of other waits the socket is shut down, which completes
+//! the send that the kernel holds.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -107,6 +108,12 @@ impl ConnectionState {
         self.expired.get()
     }
 
+    /// The same; from then on the connection has deadlines again.
+    #[inline]
+    pub fn take_expired(&self) -> bool {
+        self.expired.replace(false)
+    }
+
     /// Remembers the task that waits for an acknowledgement.
     pub fn set_waker(&self, waker: &Waker) {
         self.waker.set(Some(waker.clone()));
@@ -154,15 +161,14 @@ impl ConnectionState {
             }
         }
         self.expired.set(true);
-        if self.phase.get() == Phase::Send {
-            self.socket.drop_unsent_at_close();
+        match self.phase.get() {
+            Phase::Idle | Phase::Head | Phase::Body => self.socket.wake(),
+            Phase::Send => {
+                self.socket.drop_unsent_at_close();
+                self.socket.shut_down(libc::SHUT_RDWR);
+            }
+            Phase::New | Phase::Log | Phase::Linger => self.socket.shut_down(libc::SHUT_RDWR),
         }
-        let how = match self.phase.get() {
-            // The answer 408 can still be sent.
-            Phase::Idle | Phase::Head | Phase::Body => libc::SHUT_RD,
-            Phase::New | Phase::Send | Phase::Log | Phase::Linger => libc::SHUT_RDWR,
-        };
-        self.socket.shut_down(how);
         Swept::Ended(expiry)
     }
 

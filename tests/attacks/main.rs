@@ -16,4 +16,5 @@ mod half_closed;
 mod never_reading;
 mod resets;
 mod slow;
+mod uploads;
 mod vitals;

@@ -31,6 +31,7 @@ mod readers;
 mod reads;
 #[cfg(feature = "services")]
 mod ready;
+mod refusals;
 mod signals;
 mod startup;
 mod wire;

@@ -161,6 +161,17 @@ impl Client {
         head_end.is_some_and(|at| pending.len() >= at + Answer::from_head(&pending[..at]).body_length())
     }
 
+    /// Waits until something has come, and takes nothing of it.
+    pub fn wait_for_bytes(&self) {
+        let length = loop {
+            match self.stream.peek(&mut [0]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                peeked => break peeked.expect("something comes"),
+            }
+        };
+        assert!(length > 0, "the connection has ended");
+    }
+
     /// Takes all that still comes, whatever it is, until the connection ends; returns the number of bytes.
     pub fn read_to_end(&mut self) -> usize {
         let mut bytes = self.received.len() - self.taken;

@@ -109,6 +109,11 @@ impl BufferRing {
         }
     }
 
+    /// Buffers that take part.
+    pub fn len(&self) -> usize {
+        usize::from(self.size)
+    }
+
     /// The buffers did not suffice: twice as many from now on.
     pub fn grow(&mut self) {
         self.extend_to(self.size.saturating_mul(2));

@@ -204,6 +204,18 @@ impl Epoll {
         self.connections[slot as usize].unsent.take().map(|unsent| *unsent)
     }
 
+    /// The task that waits for a socket.
+    pub fn task(&self, slot: Slot) -> TaskId {
+        self.connections[slot as usize].task
+    }
+
+    /// Watches a socket no more, which would go on as long as another descriptor of it is open.
+    pub fn forget(&mut self, slot: Slot) {
+        let (epoll, descriptor) = (self.epoll.as_raw_fd(), self.connections[slot as usize].descriptor);
+        // SAFETY: no event is needed to delete one (epoll_ctl(2)).
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, descriptor, std::ptr::null_mut()) };
+    }
+
     /// Closes a socket.
     pub fn close(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot as usize];

@@ -18,7 +18,7 @@ use std::collections::BinaryHeap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -352,6 +352,34 @@ impl Socket {
             // SAFETY: a plain system call, and the descriptor is open.
             unsafe { libc::shutdown(self.descriptor, how) };
         }
+    }
+
+    /// Wakes the task that waits for the socket, to look at something else.
+    pub fn wake(&self) {
+        let task = self.with(|backend| match backend {
+            Backend::Uring(uring) => uring.task(self.slot),
+            Backend::Epoll(epoll) => epoll.task(self.slot),
+        });
+        task.into_iter().for_each(task::make_ready);
+    }
+
+    /// Closes the socket here, and gives a descriptor of it that the reactor knows nothing of. Bytes that have come and were not
+    /// taken are lost.
+    ///
+    /// # Errors
+    /// No descriptor is free; the socket is closed all the same.
+    pub fn detach(&self) -> io::Result<OwnedFd> {
+        // SAFETY: no pointers; a descriptor that is not open is an error.
+        let copy = unsafe { libc::fcntl(self.descriptor, libc::F_DUPFD_CLOEXEC, 0) };
+        // SAFETY: it has just been made, and nobody else knows it.
+        let copy = if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(copy) }) };
+        self.with(|backend| {
+            if let Backend::Epoll(epoll) = backend {
+                epoll.forget(self.slot);
+            }
+        });
+        self.close();
+        copy
     }
 
     /// Closes the socket.

@@ -281,6 +281,11 @@ impl Uring {
         prefetch_lines(connection.cast(), LINE_BYTES);
     }
 
+    /// The task that waits for a socket.
+    pub fn task(&self, slot: Slot) -> TaskId {
+        self.connections[slot as usize].task
+    }
+
     // ---- closing ------------------------------------------------------------------------------------------------------
 
     /// Closes a socket as soon as the kernel has let go of it.

@@ -120,7 +120,10 @@ impl Uring {
                 stash(connection, buffers);
                 connection.filled = Some((buffer, result as u32));
                 stash(connection, buffers);
-                filled.push(slot);
+                // What a connection sends at once comes in a row.
+                if filled.last() != Some(&slot) {
+                    filled.push(slot);
+                }
             }
         }
         if !connection.is_open {
@@ -129,8 +132,11 @@ impl Uring {
         }
         make_ready(connection.task);
         if result == -libc::ENOBUFS {
-            // Those who have come first hold all buffers, until the end of this turn.
-            buffers.grow();
+            // Those who have come first hold all buffers, until the end of this turn. More are for a crowd: a few connections that
+            // send much at once would only be given more of it to keep.
+            if filled.len() >= buffers.len() / 2 {
+                buffers.grow();
+            }
             return self.receive(slot);
         }
         if result <= 0 && result != -libc::ECANCELED {
