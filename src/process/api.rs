@@ -1,5 +1,6 @@
 //! The API side of a process: listeners, shards, producer, refresher.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +12,9 @@ use core_affinity::CoreId;
 use super::ProcessError;
 use super::events::{Event, Events};
 use super::farewell::Farewell;
+use super::port::{self, Admission, PortClaim};
 use super::seams::ApiSeams;
-use crate::config::{Config, IoDriver};
+use crate::config::{Config, Deployment, IoDriver};
 use crate::encoder::EncoderThread;
 use crate::limits::{LINGERING_MAX, LINGERING_MIN, LINGERING_ONE_TO_CONNECTIONS};
 use crate::observe::metrics::{Metrics, ShardMetrics};
@@ -30,6 +32,10 @@ use crate::worker::WorkerMetrics;
 /// then, so this is for commands whose clients have already been told 503.
 const PRODUCER_CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Pause between two attempts to learn which deployment this is.
+#[cfg(feature = "services")]
+const KEY_RETRY: Duration = Duration::from_secs(1);
+
 /// What has to exist before the seams are opened: the address (the data folder's lock names it) and the inboxes (the log
 /// acknowledges into them).
 pub struct ApiPlan {
@@ -42,28 +48,46 @@ pub struct ApiPlan {
 }
 
 impl ApiPlan {
-    /// Chooses driver and CPUs, and binds the listeners.
+    /// Chooses driver and CPUs, binds the listeners, and waits until the port is this process's to take; `None` when it is
+    /// told to stop meanwhile.
     ///
     /// # Errors
     /// [`ProcessError`].
-    pub fn prepare(config: &Config) -> Result<ApiPlan, ProcessError> {
+    pub fn prepare(config: &Config, events: &Events) -> Result<Option<ApiPlan>, ProcessError> {
         let driver = choose_driver(match config.http.io_driver {
             IoDriver::Auto => DriverChoice::Auto,
             IoDriver::IoUring => DriverChoice::IoUring,
             IoDriver::Epoll => DriverChoice::Epoll,
         })?;
         let cpus = placement::place_shards(Some(config.http.shards));
-        let bind_error = |reason| ProcessError::Bind { address: config.http.listen, reason };
-        let has_neighbour = listener::is_served(config.http.listen);
-        let listeners = listener::bind(config.http.listen, cpus.len()).map_err(bind_error)?;
-        if has_neighbour {
-            tracing::info!("another process serves this port; this one joins it as soon as it has the list");
-        } else {
-            listeners.iter().try_for_each(listener::listen).map_err(bind_error)?;
-        }
+        let listen = config.http.listen;
+        let bind_error = |reason: io::Error| match reason.kind() {
+            io::ErrorKind::AddrInUse => match port::holder(listen) {
+                Some(holder) => ProcessError::PortInUse { address: listen, holder },
+                None => ProcessError::Bind { address: listen, reason },
+            },
+            _ => ProcessError::Bind { address: listen, reason },
+        };
+        let listeners = listener::bind(listen, cpus.len()).map_err(bind_error)?;
+        let shares = matches!(config.deployment, Deployment::Services(_));
+        let claim = PortClaim::lay(&listeners, shares, events.reporter("port"))?;
+        learn_deployment(config, &claim)?;
+        let has_neighbour = match claim.take(events)? {
+            Admission::Stopped => return Ok(None),
+            Admission::Alone => {
+                listeners.iter().try_for_each(listener::listen).map_err(bind_error)?;
+                false
+            }
+            Admission::Beside => {
+                tracing::info!(
+                    "another process of this deployment serves this port; this one joins it as soon as it has the list"
+                );
+                true
+            }
+        };
         let address = listeners[0].local_addr().map_err(bind_error)?;
         let inboxes = cpus.iter().map(|_| Inbox::new()).collect();
-        Ok(ApiPlan { driver, cpus, listeners, inboxes, address, has_neighbour })
+        Ok(Some(ApiPlan { driver, cpus, listeners, inboxes, address, has_neighbour }))
     }
 
     /// Where the API listens.
@@ -201,6 +225,29 @@ impl Api {
         }
         farewell
     }
+}
+
+/// Has the port's claim learn the key of the deployment, which its store tells, however long that takes.
+fn learn_deployment(config: &Config, claim: &PortClaim) -> Result<(), ProcessError> {
+    #[cfg(feature = "services")]
+    if let Deployment::Services(services) = &config.deployment {
+        use crate::store::Store as _;
+
+        let mut store = super::services::store(services)?;
+        let standing = Arc::clone(claim.standing());
+        std::thread::Builder::new().name("port-key".into()).spawn(move || {
+            loop {
+                match store.identity() {
+                    Ok(identity) => return standing.learn(identity.key(port::KEY_PURPOSE)),
+                    Err(error) => standing.cannot_learn(error.to_string()),
+                }
+                std::thread::sleep(KEY_RETRY);
+            }
+        })?;
+    }
+    // An embedded deployment shares its port with nobody.
+    let _ = (config, claim);
+    Ok(())
 }
 
 /// The bounds of each shard; those of writes are split among them.

@@ -3,7 +3,7 @@
 //! ```text
 //! run     = API and worker        serve = API        worker = worker
 //!
-//! API:    shard-0 … shard-N   producer   refresher
+//! API:    shard-0 … shard-N   producer   refresher   port (tells newcomers whose the port is)
 //! worker: worker (one for each lane)
 //!         worker-http, with WORKER_HTTP_PORT
 //! both:   main (waits for a signal, or for a thread that ended)
@@ -17,6 +17,7 @@ mod api;
 mod events;
 mod farewell;
 mod greeting;
+mod port;
 mod seams;
 #[cfg(feature = "services")]
 pub mod services;
@@ -55,6 +56,17 @@ pub enum ProcessError {
         address: std::net::SocketAddr,
         /// Why, as the system says it.
         reason: std::io::Error,
+    },
+    /// A process that does not share this one's data holds the port.
+    #[error(
+        "cannot listen on {address}: port {port} is in use by {holder}. Processes share a port only when they share their \
+         data. Stop the other one, or choose another port with HTTP_PORT", port = address.port()
+    )]
+    PortInUse {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Who has it, as text.
+        holder: String,
     },
     /// `IO_DRIVER=io_uring`, and there is none.
     #[error(transparent)]
@@ -100,7 +112,14 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     let events = Events::listen()?;
     let status = Arc::new(Status::default());
     let stop = Arc::new(AtomicBool::new(false));
-    let plan = if roles.api { Some(ApiPlan::prepare(config)?) } else { None };
+    let plan = match roles.api {
+        true => match ApiPlan::prepare(config, &events)? {
+            Some(plan) => Some(plan),
+            // Told to stop while it waited for the port.
+            None => return Ok(()),
+        },
+        false => None,
+    };
     let seams = seams::open(config, roles, plan.as_ref(), &status, &events)?;
     let data_dir_lock = seams.data_dir_lock;
 

@@ -23,6 +23,7 @@ mod metrics;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod pipelining;
+mod port;
 mod prepared;
 mod private;
 mod rates;

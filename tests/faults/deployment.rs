@@ -48,6 +48,8 @@ static TURN: RwLock<()> = RwLock::new(());
 enum Turn {
     Alone(RwLockWriteGuard<'static, ()>),
     BesideOthers(RwLockReadGuard<'static, ()>),
+    /// In that of another deployment, which lives longer.
+    Borrowed,
 }
 
 /// A deployment of its own.
@@ -79,6 +81,11 @@ impl Deployment {
     /// others of that kind.
     pub fn beside_others() -> Deployment {
         Deployment::in_turn(Turn::BesideOthers(TURN.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Another deployment on the same servers, in this one's turn.
+    pub fn neighbour(&self) -> Deployment {
+        Deployment::in_turn(Turn::Borrowed)
     }
 
     fn in_turn(turn: Turn) -> Deployment {
@@ -144,6 +151,11 @@ impl Deployment {
             listens_on(&process.stdout.text())
         });
         Api { process, address }
+    }
+
+    /// Starts a process of any kind, and waits for nothing.
+    pub fn start(&self, command: &str) -> Process {
+        Process::start(self.setup.command(&[command]))
     }
 
     /// Starts a worker.

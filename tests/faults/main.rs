@@ -36,6 +36,7 @@ mod java;
 mod links;
 mod measured;
 mod poison;
+mod port;
 mod postgres;
 mod read_your_writes;
 mod redis;
