@@ -2,7 +2,8 @@
 # Runs all tests and ends with one line that says how many: "N passed, N failed". Call it through `make test`.
 #
 # Where deploy/services.sh exists, it starts real PostgreSQL, Redis and Kafka for the tests, in a folder of their own, and
-# always stops them. Whatever way this script ends, no process that it or a test has started outlives it: tests run in a
+# always stops them: first with one broker for all suites, then with three for the suite `cluster`. With MILLION_RPS_TEST=full
+# the long forms of tests run, and the fault suites come three times (`make test-full`). Whatever way this script ends, no process that it or a test has started outlives it: tests run in a
 # process group of their own, and that group is empty at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -44,10 +45,7 @@ end_group() {
 finish() {
     trap '' INT TERM HUP
     end_group
-    if [ -n "$services_dir" ]; then
-        deploy/services.sh stop "$services_dir" || true
-        rm -rf "$services_dir"
-    fi
+    stop_services
     rm -f "$log"
 }
 trap finish EXIT
@@ -55,20 +53,33 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# Never the services that the caller's own settings name: tests write and delete.
-unset DATABASE_URL REDIS_URL KAFKA_BROKERS
-if [ -x deploy/services.sh ]; then
+# start_services OPTION...: in a fresh folder, instead of those that run. Never the services that the caller's own settings
+# name: tests write and delete.
+start_services() {
+    unset DATABASE_URL REDIS_URL KAFKA_BROKERS
+    [ -x deploy/services.sh ] || return 0
+    stop_services
     services_dir=$(mktemp -d "${TMPDIR:-/tmp}/million-rps-test-services.XXXXXX")
-    run deploy/services.sh start "$services_dir"
+    run deploy/services.sh start "$services_dir" "$@"
     eval "$(deploy/services.sh env "$services_dir")"
-fi
+}
+
+stop_services() {
+    if [ -n "$services_dir" ]; then
+        deploy/services.sh stop "$services_dir" || true
+        rm -rf "$services_dir"
+        services_dir=
+    fi
+}
 
 # Everything goes to the log; what stands out (results, failures, panics) also goes to the screen. The tests write to a file
 # and not to a pipe: a process that outlives its test would keep a pipe open, and the end would never come.
 run_tests() {
-    cargo test --workspace --locked --features fault-injection --no-fail-fast >"$log" &
-    local tests=$! display status=0
-    tail -n +1 --sleep-interval=0.2 --pid="$tests" -f "$log" |
+    local seen tests display status=0
+    seen=$(wc -l <"$log")
+    cargo test --locked --features fault-injection --no-fail-fast "$@" >>"$log" &
+    tests=$!
+    tail -n "+$((seen + 1))" --sleep-interval=0.2 --pid="$tests" -f "$log" |
         { grep --line-buffered -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|)$' || true; } &
     display=$!
     wait "$tests" || status=$?
@@ -76,12 +87,25 @@ run_tests() {
     return "$status"
 }
 status=0
-run run_tests || status=$?
+# A run of tests, and what it has left.
+test_run() {
+    run run_tests "$@" || status=$?
+    if ! group_has_ended; then
+        echo "These processes have outlived the tests that started them, and are ended now:" >&2
+        ps -e -o pgid=,pid=,args= | awk -v group="$group" '$1 == group' >&2
+        end_group
+        status=1
+    fi
+}
 
-if ! group_has_ended; then
-    echo "These processes have outlived the tests that started them, and are ended now:" >&2
-    ps -e -o pgid=,pid=,args= | awk -v group="$group" '$1 == group' >&2
-    status=1
+times=1
+[ "${MILLION_RPS_TEST:-}" != full ] || times=3
+start_services
+test_run --workspace
+for ((again = 1; again < times; again++)); do test_run --test faults; done
+if [ -n "$services_dir" ]; then
+    start_services --brokers 3 --proxied
+    for ((again = 0; again < times; again++)); do test_run --test cluster; done
 fi
 sum() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) sum += $(i - 1) } END { print sum + 0 }' "$log"; }
 passed=$(sum passed)

@@ -15,15 +15,25 @@ pub enum Service {
     Kafka,
     /// The feed.
     Redis,
+    /// The broker of this number, of a cluster.
+    #[allow(dead_code, reason = "the suite `cluster` has some")]
+    Broker(i32),
 }
 
 impl Service {
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Service::Postgres => "postgres",
-            Service::Kafka => "kafka",
-            Service::Redis => "redis",
+            Service::Postgres => "postgres".into(),
+            Service::Kafka => "kafka".into(),
+            Service::Redis => "redis".into(),
+            Service::Broker(number) => format!("kafka-{number}"),
         }
+    }
+
+    /// Has it end in order.
+    #[allow(dead_code, reason = "the suite `cluster` does")]
+    pub fn stop(self) -> Outage {
+        self.end(libc::SIGTERM)
     }
 
     /// Kills it (-9), as a crash does.
@@ -55,7 +65,7 @@ impl Service {
     }
 
     fn pid(self) -> Option<i32> {
-        let output = services(&["pid", &required("SERVICES_DIR"), self.name()]).output().expect("sh runs");
+        let output = services(&["pid", &required("SERVICES_DIR"), &self.name()]).output().expect("sh runs");
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number"))
     }
 }
@@ -91,7 +101,7 @@ impl Drop for Outage {
             self.frozen.iter().rev().for_each(|pid| signal(*pid, libc::SIGCONT));
             return;
         }
-        let output = services(&["restart", &required("SERVICES_DIR"), self.service.name()]).output();
+        let output = services(&["restart", &required("SERVICES_DIR"), &self.service.name()]).output();
         let is_back = output.as_ref().is_ok_and(|output| output.status.success());
         if !is_back && !std::thread::panicking() {
             panic!("{:?} does not come back: {output:?}", self.service);

@@ -105,6 +105,12 @@ impl Writers {
         });
     }
 
+    /// Writes that have been accepted.
+    #[allow(dead_code, reason = "the suite `cluster` asks")]
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many more writes have been refused.
     pub fn await_refused(&self, more: usize) {
         let goal = self.shared.refused.load(Ordering::Relaxed) + more;

@@ -16,6 +16,9 @@ const AHEAD_MAX_BYTES: usize = 256 * 1024;
 /// Bytes of one piece: small enough that a narrow link delivers steadily.
 const PIECE_BYTES: usize = 8 * 1024;
 
+/// Bytes in which a client gives its name.
+const FIRST_BYTES: usize = 256;
+
 /// A direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
@@ -42,6 +45,8 @@ struct Faults {
     bytes_per_second: Option<u32>,
     silent_to_server: bool,
     silent_to_client: bool,
+    /// Connections whose first bytes hold these are silent both ways.
+    silent_to_speakers_of: Option<String>,
     refuse: bool,
     /// Counts the cuts; a connection ends when it has risen since its beginning.
     cuts: u64,
@@ -90,6 +95,12 @@ impl Proxy {
     pub fn black_hole(&self) {
         self.silence(Way::ToServer);
         self.silence(Way::ToClient);
+    }
+
+    /// [`Proxy::black_hole`] for the connections alone whose clients gave this name in their first bytes. A new one gets its
+    /// first bytes through.
+    pub fn black_hole_speakers_of(&self, name: &str) {
+        self.faults().silent_to_speakers_of = Some(name.to_owned());
     }
 
     /// New connections are reset at once.
@@ -193,7 +204,10 @@ struct Connection {
 impl Connection {
     fn run(mut self, shared: &Mutex<Faults>) {
         loop {
-            let faults = lock(shared).clone();
+            let mut faults = lock(shared).clone();
+            if faults.silent_to_speakers_of.as_ref().is_some_and(|name| self.to_server.begins_with_name(name)) {
+                (faults.silent_to_server, faults.silent_to_client) = (true, true);
+            }
             if faults.ended || faults.cuts != self.cuts || self.turn(&faults, shared).is_err() {
                 reset(&self.client);
                 reset(&self.server);
@@ -262,6 +276,8 @@ impl Connection {
 
 /// One direction of a connection: what was read and is not delivered yet.
 struct Pipe {
+    /// The first bytes that were sent.
+    first: Vec<u8>,
     queue: VecDeque<Piece>,
     queued_bytes: usize,
     /// When the last piece has left a narrow link.
@@ -278,7 +294,18 @@ struct Piece {
 
 impl Pipe {
     fn new() -> Pipe {
-        Pipe { queue: VecDeque::new(), queued_bytes: 0, free_at: Instant::now(), is_ending: false, is_done: false }
+        Pipe {
+            first: Vec::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            free_at: Instant::now(),
+            is_ending: false,
+            is_done: false,
+        }
+    }
+
+    fn begins_with_name(&self, name: &str) -> bool {
+        self.first.windows(name.len()).any(|window| window == name.as_bytes())
     }
 
     fn arrived(&self) -> usize {
@@ -299,6 +326,9 @@ impl Pipe {
                     let due_at = (now + faults.latency).max(self.free_at);
                     if let Some(rate) = faults.bytes_per_second {
                         self.free_at = due_at + Duration::from_secs(1).mul_f64(length as f64 / f64::from(rate));
+                    }
+                    if self.first.is_empty() {
+                        self.first.extend_from_slice(&buffer[..length.min(FIRST_BYTES)]);
                     }
                     self.queued_bytes += length;
                     self.queue.push_back(Piece { bytes: buffer[..length].to_vec(), due_at });
