@@ -2,7 +2,10 @@
 //!
 //! A shard that is asked for a coding of a list that it does not have in it answers identity, and leaves a wish: this page,
 //! in this coding, of this snapshot. What is made of it goes to every shard's inbox. So nothing is compressed that nobody
-//! asks for, and nothing twice.
+//! asks for, and nothing twice. Places are few and go by demand, which the wishes tell, also those for pages that are there:
+//! no client can keep a page out that more ask for, and the whole list has places that no other page can take.
+
+mod demand;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use self::demand::Demand;
 use crate::http::Coding;
 use crate::limits::{ENCODED_PAGES_MAX, ENCODED_PIECES_LIFETIME_S, ENCODER_QUEUE};
 use crate::observe::counter::{Counter, Histogram};
@@ -25,7 +29,10 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// half of a CPU from the shards.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// A first page that a shard would rather answer with in a coding.
+/// A first page in a coding: how many todos, all where there is no number.
+pub type PageKey = (Option<usize>, Coding);
+
+/// A first page that a shard answers with in a coding, or would rather.
 pub struct Wish {
     /// The list.
     pub snapshot: Arc<Snapshot>,
@@ -33,6 +40,14 @@ pub struct Wish {
     pub limit: Option<usize>,
     /// The coding.
     pub coding: Coding,
+    /// How often it was asked for since the last wish for it.
+    pub answers: u64,
+}
+
+impl Wish {
+    fn page(&self) -> PageKey {
+        (self.limit, self.coding)
+    }
 }
 
 /// A first page in a coding.
@@ -46,6 +61,8 @@ pub struct EncodedPage {
     pub coding: Coding,
     /// The bytes.
     pub body: Arc<EncodedBody>,
+    /// The page of the same snapshot whose place it takes.
+    pub replaces: Option<PageKey>,
 }
 
 /// The way of wishes to the encoder: bounded, and whoever finds it full goes on without.
@@ -96,7 +113,8 @@ struct EncodeLoop {
     encoders: Vec<(Coding, Encoder, Instant)>,
     /// The newest version that was wished for, and what was done about it.
     version: u64,
-    done: Vec<(Option<usize>, Coding)>,
+    done: Vec<PageKey>,
+    demand: Demand,
     /// Pages that shards may still hold: it is this thread that frees them.
     published: Vec<EncodedPage>,
 }
@@ -110,6 +128,7 @@ impl EncodeLoop {
             encoders: Vec::new(),
             version: 0,
             done: Vec::new(),
+            demand: Demand::new(Instant::now()),
             published: Vec::new(),
         }
     }
@@ -119,10 +138,12 @@ impl EncodeLoop {
             let holds_nothing = self.published.is_empty() && self.encoders.is_empty();
             match self.wishes.recv_timeout(if holds_nothing { IDLE_WAIT } else { WISH_WAIT }) {
                 Ok(wish) => {
-                    let started_at = Instant::now();
-                    if self.fulfil(&wish) {
-                        drop(wish);
-                        std::thread::sleep(started_at.elapsed().min(PAUSE_MAX));
+                    for wish in self.most_wanted_first(wish) {
+                        let started_at = Instant::now();
+                        if self.fulfil(&wish) {
+                            drop(wish);
+                            std::thread::sleep(started_at.elapsed().min(PAUSE_MAX));
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -132,6 +153,18 @@ impl EncodeLoop {
         }
     }
 
+    /// This wish and all that wait behind it, counted, in the order in which they are to be fulfilled.
+    fn most_wanted_first(&mut self, first: Wish) -> Vec<Wish> {
+        self.demand.age(Instant::now());
+        let mut wishes = vec![first];
+        wishes.extend(self.wishes.try_iter().take(ENCODER_QUEUE));
+        for wish in &wishes {
+            self.demand.add(wish.page(), wish.answers);
+        }
+        wishes.sort_by_cached_key(|wish| std::cmp::Reverse((wish.limit.is_none(), self.demand.of(wish.page()))));
+        wishes
+    }
+
     /// Whether there was anything to do.
     fn fulfil(&mut self, wish: &Wish) -> bool {
         let version = wish.snapshot.version();
@@ -139,24 +172,39 @@ impl EncodeLoop {
             self.version = version;
             self.done.clear();
         }
-        let page = (wish.limit, wish.coding);
-        if version < self.version || self.done.contains(&page) || self.done.len() >= ENCODED_PAGES_MAX {
+        if version < self.version || self.done.contains(&wish.page()) {
             return false;
         }
-        self.done.push(page);
+        let Some(replaces) = self.make_room(wish.page()) else { return false };
+        self.done.push(wish.page());
         let started_at = Instant::now();
         let encoder = self.encoder(wish.coding, started_at);
         if let Some(body) = encoder.encode(&wish.snapshot, wish.limit) {
             self.metrics.encode_time.observe_time(started_at.elapsed());
             self.metrics.plain_bytes.add(wish.snapshot.page(None, wish.limit).content_length);
             self.metrics.encoded_bytes.add(body.len());
-            let page = EncodedPage { version, limit: wish.limit, coding: wish.coding, body: Arc::new(body) };
+            let (limit, coding) = wish.page();
+            let page = EncodedPage { version, limit, coding, body: Arc::new(body), replaces };
             for inbox in &self.inboxes {
                 inbox.send(Message::Encoded(page.clone()));
             }
             self.published.push(page);
         }
         true
+    }
+
+    /// Finds a place for a page: a free one, or that of the page that comes back, which is asked for least, and far less than
+    /// this one. `None`: there is none.
+    fn make_room(&mut self, page: PageKey) -> Option<Option<PageKey>> {
+        let is_whole = |(limit, _): &PageKey| limit.is_none();
+        let taken = self.done.iter().filter(|done| !is_whole(done)).count();
+        if is_whole(&page) || taken < ENCODED_PAGES_MAX {
+            return Some(None);
+        }
+        let others = self.done.iter().enumerate().filter(|(_, done)| !is_whole(done));
+        let (at, least) = others.map(|(at, done)| (at, self.demand.of(*done))).min_by_key(|(_, demand)| *demand)?;
+        // Half as much again is not enough: two pages that are liked alike would take turns.
+        (self.demand.of(page) > 2 * least).then(|| Some(self.done.swap_remove(at)))
     }
 
     fn encoder(&mut self, coding: Coding, now: Instant) -> &mut Encoder {
@@ -172,5 +220,80 @@ impl EncodeLoop {
         self.published.retain(|page| Arc::strong_count(&page.body) > 1);
         let lifetime = Duration::from_secs(ENCODED_PIECES_LIFETIME_S);
         self.encoders.retain(|(_, _, used_at)| used_at.elapsed() < lifetime);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODING: Coding = Coding::Gzip;
+
+    /// A loop, and the way of wishes to it. The pages of an empty list are not encoded, but have their places.
+    fn encode_loop() -> (WishQueue, EncodeLoop) {
+        let (sender, wishes) = crossbeam_channel::bounded(ENCODER_QUEUE);
+        (sender, EncodeLoop::new(wishes, Vec::new(), Arc::default()))
+    }
+
+    fn wish(limit: Option<usize>, answers: u64) -> Wish {
+        Wish { snapshot: Arc::new(Snapshot::empty()), limit, coding: CODING, answers }
+    }
+
+    impl EncodeLoop {
+        fn take(&mut self, wish: Wish) {
+            for wish in self.most_wanted_first(wish) {
+                self.fulfil(&wish);
+            }
+        }
+
+        fn has(&self, limit: Option<usize>) -> bool {
+            self.done.contains(&(limit, CODING))
+        }
+    }
+
+    #[test]
+    fn the_whole_list_has_a_place_however_many_pages_were_asked_for_before() {
+        let (_queue, mut encodes) = encode_loop();
+        for limit in 0..2_000 {
+            encodes.take(wish(Some(limit), 1));
+        }
+        assert_eq!(encodes.done.len(), ENCODED_PAGES_MAX);
+        for coding in Coding::COMPRESSED {
+            encodes.take(Wish { coding, ..wish(None, 1) });
+            assert!(encodes.done.contains(&(None, coding)), "{coding:?}");
+        }
+        assert_eq!(encodes.done.len(), ENCODED_PAGES_MAX + Coding::COMPRESSED.len());
+        for limit in 0..2_000 {
+            encodes.take(wish(Some(limit), 1_000_000 + limit as u64));
+        }
+        assert!(encodes.has(None), "and nobody takes it");
+    }
+
+    #[test]
+    fn a_page_that_many_ask_for_takes_the_place_of_the_one_that_fewest_do() {
+        let (_queue, mut encodes) = encode_loop();
+        for limit in 0..ENCODED_PAGES_MAX {
+            encodes.take(wish(Some(limit), if limit == 7 { 3 } else { 5_000 }));
+        }
+        encodes.take(wish(Some(100), 5));
+        assert!(!encodes.has(Some(100)) && encodes.has(Some(7)), "nearly the same is not enough");
+        encodes.take(wish(Some(100), 5));
+        assert!(encodes.has(Some(100)) && !encodes.has(Some(7)));
+        // A crowd of others, each asked for once, changes nothing.
+        for limit in 1000..3000 {
+            encodes.take(wish(Some(limit), 1));
+        }
+        assert!((0..ENCODED_PAGES_MAX).filter(|limit| *limit != 7).all(|limit| encodes.has(Some(limit))));
+        assert_eq!(encodes.done.len(), ENCODED_PAGES_MAX);
+    }
+
+    #[test]
+    fn of_what_waits_the_whole_list_is_first_and_then_what_is_asked_for_most() {
+        let (queue, mut encodes) = encode_loop();
+        for (limit, answers) in [(Some(1), 1), (Some(2), 9), (None, 1), (Some(3), 4)] {
+            assert!(queue.try_send(wish(limit, answers)).is_ok());
+        }
+        let order: Vec<_> = encodes.most_wanted_first(wish(Some(4), 2)).iter().map(|wish| wish.limit).collect();
+        assert_eq!(order, [None, Some(2), Some(3), Some(4), Some(1)]);
     }
 }

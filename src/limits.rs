@@ -143,9 +143,16 @@ pub const ENCODING_MIN_BYTES: u64 = 1024;
 /// Largest first page that is compressed as a whole, in bytes, which makes it smaller than pieces do and takes about a
 /// millisecond. A larger one is put together from pieces that are compressed once each.
 pub const ENCODED_WHOLE_MAX_BYTES: u64 = 32 * 1024;
-/// First pages and codings that are encoded of one snapshot; more stay identity. Random limits do not busy the encoder
-/// for long with that.
+/// First pages and codings that are encoded of one snapshot at a time, besides the whole list, which has a place of its own in
+/// each coding. When all are taken, a page that is asked for more than twice as often takes the place of the one that is asked
+/// for least; others stay identity. One holds 32 KiB ([`ENCODED_WHOLE_MAX_BYTES`]), or little more than shared pieces.
 pub const ENCODED_PAGES_MAX: usize = 32;
+/// Pages and codings whose demand the encoder knows: several times the places, so that one that is asked for seldom is seen
+/// to be.
+pub const ENCODER_DEMAND_MAX: usize = 256;
+/// Wishes of a shard each second for pages that it does not keep ready: clients that ask for a new limit each time busy the
+/// encoder with no more.
+pub const NEW_WISHES_PER_S_MAX: usize = 128;
 /// Wishes of the shards that may wait for the encoder; more are forgotten, and come again with the next request.
 pub const ENCODER_QUEUE: usize = 256;
 /// How long the compressed pieces of a list are kept for the next snapshot after somebody has asked for it, in seconds.

@@ -36,8 +36,12 @@ pub struct EncodedPages {
 impl EncodedPages {
     /// Takes a page in, unless it is of an older list than `version`.
     pub fn insert(&mut self, page: EncodedPage, version: u64) {
+        if let Some((limit, coding)) = page.replaces {
+            let is_it = |entry: &Entry| (entry.version, entry.limit, entry.coding) == (page.version, limit, coding);
+            self.entries.retain(|entry| !is_it(entry));
+        }
         if page.version >= version {
-            let EncodedPage { version, limit, coding, body } = page;
+            let EncodedPage { version, limit, coding, body, replaces: _ } = page;
             self.entries.push(Entry { version, limit, coding, body: Rc::new(LocalBody(body)) });
         }
     }

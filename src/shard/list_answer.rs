@@ -6,8 +6,9 @@ use std::rc::Rc;
 use super::Shard;
 use super::encoded_pages::LocalBody;
 use super::local_snapshot::LocalSnapshot;
+use super::memo::Meaning;
 use super::output::Output;
-use super::prepared::{Meaning, PreparedList};
+use super::prepared::PreparedList;
 use super::reactor::FastPath;
 use crate::http::accept_encoding::preferred_coding;
 use crate::http::response::{CacheControl, ContentType};
@@ -36,7 +37,7 @@ impl Shard {
     ) -> R {
         let mut lists = self.lists.borrow_mut();
         let page = || snapshot.page(None, limit);
-        let prepare = || prepare_list(self, snapshot, limit, coding);
+        let prepare = |answers| prepare_list(self, snapshot, limit, coding, answers);
         use_list(lists.get(limit, coding, snapshot.version(), self.clock.unix_seconds(), page, prepare))
     }
 
@@ -88,14 +89,20 @@ impl FastPath for Shard {
     }
 }
 
-fn prepare_list(shard: &Shard, snapshot: &Rc<LocalSnapshot>, limit: Option<usize>, coding: Coding) -> PreparedList {
+/// Makes a list ready that was asked for `answers` times since it was last made ready. That is so once a second while clients
+/// ask for it: the encoder hears of it then, whether the list has its coding or not.
+fn prepare_list(
+    shard: &Shard,
+    snapshot: &Rc<LocalSnapshot>,
+    limit: Option<usize>,
+    coding: Coding,
+    answers: u64,
+) -> PreparedList {
     let page = snapshot.page(None, limit);
     let mut encoded = None;
     if coding != Coding::Identity && page.content_length >= ENCODING_MIN_BYTES {
         encoded = shard.encoded.borrow().get(snapshot.version(), limit, coding);
-        if encoded.is_none() {
-            shard.wish(snapshot, limit, coding);
-        }
+        shard.wish(snapshot, limit, coding, answers);
     }
     let mut head = Vec::with_capacity(512);
     let start = ResponseHead::start(&mut head, Status::Ok, &shard.clock.date());
@@ -130,7 +137,8 @@ pub fn push_list(
 
 /// Counts so many answers with this list, or that it is unchanged.
 #[inline]
-fn count_lists(shard: &Shard, list: &PreparedList, is_unchanged: bool, answered: usize) {
+fn count_lists(shard: &Shard, list: &mut PreparedList, is_unchanged: bool, answered: usize) {
+    list.answers += answered as u64;
     match &list.encoded {
         Some(encoded) if !is_unchanged => shard.count_encoded(encoded, &list.page, answered),
         _ => {}

@@ -23,6 +23,7 @@ mod list_answer;
 pub mod listener;
 mod local_snapshot;
 mod long_writes;
+mod memo;
 mod output;
 pub mod placement;
 pub mod places;
@@ -54,8 +55,9 @@ use self::inbox::{Inbox, InboxSender, Message};
 use self::lingering::Lingering;
 use self::local_snapshot::LocalSnapshot;
 use self::long_writes::LongWrites;
+use self::memo::Memo;
 use self::places::Places;
-use self::prepared::{Memo, PreparedLists};
+use self::prepared::PreparedLists;
 use self::reactor::driver::Driver;
 use self::reactor::{Listener, Reactor, Socket};
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
@@ -69,7 +71,7 @@ use crate::command_log::{Acknowledgement, Coverage};
 use crate::config::{Auth, ReadyDetails, Secret};
 use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::Coding;
-use crate::limits::LINGER_SILENCE_MS;
+use crate::limits::{LINGER_SILENCE_MS, NEW_WISHES_PER_S_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
@@ -193,6 +195,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         lists: RefCell::default(),
         encoded: RefCell::default(),
         wishes: parts.wishes,
+        new_wishes: Cell::default(),
         memo: RefCell::default(),
         verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
         parser: RefCell::default(),
@@ -261,6 +264,8 @@ pub(crate) struct Shard {
     lists: RefCell<PreparedLists>,
     encoded: RefCell<EncodedPages>,
     wishes: Option<WishQueue>,
+    /// A second, and the wishes in it for pages that are not kept ready.
+    new_wishes: Cell<(i64, usize)>,
     memo: RefCell<Memo>,
     verifier: RefCell<Verifier>,
     parser: RefCell<JsonParser>,
@@ -395,15 +400,26 @@ impl Shard {
     /// From now on, this page is answered in its coding.
     fn take_encoded(&self, page: EncodedPage) {
         let version = self.snapshot().map_or(0, |snapshot| snapshot.version());
-        self.lists.borrow_mut().forget(page.limit, page.coding);
+        for (limit, coding) in page.replaces.into_iter().chain([(page.limit, page.coding)]) {
+            self.lists.borrow_mut().forget(limit, coding);
+        }
         self.encoded.borrow_mut().insert(page, version);
     }
 
-    /// Asks for a page in a coding. It is never waited for: when the queue is full, a later request asks again.
-    fn wish(&self, snapshot: &LocalSnapshot, limit: Option<usize>, coding: Coding) {
-        if let Some(wishes) = &self.wishes {
-            let _ = wishes.try_send(Wish { snapshot: snapshot.share(), limit, coding });
+    /// Tells that a page was asked for in a coding, `answers` times besides now. It is never waited for: when the queue is
+    /// full, a later request asks again.
+    fn wish(&self, snapshot: &LocalSnapshot, limit: Option<usize>, coding: Coding, answers: u64) {
+        let Some(wishes) = &self.wishes else { return };
+        if answers == 0 && limit.is_some() {
+            let now = self.clock.unix_seconds();
+            let (second, count) = self.new_wishes.get();
+            let count = if second == now { count } else { 0 };
+            self.new_wishes.set((now, count + 1));
+            if count >= NEW_WISHES_PER_S_MAX {
+                return;
+            }
         }
+        let _ = wishes.try_send(Wish { snapshot: snapshot.share(), limit, coding, answers: answers + 1 });
     }
 
     /// Tells those who wait for it that the snapshot, which was swapped in just before, shows their writes.

@@ -1,4 +1,4 @@
-//! Answers that a shard has ready: the first page for the limits that clients use, and the last request's bytes.
+//! Answers that a shard has ready: the first page for the limits that clients use.
 //!
 //! A prepared answer belongs to one snapshot and one second (its `Date`). It is never changed, because it may be in
 //! flight; when either has moved on, a new one is made.
@@ -23,8 +23,6 @@ const USES_BEFORE_FLAT: u32 = 8;
 /// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
 /// in the second-level cache. With [`LISTS_MAX`] it bounds what a shard keeps ready to 4 MiB.
 const COPIES_MAX_BYTES: usize = 256 * 1024;
-/// Longest request that is remembered, in bytes.
-const MEMO_MAX_BYTES: usize = 1024;
 
 /// A complete answer, as often in a row as pipelines have asked for it. It is never changed, because it may be in flight.
 pub struct PreparedAnswer {
@@ -80,6 +78,8 @@ pub struct PreparedList {
     unchanged: Option<(Coding, PreparedAnswer)>,
     /// How often the body has been sent from the snapshot.
     uses: u32,
+    /// How often it was the answer, or was found unchanged.
+    pub answers: u64,
 }
 
 /// Where the body of a prepared list is.
@@ -101,6 +101,7 @@ impl PreparedList {
             encoded,
             unchanged: None,
             uses: 0,
+            answers: 0,
         };
         if list.body_bytes() <= WHOLE_BODY_MAX_BYTES {
             list.copy_body(snapshot);
@@ -231,10 +232,13 @@ struct Entry {
 pub struct PreparedLists {
     entries: Vec<Entry>,
     uses: u64,
+    /// How often lists were asked for that went with their snapshot: they are asked for again with the next one.
+    asked: Vec<(Option<usize>, Coding, u64)>,
 }
 
 impl PreparedLists {
-    /// The list for this limit and those who prefer this coding, made by `make` unless the one at hand is of this second, and of
+    /// The list for this limit and those who prefer this coding, made by `make`, which is told how often the one before was the
+    /// answer, unless the one at hand is of this second, and of
     /// this snapshot or of one whose `page` for the limit was the same.
     #[inline]
     pub fn get(
@@ -244,7 +248,7 @@ impl PreparedLists {
         snapshot_version: u64,
         unix_seconds: i64,
         page: impl FnOnce() -> Page,
-        make: impl FnOnce() -> PreparedList,
+        make: impl FnOnce(u64) -> PreparedList,
     ) -> &mut PreparedList {
         self.uses += 1;
         let found = self.entries.iter().position(|entry| entry.limit == limit && entry.coding == coding);
@@ -253,7 +257,7 @@ impl PreparedLists {
                 let entry = &mut self.entries[at];
                 if entry.snapshot_version != snapshot_version || entry.unix_seconds != unix_seconds {
                     if entry.unix_seconds != unix_seconds || !entry.stands_alone() || !entry.list.go_on_with(page()) {
-                        entry.list = make();
+                        entry.list = make(entry.list.answers);
                     }
                     entry.snapshot_version = snapshot_version;
                     entry.unix_seconds = unix_seconds;
@@ -267,7 +271,15 @@ impl PreparedLists {
                         self.entries.swap_remove(oldest);
                     }
                 }
-                self.entries.push(Entry { limit, coding, snapshot_version, unix_seconds, used_at: 0, list: make() });
+                let asked = self.take_asked(limit, coding);
+                self.entries.push(Entry {
+                    limit,
+                    coding,
+                    snapshot_version,
+                    unix_seconds,
+                    used_at: 0,
+                    list: make(asked),
+                });
                 self.entries.len() - 1
             }
         };
@@ -283,7 +295,27 @@ impl PreparedLists {
     /// Lets go of answers of other snapshots, so that an unused limit does not keep an old list alive. Those that need none
     /// stay: the page may be the same.
     pub fn retain_version(&mut self, snapshot_version: u64) {
-        self.entries.retain(|entry| entry.snapshot_version == snapshot_version || entry.stands_alone());
+        let PreparedLists { entries, asked, .. } = self;
+        entries.retain(|entry| {
+            let stays = entry.snapshot_version == snapshot_version || entry.stands_alone();
+            if !stays && entry.coding != Coding::Identity {
+                if asked.len() >= LISTS_MAX {
+                    asked.remove(0);
+                }
+                asked.push((entry.limit, entry.coding, entry.list.answers));
+            }
+            stays
+        });
+    }
+
+    fn take_asked(&mut self, limit: Option<usize>, coding: Coding) -> u64 {
+        let mut sum = 0;
+        self.asked.retain(|(of, in_coding, answers)| {
+            let is_it = (*of, *in_coding) == (limit, coding);
+            sum += if is_it { *answers } else { 0 };
+            !is_it
+        });
+        sum
     }
 }
 
@@ -291,76 +323,6 @@ impl Entry {
     /// Whether it needs nothing of its snapshot, and nothing better can come for it.
     fn stands_alone(&self) -> bool {
         self.coding == Coding::Identity && self.list.body == PreparedBody::Copied
-    }
-}
-
-/// The exact bytes of the last request for a first page. Parsing is a function of the bytes alone: the same bytes, up to
-/// and with the empty line, mean the same request, so comparing them replaces parsing them.
-#[derive(Default)]
-pub struct Memo {
-    request: Vec<u8>,
-    meaning: Meaning,
-}
-
-/// What a remembered request asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Meaning {
-    /// The first so many todos; `None` for all.
-    pub limit: Option<usize>,
-    /// The coding that its client prefers.
-    pub coding: Coding,
-    /// The entity tag that its condition names, and in which coding: it is answered with 304 as long as the list has this
-    /// one.
-    pub unchanged: Option<(u64, Coding)>,
-}
-
-impl Memo {
-    /// What `unread` asks for, if it starts with the remembered request.
-    #[inline]
-    pub fn recall(&self, unread: &[u8]) -> Option<Meaning> {
-        (!self.request.is_empty() && unread.starts_with(&self.request)).then_some(self.meaning)
-    }
-
-    /// Bytes of the remembered request.
-    #[inline]
-    pub fn request_bytes(&self) -> usize {
-        self.request.len()
-    }
-
-    /// How often `unread`, which starts with the remembered request, repeats it: `max` at most.
-    #[inline]
-    pub fn repetitions(&self, unread: &[u8], max: usize) -> usize {
-        let requests = unread.chunks_exact(self.request.len()).take(max);
-        requests.take_while(|request| *request == self.request).count().max(1)
-    }
-
-    /// How often `received` is the remembered request; `None` if it is anything else besides, or nothing.
-    #[inline]
-    pub fn whole_repetitions(&self, received: &[u8]) -> Option<usize> {
-        let request_bytes = self.request.len();
-        if request_bytes == 0 || !received.len().is_multiple_of(request_bytes) {
-            return None;
-        }
-        // What begins with the request, and is the same again from one request later on, is nothing else: two comparisons, and
-        // not one for each.
-        let (first, others) = received.split_at_checked(request_bytes)?;
-        (first == self.request && others == &received[..others.len()]).then(|| received.len() / request_bytes)
-    }
-
-    /// What the remembered request asks for.
-    #[inline]
-    pub fn meaning(&self) -> Meaning {
-        self.meaning
-    }
-
-    /// Remembers the bytes of a request that asked for the first `limit` todos, with nothing else that an answer could
-    /// depend on than what `meaning` says.
-    pub fn remember(&mut self, request: &[u8], meaning: Meaning) {
-        if request.len() <= MEMO_MAX_BYTES {
-            self.request.clear();
-            self.request.extend_from_slice(request);
-            self.meaning = meaning;
-        }
     }
 }
 
@@ -389,7 +351,7 @@ mod tests {
     fn a_list_is_made_anew_for_each_page_and_second() {
         let mut lists = PreparedLists::default();
         let mut get = |limit, coding, version, seconds, page: fn() -> Page, new: &str| {
-            let list = lists.get(limit, coding, version, seconds, page, || list(new));
+            let list = lists.get(limit, coding, version, seconds, page, |_| list(new));
             String::from_utf8(text(list).to_vec()).expect("ASCII")
         };
         const PLAIN: Coding = Coding::Identity;
@@ -404,7 +366,7 @@ mod tests {
         assert_eq!(get(None, PLAIN, 2, 2, other, "e"), "all", "each for its own");
         assert_eq!(get(None, Coding::Gzip, 3, 2, same, "made for this version"), "made for this version");
         lists.forget(None, Coding::Gzip);
-        let mut get = |coding, new: &str| text(lists.get(None, coding, 3, 2, same, || list(new))).to_vec();
+        let mut get = |coding, new: &str| text(lists.get(None, coding, 3, 2, same, |_| list(new))).to_vec();
         assert_eq!(get(PLAIN, "e"), b"all");
         assert_eq!(get(Coding::Gzip, "better"), b"better");
     }
@@ -413,11 +375,11 @@ mod tests {
     fn many_limits_do_not_grow_it() {
         let mut lists = PreparedLists::default();
         for limit in 0..1000 {
-            lists.get(Some(7), Coding::Identity, 1, 1, other, || list("hot"));
-            lists.get(Some(1000 + limit), Coding::Gzip, 1, 1, other, || list("cold"));
+            lists.get(Some(7), Coding::Identity, 1, 1, other, |_| list("hot"));
+            lists.get(Some(1000 + limit), Coding::Gzip, 1, 1, other, |_| list("cold"));
         }
         assert!(lists.entries.len() <= LISTS_MAX);
-        let hot = lists.get(Some(7), Coding::Identity, 1, 1, other, || list("made again"));
+        let hot = lists.get(Some(7), Coding::Identity, 1, 1, other, |_| list("made again"));
         assert_eq!(text(hot), b"hot", "what is used stays");
         lists.retain_version(2);
         assert_eq!(lists.entries.len(), 1, "what needs no snapshot stays");
@@ -452,34 +414,5 @@ mod tests {
         let (bytes, length) = list.share(Some(Coding::Identity), 2).expect("it is ready");
         assert_eq!(&bytes[..length], b"304304");
         assert!(list.share(Some(Coding::Gzip), 1).is_none());
-    }
-
-    #[test]
-    fn the_memo_needs_the_whole_request() {
-        let meaning = Meaning { limit: Some(3), ..Meaning::default() };
-        let mut memo = Memo::default();
-        assert_eq!(memo.recall(b"GET"), None);
-        memo.remember(b"GET / HTTP/1.1\r\n\r\n", meaning);
-        assert_eq!(memo.recall(b"GET / HTTP/1.1\r\n\r\nGET"), Some(meaning));
-        assert_eq!(memo.request_bytes(), 18);
-        assert_eq!(memo.recall(b"GET / HTTP/1.1\r\n\r"), None);
-        assert_eq!(memo.recall(b"GET / HTTP/1.0\r\n\r\n"), None);
-    }
-
-    #[test]
-    fn the_memo_counts_repetitions() {
-        let mut memo = Memo::default();
-        memo.remember(b"ab", Meaning::default());
-        assert_eq!(memo.repetitions(b"abab", 9), 2);
-        assert_eq!(memo.repetitions(b"ababa", 9), 2, "the last has not arrived completely");
-        assert_eq!(memo.repetitions(b"abacab", 9), 1);
-        assert_eq!(memo.repetitions(b"ababab", 2), 2);
-        assert_eq!(memo.repetitions(b"ababab", 0), 1, "one at least");
-        assert_eq!(memo.whole_repetitions(b"ab"), Some(1));
-        assert_eq!(memo.whole_repetitions(b"ababab"), Some(3));
-        for other in [&b"aba"[..], b"abac", b"ac", b"a"] {
-            assert_eq!(memo.whole_repetitions(other), None);
-        }
-        assert_eq!(Memo::default().whole_repetitions(b""), None);
     }
 }

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use million_rps::limits::ENCODED_PAGES_MAX;
+
 use crate::harness::client::{Answer, Client};
 use crate::harness::eventually;
 use crate::harness::metrics::{parse, total};
@@ -26,6 +28,12 @@ on_both_drivers!(crate::codings::filled =>
     pipelined_requests_get_their_own_codings,
     what_does_not_pay_stays_identity,
 );
+
+mod own {
+    use super::*;
+
+    on_both_drivers!(std::convert::identity => nobody_can_keep_compression_from_others);
+}
 
 fn filled(driver: Driver) -> std::sync::Arc<Server> {
     let server = FILLED.with(driver);
@@ -317,4 +325,36 @@ fn it_can_be_switched_off() {
     }
     let metrics = parse(client.call(&get("/metrics")).expect(200).text());
     assert_eq!(total(&metrics, "million_rps_encode_seconds_count", ""), 0.0);
+}
+
+/// The places of a list are taken by whoever comes first; then comes who is asked for, and the whole list has its own.
+fn nobody_can_keep_compression_from_others(driver: &Driver) {
+    let server = Setup::new().driver(*driver).start();
+    fill(&server, 200 + 3 * ENCODED_PAGES_MAX);
+    let mut client = server.connect();
+    let ask = |limit: usize, coding: &str| get(format!("/todos?limit={limit}")).field("Accept-Encoding", coding);
+    for coding in CODINGS {
+        // More pages than there are places, and each asked for again until the encoder has looked at all.
+        for _ in 0..3 {
+            for limit in 200..200 + 3 * ENCODED_PAGES_MAX {
+                client.call(&ask(limit, coding)).expect(200);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+        encoded(&mut client, "/todos", coding);
+    }
+    // What many ask for finds a place, too, while others go on asking for this and that.
+    let popular = get("/todos?limit=77").field("Accept-Encoding", "gzip");
+    eventually("the page that is asked for", || {
+        for limit in 200..200 + 3 * ENCODED_PAGES_MAX {
+            client.call(&ask(limit, "gzip")).expect(200);
+            client.send(popular.bytes().repeat(10));
+            let answers: Vec<Answer> = (0..10).map(|_| client.answer().expect(200)).collect();
+            if answers.iter().any(|answer| answer.field("Content-Encoding") == Some("gzip")) {
+                return Some(());
+            }
+        }
+        None
+    });
+    encoded(&mut client, "/todos", "gzip");
 }
