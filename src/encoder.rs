@@ -226,6 +226,7 @@ impl EncodeLoop {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::HashKeys;
 
     const CODING: Coding = Coding::Gzip;
 
@@ -236,7 +237,7 @@ mod tests {
     }
 
     fn wish(limit: Option<usize>, answers: u64) -> Wish {
-        Wish { snapshot: Arc::new(Snapshot::empty()), limit, coding: CODING, answers }
+        Wish { snapshot: Arc::new(Snapshot::empty(HashKeys::new(&[1; 32]))), limit, coding: CODING, answers }
     }
 
     impl EncodeLoop {

@@ -213,6 +213,8 @@ pub const FEED_COMPARE_MS: u64 = 3_000;
 pub const FEED_COMPARE_PAUSE_MS: u64 = 15_000;
 /// Longest wait for the store in a comparison, in milliseconds: changes wait as long.
 pub const FEED_COMPARE_PATIENCE_MS: u64 = 500;
+/// Seconds after which a create with `Idempotency-Key` is to be sent again when its id cannot be made yet.
+pub const ID_KEY_RETRY_S: u32 = 2;
 /// How long the in-process feed waits for room before the worker may look at its stop flag, in milliseconds.
 pub const FEED_PUBLISH_WAIT_MS: u64 = 50;
 

@@ -12,7 +12,7 @@ use million_rps::http::accept_encoding::Coding;
 use million_rps::http::response::{CacheControl, ContentType, date};
 use million_rps::http::route::route;
 use million_rps::http::{ResponseHead, Status, parse_head, query};
-use million_rps::snapshot::{Encoder, Snapshot, SnapshotBuilder};
+use million_rps::snapshot::{Encoder, HashKeys, Snapshot, SnapshotBuilder};
 use million_rps::store::Changes;
 use million_rps::todo::{Timestamp, Todo, TodoId};
 
@@ -44,7 +44,7 @@ fn todo(number: usize) -> Todo {
 /// A list of that length, and its todos, oldest first.
 fn list(len: usize) -> (Snapshot, Vec<Todo>) {
     let todos: Vec<Todo> = (0..len).map(todo).collect();
-    let mut builder = SnapshotBuilder::new();
+    let mut builder = SnapshotBuilder::new(HashKeys::new(&[1; 32]));
     // From the newest on.
     todos.iter().rev().for_each(|todo| builder.push(todo));
     (builder.finish(1), todos)

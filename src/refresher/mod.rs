@@ -18,9 +18,9 @@ use crate::memory::{self, Occupancy};
 use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
-use crate::snapshot::{Reconciler, Snapshot, SnapshotBuilder};
+use crate::snapshot::{HashKeys, Reconciler, Snapshot, SnapshotBuilder};
 use crate::store::{AppliedOffsets, Changes, Store, StoreError};
-use crate::todo::Todo;
+use crate::todo::{IDEMPOTENCY, IdKey, Todo};
 use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
 
 /// Least time between two swaps: changes that arrive meanwhile go into one snapshot, so that a flood of writes costs the
@@ -133,7 +133,7 @@ enum Source {
 impl RefreshLoop {
     /// A loop that has loaded nothing yet. It makes no more noise about failures once `stop` is set.
     pub fn new(parts: RefresherParts, stop: Arc<AtomicBool>) -> RefreshLoop {
-        let snapshot = Arc::new(Snapshot::empty());
+        let snapshot = Arc::new(Snapshot::empty(HashKeys::new(&[0; 32])));
         let now = Instant::now();
         RefreshLoop {
             feed: FeedHealth::new(parts.verify_interval),
@@ -225,7 +225,8 @@ impl RefreshLoop {
         let known = self.acquaintance.as_ref().is_some_and(|acquaintance| acquaintance.identity.is_some());
         // While there is trouble, it may be that the store is another one by now.
         if !known || self.alone.is_some() {
-            self.acquaintance = Some(self.parts.feed.identify(self.parts.store.as_mut())?);
+            let acquaintance = self.parts.feed.identify(self.parts.store.as_mut())?;
+            self.introduce(acquaintance);
         }
         self.read_list(Source::Feed)?;
         if self.alone.take().is_some() {
@@ -236,6 +237,17 @@ impl RefreshLoop {
         (self.goal, self.compare_at) = (None, now + jittered(Duration::from_millis(FEED_COMPARE_MS), (self.chance)()));
         self.confirm();
         Ok(())
+    }
+
+    /// Takes over what is known of the deployment, and tells the shards its part.
+    fn introduce(&mut self, acquaintance: Acquaintance) {
+        if self.acquaintance.as_ref() != Some(&acquaintance)
+            && let Some(identity) = &acquaintance.identity
+        {
+            let key = IdKey::new(identity.key(IDEMPOTENCY));
+            self.parts.inboxes.iter().for_each(|inbox| inbox.send(Message::IdKey(key.clone())));
+        }
+        self.acquaintance = Some(acquaintance);
     }
 
     /// From now on the list comes from the store alone.
@@ -400,10 +412,12 @@ impl RefreshLoop {
             Source::Feed => feed.load(store, at_least, each),
             Source::Store => store.scan(each).map_err(FeedError::Store),
         };
-        if self.verify_at.is_none() {
-            let mut builder = SnapshotBuilder::new();
+        let keys = self.acquaintance.as_ref().map(|acquaintance| HashKeys::new(&acquaintance.entity_tag_key));
+        let keys = keys.unwrap_or(self.snapshot.keys());
+        if self.verify_at.is_none() || keys != self.snapshot.keys() {
+            let mut builder = SnapshotBuilder::new(keys);
             let offsets = read(&mut |todo| builder.push(&todo))?;
-            self.swap(builder.finish(1));
+            self.swap(builder.finish(self.snapshot.version() + 1));
             self.cover(Coverage::Whole(offsets));
             tracing::info!(todos = self.snapshot.len(), milliseconds = started_at.elapsed().as_millis(), "list loaded");
         } else {

@@ -26,7 +26,7 @@ use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::route;
 use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
-use crate::limits::PREFER_WAIT_MAX_S;
+use crate::limits::{ID_KEY_RETRY_S, PREFER_WAIT_MAX_S};
 use crate::observe::readiness::Audience;
 use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, TodoId, TodoPatch};
 
@@ -226,7 +226,11 @@ impl Request<'_> {
         let now = self.shard.clock.moment();
         let id = match self.head.idempotency_key() {
             // Sent again, it is the same todo; a create of one that is there changes nothing.
-            Some(key) => TodoId::of_key(&user, &idempotency_key(key)?),
+            Some(key) => {
+                let key = idempotency_key(key)?;
+                let id_key = self.shard.id_key.borrow();
+                TodoId::of_key(id_key.as_ref().ok_or_else(no_id_key)?, &user, &key)
+            }
             None => self.shard.new_ids.next(now.timestamp),
         };
         let mut parser = self.shard.parser.borrow_mut();
@@ -436,4 +440,12 @@ pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
         libc::send(descriptor, text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
         libc::shutdown(descriptor, libc::SHUT_WR);
     }
+}
+
+/// The store keeps the key of ids from `Idempotency-Key`, and has not been reached since the start.
+fn no_id_key() -> Problem {
+    Problem::unavailable(
+        "Idempotency-Key: what its ids are made with is kept in the store, which has not been reached yet. Nothing was written",
+        ID_KEY_RETRY_S,
+    )
 }

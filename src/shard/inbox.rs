@@ -12,11 +12,14 @@ use futures_util::task::AtomicWaker;
 use crate::command_log::{Acknowledgement, Coverage};
 use crate::encoder::EncodedPage;
 use crate::snapshot::Snapshot;
+use crate::todo::IdKey;
 
 /// What a shard can be told.
 pub enum Message {
     /// Answer from this snapshot from now on.
     Snapshot(Arc<Snapshot>),
+    /// Ids from `Idempotency-Key` are made with this key from now on.
+    IdKey(IdKey),
     /// A page that some shard has wished for.
     Encoded(EncodedPage),
     /// The last snapshot has taken in this part of the log.

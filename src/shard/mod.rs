@@ -75,7 +75,7 @@ use crate::limits::{LINGER_SILENCE_MS, NEW_WISHES_PER_S_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
-use crate::todo::JsonParser;
+use crate::todo::{IdKey, JsonParser};
 
 /// How long an idle connection gets to send one more request while the process drains. It is answered with
 /// `Connection: close`; closing at once would lose a request that is on its way. Also how long a write goes on waiting until
@@ -198,6 +198,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         new_wishes: Cell::default(),
         memo: RefCell::default(),
         verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
+        id_key: RefCell::default(),
         parser: RefCell::default(),
         body: RefCell::default(),
         submissions: RefCell::new(Some(parts.submissions)),
@@ -237,6 +238,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
                     accepting = Some(shard.accept(listener)?);
                 }
             }
+            Message::IdKey(key) => drop(shard.id_key.replace(Some(key))),
             Message::Encoded(page) => shard.take_encoded(page),
             Message::Covered(coverage) => shard.show(&coverage),
             Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
@@ -268,6 +270,8 @@ pub(crate) struct Shard {
     new_wishes: Cell<(i64, usize)>,
     memo: RefCell<Memo>,
     verifier: RefCell<Verifier>,
+    /// The key of ids from `Idempotency-Key`; `None` until the store has been asked for it.
+    id_key: RefCell<Option<IdKey>>,
     parser: RefCell<JsonParser>,
     /// The body of the request at hand.
     body: RefCell<Vec<u8>>,

@@ -329,9 +329,10 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::HashKeys;
 
     fn list(text: &str) -> PreparedList {
-        let snapshot = Snapshot::empty();
+        let snapshot = Snapshot::empty(HashKeys::new(&[1; 32]));
         PreparedList::new(&snapshot, snapshot.page(None, None), None, text.as_bytes().to_vec())
     }
 
@@ -340,7 +341,7 @@ mod tests {
     }
 
     fn same() -> Page {
-        Snapshot::empty().page(None, None)
+        Snapshot::empty(HashKeys::new(&[1; 32])).page(None, None)
     }
 
     fn other() -> Page {

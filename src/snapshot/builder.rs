@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use super::Snapshot;
 use super::chunk::{Chunk, Item, Place, Slot, write_item_json};
 use super::draft::{Draft, sort_latest_first};
+use super::hashing::HashKeys;
 use super::index::{Index, IndexEntry};
 use super::tree::Tree;
 use crate::limits::{BUILD_RUN_BYTES, CHUNK_TARGET_BYTES};
@@ -15,6 +16,7 @@ use crate::todo::Todo;
 /// sorted into chunks a few MiB at a time, and all such runs are merged at the end, each chunk being freed when it has
 /// been read: at no time is there a second copy of the list.
 pub struct SnapshotBuilder {
+    keys: HashKeys,
     in_order: ChunkWriter,
     /// Todos that came out of order, since the last run.
     late: Draft,
@@ -29,15 +31,16 @@ pub struct SnapshotBuilder {
 
 impl SnapshotBuilder {
     /// A builder without todos.
-    pub fn new() -> SnapshotBuilder {
-        SnapshotBuilder::with_late_runs_of(BUILD_RUN_BYTES)
+    pub fn new(keys: HashKeys) -> SnapshotBuilder {
+        SnapshotBuilder::with_late_runs_of(BUILD_RUN_BYTES, keys)
     }
 
     /// A builder whose runs of late todos are of this size; the tests want many of them.
-    pub(super) fn with_late_runs_of(late_run_bytes: usize) -> SnapshotBuilder {
+    pub(super) fn with_late_runs_of(late_run_bytes: usize, keys: HashKeys) -> SnapshotBuilder {
         SnapshotBuilder {
+            keys,
             in_order: ChunkWriter::default(),
-            late: Draft::default(),
+            late: Draft::new(keys),
             late_runs: Vec::new(),
             late_run_bytes,
             json: Vec::new(),
@@ -47,12 +50,12 @@ impl SnapshotBuilder {
 
     /// Adds a todo. Of several with one id, the last pushed stays.
     pub fn push(&mut self, todo: &Todo) {
-        let entry = IndexEntry::from(todo);
+        let entry = IndexEntry::of(todo, &self.keys);
         self.entries.push(entry);
         let place = entry.place;
         if self.in_order.last_place().is_none_or(|last| last < place) {
             self.json.clear();
-            let hash = write_item_json(todo, &mut self.json);
+            let hash = write_item_json(todo, &self.keys, &mut self.json);
             return self.in_order.push(&Item { place, hash, json: &self.json });
         }
         self.late.put(todo);
@@ -70,7 +73,7 @@ impl SnapshotBuilder {
         let todos = Tree::from_leaves(merge(runs));
 
         sort_latest_first(&mut self.entries, |entry| entry.place.id);
-        let mut left = Draft::default();
+        let mut left = Draft::new(self.keys);
         self.entries.dedup_by(|earlier, latest| {
             let is_same_todo = earlier.place.id == latest.place.id;
             if is_same_todo && earlier.place != latest.place {
@@ -78,7 +81,7 @@ impl SnapshotBuilder {
             }
             is_same_todo
         });
-        Snapshot::new(version, todos.apply(&left.edits()), Index::from_items(&self.entries))
+        Snapshot::new(version, self.keys, todos.apply(&left.edits()), Index::from_items(&self.entries))
     }
 
     fn close_late_run(&mut self) {
@@ -86,12 +89,6 @@ impl SnapshotBuilder {
         self.late.edits().iter().filter_map(|edit| edit.item).for_each(|item| run.push(&item));
         self.late.clear();
         self.late_runs.push(run.finish());
-    }
-}
-
-impl Default for SnapshotBuilder {
-    fn default() -> SnapshotBuilder {
-        SnapshotBuilder::new()
     }
 }
 

@@ -4,8 +4,7 @@ use std::cmp::Ordering;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
-
+use super::hashing::HashKeys;
 use super::prefetch::Memory;
 use super::summary::Summary;
 use super::tree::{Edit, Edited, Leaf};
@@ -67,22 +66,17 @@ impl From<Place> for TodoKey {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Item<'a> {
     pub place: Place,
-    /// [`hash`] of the JSON.
+    /// [`HashKeys::todo`] of the JSON.
     pub hash: u64,
     /// The JSON with a comma after it.
     pub json: &'a [u8],
 }
 
-/// The hash of a todo's JSON, without the comma. It has no secret and no seed, so every process finds the same.
-pub(super) fn hash(json: &[u8]) -> u64 {
-    xxh3_64(json)
-}
-
 /// Appends the JSON of a todo and a comma to `out`, and returns its hash.
-pub(super) fn write_item_json(todo: &Todo, out: &mut Vec<u8>) -> u64 {
+pub(super) fn write_item_json(todo: &Todo, keys: &HashKeys, out: &mut Vec<u8>) -> u64 {
     let start = out.len();
     todo.write_json(out);
-    let hash = hash(&out[start..]);
+    let hash = keys.todo(&out[start..]);
     out.push(b',');
     hash
 }

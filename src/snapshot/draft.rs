@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use super::chunk::{Chunk, Item, Place, write_item_json};
+use super::hashing::HashKeys;
 use super::tree::Edit;
 use crate::todo::Todo;
 
 /// Edits of the list, in the order they were made, with the JSON that they bring.
-#[derive(Default)]
 pub(super) struct Draft {
+    keys: HashKeys,
     json: Vec<u8>,
     edits: Vec<DraftEdit>,
 }
@@ -20,10 +21,15 @@ struct DraftEdit {
 }
 
 impl Draft {
+    /// Without edits.
+    pub fn new(keys: HashKeys) -> Draft {
+        Draft { keys, json: Vec::new(), edits: Vec::new() }
+    }
+
     /// Puts `todo` at its place.
     pub fn put(&mut self, todo: &Todo) {
         let start = self.json.len();
-        let hash = write_item_json(todo, &mut self.json);
+        let hash = write_item_json(todo, &self.keys, &mut self.json);
         self.edits.push(DraftEdit { place: todo.key().into(), content: Some((hash, start..self.json.len())) });
     }
 

@@ -94,7 +94,7 @@ fn check(encoder: &mut Encoder, coding: Coding, snapshot: &Snapshot, limit: Opti
 
 fn list(len: u128, description: usize) -> Snapshot {
     let upserts = (0..len).map(|id| todo(id, id as i64 * 7, "word ".repeat(description))).collect();
-    Snapshot::empty().apply([&Changes { upserts, deletes: Vec::new() }])
+    Snapshot::empty(HashKeys::new(&[1; 32])).apply([&Changes { upserts, deletes: Vec::new() }])
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn pages_of_all_sizes_decode_to_their_plain_bytes() {
         for limit in [Some(1), Some(10), Some(100), Some(120), Some(500), Some(1999), Some(2000), None] {
             check(&mut encoder, coding, &snapshot, limit);
         }
-        check(&mut encoder, coding, &Snapshot::empty(), None);
+        check(&mut encoder, coding, &Snapshot::empty(HashKeys::new(&[1; 32])), None);
         check(&mut encoder, coding, &list(3, 10_000), None);
     }
 }

@@ -1,6 +1,7 @@
 //! One todo of a snapshot.
 
 use super::chunk::Chunk;
+use super::hashing::{HashKeys, Tagged};
 use super::run::Run;
 use super::summary::Summary;
 use crate::todo::TodoKey;
@@ -13,6 +14,7 @@ pub struct Entry<'s> {
     pub(super) at: usize,
     /// The sum over the chunks before.
     pub(super) before: Summary,
+    pub(super) keys: &'s HashKeys,
 }
 
 impl<'s> Entry<'s> {
@@ -22,9 +24,9 @@ impl<'s> Entry<'s> {
         &json[..json.len() - 1]
     }
 
-    /// Changes when its JSON does; a function of the content alone, the same in every process.
+    /// Changes when its JSON does; a function of the content and of the deployment's key, the same in every process.
     pub fn entity_tag(&self) -> u64 {
-        self.chunk.item(self.at).hash
+        self.keys.tag(self.chunk.item(self.at).hash, Tagged::Todo)
     }
 
     /// Its place in the list.

@@ -51,7 +51,7 @@ fn a_flat_list_has_the_same_bytes_in_fewer_pieces() {
     late.flatten();
     bytes.extend(bytes_of(run, &late));
     assert!(bytes == bytes_of(whole.body, &chunked));
-    let empty = Snapshot::empty();
+    let empty = Snapshot::empty(HashKeys::new(&[1; 32]));
     empty.flatten();
     assert_eq!(bytes_of(empty.page(None, None).body, &empty), b"[]");
     assert_eq!(whole.body.clone().next_piece(&empty), Some(&b"["[..]), "another list's run panics nowhere");
@@ -74,7 +74,7 @@ fn a_flat_list_shares_what_has_not_changed_with_the_one_before() {
         snapshot.apply([&changes])
     };
     let first: Vec<Todo> = (1..=8000).map(|id| todo(id, id as i64, "d".repeat(id as usize % 90), "ann")).collect();
-    let mut snapshot = change(&mut model, &Snapshot::empty(), &first, &[]);
+    let mut snapshot = change(&mut model, &Snapshot::empty(HashKeys::new(&[1; 32])), &first, &[]);
     assert!(!snapshot.was_flat());
     snapshot.flatten();
 

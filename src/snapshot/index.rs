@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::chunk::{IdHalves, Place};
+use super::hashing::HashKeys;
 use super::prefetch::Memory;
 use super::summary::Summary;
 use super::tree::{Edit, Leaf, Tree};
@@ -20,20 +19,15 @@ pub(super) type Index = Tree<IndexLeaf>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IndexEntry {
     pub place: Place,
-    /// [`owner_hash`] of its owner.
+    /// [`HashKeys::owner`] of its owner.
     pub owner: u64,
 }
 
-impl From<&Todo> for IndexEntry {
-    fn from(todo: &Todo) -> IndexEntry {
-        IndexEntry { place: todo.key().into(), owner: owner_hash(&todo.user_id) }
+impl IndexEntry {
+    /// The entry of a todo.
+    pub fn of(todo: &Todo, keys: &HashKeys) -> IndexEntry {
+        IndexEntry { place: todo.key().into(), owner: keys.owner(&todo.user_id) }
     }
-}
-
-/// The hash by which owners are told apart. Whoever finds a second text of the same hash gets a 202 instead of a 403, and
-/// no more: the worker compares the texts.
-pub(super) fn owner_hash(user_id: &str) -> u64 {
-    xxh3_64(user_id.as_bytes())
 }
 
 /// Neighbouring entries of the index; a clone shares them.

@@ -26,8 +26,8 @@
 //! - no chunk, leaf or branch is empty; none is larger than the most said above, except a chunk of a single todo;
 //! - two neighbours under one branch are together larger than the first of the two sizes, so deletes leave no dust;
 //! - all leaves of a tree lie at one depth; each sum and each first key is right;
-//! - bytes and entity tags are functions of the todos alone: two processes with the same list answer the same,
-//!   whatever way they came to it.
+//! - bytes and entity tags are functions of the todos and of the deployment's key alone: two processes with the same list
+//!   answer the same, whatever way they came to it.
 
 mod builder;
 mod chunk;
@@ -36,6 +36,7 @@ mod draft;
 mod encoding;
 mod entry;
 mod flat;
+mod hashing;
 mod index;
 mod prefetch;
 mod reconciler;
@@ -53,17 +54,17 @@ mod tests;
 pub use builder::SnapshotBuilder;
 pub use encoding::{EncodedBody, Encoder};
 pub use entry::Entry;
+pub use hashing::HashKeys;
 pub use reconciler::Reconciler;
 pub use run::Run;
 
 use std::sync::{Arc, OnceLock};
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use chunk::{Chunk, IdHalves, Place};
 use draft::{Draft, sort_latest_first};
 use flat::FlatList;
-use index::{Index, IndexEntry, owner_hash};
+use hashing::Tagged;
+use index::{Index, IndexEntry};
 use summary::Summary;
 use tree::Tree;
 
@@ -76,6 +77,7 @@ use crate::todo::{Todo, TodoId, TodoKey};
 #[derive(Clone)]
 pub struct Snapshot {
     version: u64,
+    keys: HashKeys,
     todos: Tree<Chunk>,
     index: Index,
     /// See [`Snapshot::flatten`].
@@ -91,8 +93,8 @@ pub struct Page {
     pub len: usize,
     /// Bytes of the JSON array.
     pub content_length: u64,
-    /// Changes when the bytes do, or when there comes to be a next page or none; a function of the content alone, the
-    /// same in every process.
+    /// Changes when the bytes do, or when there comes to be a next page or none; a function of the content and of the
+    /// deployment's key, the same in every process.
     pub entity_tag: u64,
     /// The last todo of this page, if others follow it: the next page is the one after it.
     pub next: Option<TodoKey>,
@@ -102,12 +104,17 @@ pub struct Page {
 
 impl Snapshot {
     /// The snapshot of an empty list, version 0.
-    pub fn empty() -> Snapshot {
-        Snapshot::new(0, Tree::EMPTY, Tree::EMPTY)
+    pub fn empty(keys: HashKeys) -> Snapshot {
+        Snapshot::new(0, keys, Tree::EMPTY, Tree::EMPTY)
     }
 
-    fn new(version: u64, todos: Tree<Chunk>, index: Index) -> Snapshot {
-        Snapshot { version, todos, index, flat: Arc::default(), flat_before: None }
+    fn new(version: u64, keys: HashKeys, todos: Tree<Chunk>, index: Index) -> Snapshot {
+        Snapshot { version, keys, todos, index, flat: Arc::default(), flat_before: None }
+    }
+
+    /// The keys of its hashes.
+    pub fn keys(&self) -> HashKeys {
+        self.keys
     }
 
     /// Counts the changes since the first snapshot; greater is newer. No part of the content.
@@ -143,7 +150,7 @@ impl Snapshot {
     /// Whether this user owns the todo with this id; `None` when the list does not have it. It reads the index alone. That
     /// is sure of a no; of a yes it is sure up to a collision of 64-bit hashes.
     pub fn is_owned_by(&self, id: TodoId, user_id: &str) -> Option<bool> {
-        Some(self.index.get(id.into())?.owner == owner_hash(user_id))
+        Some(self.index.get(id.into())?.owner == self.keys.owner(user_id))
     }
 
     /// The todos after `after` (from the newest, if it is `None`), `limit` at most; 0 counts as 1. `after` need not be in the list
@@ -159,7 +166,8 @@ impl Snapshot {
         // The last todo's comma is no part of the array.
         let body = Run::bracketed(start.bytes, end.bytes - u64::from(sum.len > 0));
         let content_length = body.remaining_bytes();
-        Page { len: sum.len, content_length, entity_tag: entity_tag(sum, next.is_some()), next, body }
+        let tagged = if next.is_some() { Tagged::Page } else { Tagged::LastPage };
+        Page { len: sum.len, content_length, entity_tag: self.keys.tag(sum.hash, tagged), next, body }
     }
 
     /// The next snapshot: this one after all these changes, in their order. Within one of them, an upsert counts for
@@ -169,14 +177,14 @@ impl Snapshot {
     /// `created_at`. A delete of what is not there changes nothing. Changes that were applied before change nothing but
     /// the version, and copy nothing.
     pub fn apply<'c>(&self, changes: impl IntoIterator<Item = &'c Changes>) -> Snapshot {
-        let mut draft = Draft::default();
+        let mut draft = Draft::new(self.keys);
         let mut index_edits = Vec::new();
         for outcomes in outcomes(changes).chunks(PREFETCH_KEYS_MAX) {
             let ids: Vec<IdHalves> = outcomes.iter().map(|(id, _)| (*id).into()).collect();
             self.index.prefetch(&ids);
             for (id, (_, todo)) in ids.into_iter().zip(outcomes) {
                 let old = self.index.get(id);
-                let new = todo.map(IndexEntry::from);
+                let new = todo.map(|todo| IndexEntry::of(todo, &self.keys));
                 if old != new {
                     index_edits.push(new.map_or_else(|| index::remove(id), index::put));
                     if let Some(left) = old.filter(|old| new.is_none_or(|new| old.place != new.place)) {
@@ -186,7 +194,12 @@ impl Snapshot {
                 todo.iter().for_each(|todo| draft.put(todo));
             }
         }
-        let next = Snapshot::new(self.version + 1, self.todos.apply(&draft.edits()), self.index.apply(&index_edits));
+        let next = Snapshot::new(
+            self.version + 1,
+            self.keys,
+            self.todos.apply(&draft.edits()),
+            self.index.apply(&index_edits),
+        );
         Snapshot { flat_before: self.flat_for_next(), ..next }
     }
 
@@ -223,12 +236,12 @@ impl Snapshot {
     fn find(&self, place: Place) -> Option<Entry<'_>> {
         let (chunk, before) = self.todos.leaf_of_key(place)?;
         let at = chunk.find(place).ok()?;
-        Some(Entry { chunk, at, before })
+        Some(Entry { chunk, at, before, keys: &self.keys })
     }
 
     fn entry_of_rank(&self, rank: usize) -> Option<Entry<'_>> {
         let (chunk, before) = self.todos.leaf_of_rank(rank)?;
-        Some(Entry { chunk, at: rank - before.len, before })
+        Some(Entry { chunk, at: rank - before.len, before, keys: &self.keys })
     }
 
     /// The sum over all todos before `place` and the one at it, if there is one.
@@ -255,13 +268,4 @@ fn outcomes<'c>(changes: impl IntoIterator<Item = &'c Changes>) -> Vec<(TodoId, 
     sort_latest_first(&mut outcomes, |(id, _)| *id);
     outcomes.dedup_by_key(|(id, _)| *id);
     outcomes
-}
-
-/// The sum of the hashes says which todos, and each has its place in its JSON, so the sum says the order too.
-fn entity_tag(sum: Summary, has_next: bool) -> u64 {
-    let mut content = [0; 17];
-    content[..8].copy_from_slice(&sum.hash.to_le_bytes());
-    content[8..16].copy_from_slice(&(sum.len as u64).to_le_bytes());
-    content[16] = has_next.into();
-    xxh3_64(&content)
 }

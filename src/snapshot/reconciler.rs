@@ -1,7 +1,6 @@
 //! Comparing a snapshot with the store.
 
 use super::Snapshot;
-use super::chunk::write_item_json;
 use crate::store::Changes;
 use crate::todo::{Todo, TodoKey};
 
@@ -29,8 +28,8 @@ impl<'s> Reconciler<'s> {
         };
         self.seen[entry.rank() / 64] |= 1 << (entry.rank() % 64);
         self.json.clear();
-        write_item_json(&todo, &mut self.json);
-        if self.json[..self.json.len() - 1] != *entry.json() {
+        todo.write_json(&mut self.json);
+        if self.json != entry.json() {
             self.changes.upserts.push(todo);
         }
     }

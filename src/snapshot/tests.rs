@@ -36,7 +36,7 @@ impl Model {
 }
 
 pub(super) fn build<'t>(todos: impl IntoIterator<Item = &'t Todo>, version: u64) -> Snapshot {
-    let mut builder = SnapshotBuilder::new();
+    let mut builder = SnapshotBuilder::new(HashKeys::new(&[1; 32]));
     todos.into_iter().for_each(|todo| builder.push(todo));
     builder.finish(version)
 }
@@ -110,7 +110,7 @@ fn check(snapshot: &Snapshot, model: &Model) {
     let chunks = snapshot.todos.check();
     let entries: Vec<IndexEntry> = snapshot.index.check().iter().flat_map(|leaf| tree::Leaf::items(*leaf)).collect();
     assert_eq!(entries.len(), list.len());
-    assert!(entries.iter().all(|entry| IndexEntry::from(&model.0[&entry.place.id.into()]) == *entry));
+    assert!(entries.iter().all(|entry| IndexEntry::of(&model.0[&entry.place.id.into()], &snapshot.keys()) == *entry));
     for chunk in chunks {
         assert!(weight(chunk) <= 2 * CHUNK_TARGET_BYTES || tree::Leaf::items(chunk).count() == 1);
     }
@@ -186,7 +186,7 @@ proptest! {
         batches in prop::collection::vec(prop::collection::vec(any_changes(), 1..3), 1..6),
     ) {
         let mut model = Model::default();
-        let mut snapshot = Snapshot::empty();
+        let mut snapshot = Snapshot::empty(HashKeys::new(&[1; 32]));
         let mut versions = Vec::new();
         for batch in &batches {
             let next = snapshot.apply(batch);
@@ -217,7 +217,7 @@ proptest! {
         }
         let mut model = Model::default();
         model.apply(&Changes { upserts: todos.clone(), deletes: Vec::new() });
-        let mut builder = SnapshotBuilder::with_late_runs_of(late_run_bytes);
+        let mut builder = SnapshotBuilder::with_late_runs_of(late_run_bytes, HashKeys::new(&[1; 32]));
         todos.iter().for_each(|todo| builder.push(todo));
         let snapshot = builder.finish(7);
         prop_assert_eq!(snapshot.version(), 7);
@@ -298,7 +298,7 @@ proptest! {
 
 #[test]
 fn an_empty_list_is_an_empty_array() {
-    let snapshot = Snapshot::empty();
+    let snapshot = Snapshot::empty(HashKeys::new(&[1; 32]));
     check(&snapshot, &Model::default());
     assert_eq!(snapshot.content_length(), 2);
     assert_eq!(read(snapshot.page(None, Some(10)).body, &snapshot), "[]");
@@ -310,7 +310,7 @@ fn an_empty_list_is_an_empty_array() {
 fn entity_tags_tell_content_from_content() {
     let todos: Vec<Todo> = (1..=20).map(|id| todo(id, id as i64, String::new(), "ann")).collect();
     let snapshot = build(&todos, 1);
-    let mut tags = vec![snapshot.entity_tag(), Snapshot::empty().entity_tag()];
+    let mut tags = vec![snapshot.entity_tag(), Snapshot::empty(HashKeys::new(&[1; 32])).entity_tag()];
     tags.extend((1..20).map(|limit| snapshot.page(None, Some(limit)).entity_tag));
     tags.extend(todos.iter().filter_map(|todo| snapshot.get(todo.id)).map(|entry| entry.entity_tag()));
     // The same ten todos, with and without a next page.
@@ -320,6 +320,29 @@ fn entity_tags_tell_content_from_content() {
     tags.dedup();
     assert_eq!(tags.len(), count);
     assert_eq!(snapshot.page(None, Some(20)).entity_tag, snapshot.entity_tag());
+}
+
+#[test]
+fn entity_tags_are_of_the_deployment_and_show_no_hash() {
+    let todos: Vec<Todo> = (1..=20).map(|id| todo(id, id as i64, "d".repeat(id as usize), "ann")).collect();
+    let of = |key: u8| {
+        let keys = HashKeys::new(&[key; 32]);
+        let mut builder = SnapshotBuilder::new(keys);
+        todos.iter().for_each(|todo| builder.push(todo));
+        let snapshot = builder.finish(1);
+        let single = snapshot.get(todos[3].id).expect("in the list");
+        let hash = keys.todo(single.json());
+        assert_ne!(single.entity_tag(), hash, "the summand stays inside");
+        assert_ne!(snapshot.page(None, Some(1)).entity_tag, hash);
+        (snapshot.entity_tag(), snapshot.page(None, Some(5)).entity_tag, single.entity_tag())
+    };
+    assert_eq!(of(1), of(1), "two processes of a deployment");
+    let (one, other) = (of(1), of(2));
+    assert!(one.0 != other.0 && one.1 != other.1 && one.2 != other.2, "two deployments");
+    assert_ne!(
+        Snapshot::empty(HashKeys::new(&[1; 32])).entity_tag(),
+        Snapshot::empty(HashKeys::new(&[2; 32])).entity_tag()
+    );
 }
 
 #[test]
@@ -364,7 +387,7 @@ fn a_batch_may_be_longer_than_what_is_prefetched_at_once() {
 
 #[test]
 fn inserts_at_the_head_leave_full_chunks_behind() {
-    let mut snapshot = Snapshot::empty();
+    let mut snapshot = Snapshot::empty(HashKeys::new(&[1; 32]));
     let mut model = Model::default();
     for id in 1..=1500 {
         let changes = Changes { upserts: vec![todo(id, id as i64, String::new(), "ann")], deletes: Vec::new() };

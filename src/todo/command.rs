@@ -153,15 +153,22 @@ impl Command<'_> {
                 updated_at: self.requested_at,
             }),
             (Action::Update { title, description, completed }, Some(mut todo)) if todo.user_id == self.user_id => {
+                let mut differs = false;
                 if let Some(title) = title {
+                    differs |= *title != todo.title;
                     title.as_ref().clone_into(&mut todo.title);
                 }
                 if let Some(description) = description {
+                    differs |= *description != todo.description;
                     description.as_ref().clone_into(&mut todo.description);
                 }
-                todo.completed = completed.unwrap_or(todo.completed);
-                // Clocks of several API processes differ: a later command never makes a todo look older.
-                todo.updated_at = todo.updated_at.max(self.requested_at);
+                let completed = completed.unwrap_or(todo.completed);
+                differs |= completed != todo.completed;
+                todo.completed = completed;
+                // Clocks of several API processes differ, and clocks are set back: a later command never makes a todo look older,
+                // and one that changes it never makes it what it was before, with the entity tag that it had then.
+                let earliest = todo.updated_at.as_micros().saturating_add(i64::from(differs));
+                todo.updated_at = Timestamp::from_micros(earliest).max(self.requested_at);
                 Some(todo)
             }
             (Action::Delete, Some(todo)) if todo.user_id == self.user_id => None,

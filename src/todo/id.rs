@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sha2::{Digest, Sha256};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
 use super::Timestamp;
 
@@ -13,6 +14,26 @@ pub struct TodoId(u128);
 
 /// Length of a written [`TodoId`], in bytes.
 pub const TODO_ID_TEXT_BYTES: usize = 36;
+
+/// What [`IdKey`] is derived for.
+pub const IDEMPOTENCY: &[u8] = b"idempotency";
+
+/// The key of ids that come from `Idempotency-Key`: a secret of the deployment, which outlives those of its tokens.
+#[derive(Clone)]
+pub struct IdKey([u8; 32]);
+
+impl IdKey {
+    /// Takes the key.
+    pub fn new(key: [u8; 32]) -> IdKey {
+        IdKey(key)
+    }
+}
+
+impl fmt::Debug for IdKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IdKey(***)")
+    }
+}
 
 impl TodoId {
     /// A new id, UUIDv7 (RFC 9562 section 5.7): ids made later sort later, which keeps the store's index dense.
@@ -33,17 +54,16 @@ impl TodoId {
         TodoId(uuid::Uuid::new_v7(moment).as_u128())
     }
 
-    /// The id that this user's key always stands for, whoever derives it: a UUIDv8 (RFC 9562 section 5.8) of SHA-256 over both,
-    /// 122 bits of it. Two keys meet with a probability below 10⁻¹³ among a trillion, and nobody can look for a key that
-    /// meets another user's.
-    pub fn of_key(user_id: &str, key: &[u8]) -> TodoId {
-        let mut hash = Sha256::new();
-        hash.update(b"million-rps Idempotency-Key 1");
+    /// The id that this user's key always stands for, whoever derives it with the same `id_key`: a UUIDv8 (RFC 9562 section 5.8) of
+    /// HMAC-SHA256 over both, 122 bits of it. Two keys meet with a probability below 10⁻¹³ among a trillion, and nobody who
+    /// lacks `id_key` can tell which id a key of another user has, or look for two that meet.
+    pub fn of_key(id_key: &IdKey, user_id: &str, key: &[u8]) -> TodoId {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&id_key.0).expect("HMAC takes keys of any length");
         // With the length of the first, no two pairs are the same bytes.
-        hash.update((user_id.len() as u64).to_be_bytes());
-        hash.update(user_id);
-        hash.update(key);
-        let bytes = hash.finalize();
+        mac.update(&(user_id.len() as u64).to_be_bytes());
+        mac.update(user_id.as_bytes());
+        mac.update(key);
+        let bytes = mac.finalize().into_bytes();
         let bytes = bytes.first_chunk().expect("SHA-256 has 32 bytes");
         TodoId(uuid::Builder::from_custom_bytes(*bytes).into_uuid().as_u128())
     }
@@ -142,10 +162,18 @@ mod tests {
     #[test]
     fn a_key_stands_for_one_id_for_ever() {
         // Written out: another version of the program must derive the same.
-        assert_eq!(TodoId::of_key("me", b"key").to_string(), "d3b0bdce-ccee-8c5f-b13b-8c362b820e4d");
+        let id_key = IdKey::new([7; 32]);
+        assert_eq!(format!("{id_key:?}"), "IdKey(***)");
+        assert_ne!(
+            TodoId::of_key(&id_key, "me", b"key"),
+            TodoId::of_key(&IdKey::new([8; 32]), "me", b"key"),
+            "another deployment"
+        );
+        // An id stays what it is from version to version.
+        assert_eq!(TodoId::of_key(&id_key, "me", b"key").to_string(), "d508cea5-e7e2-8e56-934d-16ae6a6b9cb6");
         let ids: std::collections::HashSet<_> =
             [("me", "key"), ("mek", "ey"), ("", "mekey"), ("mekey", ""), ("you", "key"), ("me", "Key")]
-                .map(|(user, key)| TodoId::of_key(user, key.as_bytes()))
+                .map(|(user, key)| TodoId::of_key(&id_key, user, key.as_bytes()))
                 .into();
         assert_eq!(ids.len(), 6);
         for id in ids {

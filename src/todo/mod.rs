@@ -14,7 +14,7 @@ mod validation;
 
 pub use body::{NewTodo, TodoPatch};
 pub use command::{Action, Command, CommandError};
-pub use id::{InvalidTodoId, TODO_ID_TEXT_BYTES, TodoId};
+pub use id::{IDEMPOTENCY, IdKey, InvalidTodoId, TODO_ID_TEXT_BYTES, TodoId};
 pub use json::{JsonParser, write_json_string};
 pub use timestamp::{InvalidTimestamp, TIMESTAMP_TEXT_BYTES, Timestamp};
 pub use validation::{BodyError, check_user_id};

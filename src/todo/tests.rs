@@ -159,3 +159,32 @@ proptest! {
         prop_assert_eq!(Command::from_json(&mut json, Timestamp::default(), &mut JsonParser::default()), Ok(command));
     }
 }
+
+#[test]
+fn a_change_is_never_undone_to_the_byte_though_clocks_are_set_back() {
+    let update = |title: &str, completed, micros| Command {
+        id: TodoId::from_u128(1),
+        user_id: "u".into(),
+        requested_at: Timestamp::from_micros(micros),
+        action: Action::Update { title: Some(title.to_owned().into()), description: None, completed },
+    };
+    let create = Command {
+        action: Action::Create { title: "a".into(), description: "".into(), completed: false },
+        ..update("", None, 1_000)
+    };
+    let first = create.apply(None);
+    let mut seen = vec![first.clone()];
+    let mut todo = first;
+    for (title, completed) in
+        [("b", None), ("a", None), ("a", Some(true)), ("a", Some(false)), ("b", None), ("a", None)]
+    {
+        // The clock stands before the create.
+        todo = update(title, completed, 10).apply(todo);
+        assert!(!seen.contains(&todo), "{todo:?} has been there before");
+        seen.push(todo.clone());
+    }
+    let unchanged = update("a", Some(false), 10).apply(todo.clone());
+    assert_eq!(unchanged, todo, "what changes nothing leaves the time");
+    let later = update("a", None, 9_000).apply(todo).expect("it is there");
+    assert_eq!(later.updated_at, Timestamp::from_micros(9_000));
+}

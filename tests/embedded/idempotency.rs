@@ -184,10 +184,17 @@ fn a_restart_forgets_no_key(driver: &Driver) {
     let request = create(&token, "\"over the restart\"", "first");
     let id = accepted(&mut server.connect(), &request);
     let first = shown(&mut server.connect(), &id);
+    let tag = |path: &str, server: &Server| server.connect().call(&get(path)).expect(200).required("ETag").to_owned();
+    let paths = ["/todos".to_owned(), "/todos?limit=1".to_owned(), format!("/todos/{id}")];
+    let tags = paths.each_ref().map(|path| tag(path, &server));
     server.kill();
     let server = setup.start();
+    assert_eq!(paths.each_ref().map(|path| tag(path, &server)), tags, "the secret of the deployment is kept");
     let mut client = server.connect();
     assert_eq!(accepted(&mut client, &create(&token, "\"over the restart\"", "second")), id);
     assert_eq!(shown(&mut client, &id), first);
     assert_eq!(client.call(&get("/todos")).expect(200).json().as_array().map(Vec::len), Some(1));
+    // Another folder is another deployment: its ids cannot be told from here.
+    let other = Setup::new().driver(*driver).start();
+    assert_ne!(accepted(&mut other.connect(), &request), id);
 }

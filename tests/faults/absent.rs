@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use crate::deployment::Deployment;
-use crate::harness::request::get;
+use crate::harness::request::{Request, get, post};
+use crate::harness::token::token;
 use crate::network::SERVERS;
 use crate::outage::Service;
 use crate::verdict::{await_shown, judge};
@@ -22,9 +23,20 @@ fn an_api_starts_on_a_warm_redis_while_postgres_is_stopped() {
     let outage = Service::Postgres.end_immediately();
     let started_at = Instant::now();
     let second = deployment.serve();
-    assert!(second.list().body == first.list().body, "the list comes from Redis");
+    let (list, expected) = (second.list(), first.list());
+    assert!(list.body == expected.body, "the list comes from Redis");
+    assert_eq!(list.required("ETag"), expected.required("ETag"));
     let healed = started_at.elapsed();
+    // The secret of ids does not.
+    let create = post(&token("repeater"), "{\"title\":\"t\"}").field("Idempotency-Key", "k");
+    let refused = second.connect().call(&create).expect(503);
+    assert!(refused.text().contains("Idempotency-Key") && refused.required("Retry-After") == "2", "{}", refused.text());
     outage.end();
+    within("an API that has asked the store", || {
+        let request = Request::new("POST", "/todos").field("Idempotency-Key", "k").json("{}");
+        let request = request.field("Authorization", &format!("Bearer {}", token("repeater")));
+        (second.connect().call(&request).status != 503).then_some(())
+    });
     judge("API started on a warm Redis without PostgreSQL", &deployment, &[&first, &second], &history, healed);
 }
 

@@ -107,10 +107,12 @@ impl Log {
                     rows.insert(id.to_owned(), row);
                 }
                 ("update", Some(row)) => {
+                    let before = (row.title.clone(), row.description.clone(), row.completed);
                     row.title = text("title").unwrap_or_else(|| std::mem::take(&mut row.title));
                     row.description = text("description").unwrap_or_else(|| std::mem::take(&mut row.description));
                     row.completed = completed.unwrap_or(row.completed);
-                    row.updated_at_micros = row.updated_at_micros.max(requested_at);
+                    let differs = before != (row.title.clone(), row.description.clone(), row.completed);
+                    row.updated_at_micros = (row.updated_at_micros + i64::from(differs)).max(requested_at);
                 }
                 ("delete", Some(_)) => {
                     rows.remove(id);

@@ -62,6 +62,7 @@ fn goes_on(deployment: &Deployment, first: &Api, what: &str, reason: &str, mend:
     let writers = Writers::start(Load { goal: 300, ..Load::default() }, &[Target::new(fresh.address)]);
     history.merge(writers.until_goal());
     let healed = await_shown(&both, &history, Instant::now());
+    assert_eq!(first.list().required("ETag"), fresh.list().required("ETag"), "whatever way they came to it");
     both.iter().for_each(|api| api.await_well());
     judge(&format!("Redis {what}, mended"), deployment, &both, &history, healed);
 }
