@@ -4,7 +4,7 @@
 #
 #   deploy/setup.sh build       Rust and a C compiler: all that the embedded server needs
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
-#   deploy/setup.sh test        what the tests use: the attacker slowhttptest; curl and xz for deploy/corpora.sh
+#   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh lint        rustfmt and clippy
 #   deploy/setup.sh bench       the load generators wrk and oha, and the servers that the benches compare with; of these,
 #                               what cannot be installed is only said: the benches leave it out and tell so
@@ -40,6 +40,8 @@ check_services() {
 }
 
 check_test() {
+    # Debian keeps it in sbin, which is not in everybody's PATH.
+    PATH=$PATH:/usr/sbin has pgbouncer || missing="$missing pgbouncer"
     has slowhttptest || missing="$missing slowhttptest"
     has curl || missing="$missing curl ca-certificates"
     # Clients and a proxy whose uploads are refused; Java comes with the services.

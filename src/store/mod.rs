@@ -20,7 +20,11 @@ mod postgres_place;
 #[cfg(feature = "services")]
 mod postgres_rows;
 #[cfg(feature = "services")]
+mod postgres_statements;
+#[cfg(feature = "services")]
 mod postgres_survey;
+#[cfg(feature = "services")]
+mod postgres_tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

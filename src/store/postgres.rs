@@ -12,30 +12,27 @@ use std::time::Duration;
 use futures_util::future::{try_join, try_join_all, try_join5};
 use futures_util::{SinkExt, StreamExt, TryFutureExt};
 use tokio_postgres::Client;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::command_log::PartitionId;
 use crate::limits::{
-    POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_REPLY_TIMEOUT_MS,
-    POSTGRES_STATEMENT_ROWS,
+    POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS,
+    POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
 };
-use crate::store::postgres_connection::{Connector, Session, Statements, in_time, within};
+use crate::store::postgres_connection::{Connector, Session, in_time, within};
 use crate::store::postgres_copy::{COPY_ROWS, copy_data};
 use crate::store::postgres_error::{is_missing_right, store_error};
 use crate::store::postgres_identity::identity;
 use crate::store::postgres_place::{follow_log, log_place, place};
 use crate::store::postgres_rows::{Columns, statements_of, todo_from_row};
+use crate::store::postgres_statements::Statements;
 use crate::store::postgres_survey::survey;
 use crate::store::{AppliedOffsets, Changes, Fold, Identity, LogPlace, OffsetStep, Store, StoreError, all_ids};
 use crate::todo::{Todo, TodoId};
 
 /// Pause between two questions about a transaction that the server has not finished.
 const TRANSACTION_POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-/// Begins a batch. The server keeps the plans that it made for the first batches; of a table that was small then, the best
-/// was to read all of it, and that would go on, however long the table gets, until its statistics are made anew. By index, a
-/// batch costs what it changes from the first one on.
-const BEGIN_BATCH: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL enable_seqscan = off";
 
 /// The schema, as `psql -f` takes it.
 pub const SCHEMA: &str = include_str!("schema.sql");
@@ -154,7 +151,8 @@ impl Store for PostgresStore {
     ) -> Result<Changes, StoreError> {
         let is_doubted = self.doubted_batches > 0;
         self.doubted_batches = self.doubted_batches.saturating_sub(1);
-        if !is_doubted && new_ids.len() >= POSTGRES_COPY_MIN_ROWS {
+        // COPY works with a named statement, which a pooler may not take.
+        if !is_doubted && new_ids.len() >= POSTGRES_COPY_MIN_ROWS && !self.connector.is_pooled() {
             match self.apply_once(steps, ids, new_ids, &mut *fold) {
                 // One of them is there, or has something in it that the database does not take.
                 Err(StoreError::Refused(_)) => self.doubted_batches = POSTGRES_DOUBTED_BATCHES,
@@ -276,7 +274,7 @@ impl PostgresStore {
         let topic = self.topic.clone();
         self.with_session(async |session| {
             let statements = in_time(session.statements()).await?;
-            let result = in_time(begin(&session.client, &statements, &topic, steps, ids)).await;
+            let result = in_time(begin(session, &statements, &topic, steps, ids)).await;
             if let Err(StoreError::Fenced { .. } | StoreError::Refused(_)) = &result {
                 in_time(session.client.batch_execute("ROLLBACK").map_err(store_error)).await?;
             }
@@ -290,7 +288,7 @@ impl PostgresStore {
         let result = self.connector.same_session().and_then(|(runtime, session)| {
             runtime.block_on(async {
                 let statements = session.statements().await?;
-                in_time(write(&session.client, &statements, changes, new_ids)).await?;
+                in_time(write(session, &statements, changes, new_ids)).await?;
                 commit_sent = true;
                 in_time(session.client.batch_execute("COMMIT").map_err(store_error)).await
             })
@@ -352,17 +350,18 @@ struct Unfinished {
 
 async fn read_offsets(client: &Client, topic: &str) -> Result<AppliedOffsets, StoreError> {
     let query = "SELECT partition, next FROM applied_offsets WHERE topic = $1 AND partition >= 0";
-    let rows = client.query(query, &[&topic]).await.map_err(store_error)?;
+    let rows = client.query_typed(query, &[(&topic, Type::TEXT)]).await.map_err(store_error)?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
 async fn begin(
-    client: &Client,
+    session: &Session,
     statements: &Statements,
     topic: &str,
     steps: &[OffsetStep],
     ids: &[TodoId],
 ) -> Result<(HashMap<TodoId, Todo>, TransactionNumber), StoreError> {
+    let client = &session.client;
     let (mut new_partitions, mut new_nexts) = (Vec::new(), Vec::new());
     let (mut partitions, mut priors, mut nexts) = (Vec::new(), Vec::new(), Vec::new());
     for step in steps {
@@ -381,27 +380,32 @@ async fn begin(
     let id_texts: Vec<String> = ids.iter().map(TodoId::to_string).collect();
     // One group on the wire, which the server runs one after the other. READ COMMITTED: each statement sees what was
     // committed when it began, so the rows are read as the last owner of the partition left them.
-    let (_, number, inserted, moved, rows) = try_join5(
-        client.batch_execute(BEGIN_BATCH),
-        client.query_one(&statements.transaction_number, &[]),
-        client.query(&statements.insert_offsets, &[&topic, &new_partitions, &new_nexts]),
-        client.query(&statements.move_offsets, &[&topic, &partitions, &priors, &nexts]),
-        client.query(&statements.select_rows, &[&id_texts]),
+    let (_, transaction, inserted, moved, rows) = try_join5(
+        client.batch_execute(&session.begin_batch),
+        statements.transaction.query(client, &[]),
+        statements.insert_offsets.query(client, &[&topic, &new_partitions, &new_nexts]),
+        statements.move_offsets.query(client, &[&topic, &partitions, &priors, &nexts]),
+        statements.select_rows.query(client, &[&id_texts]),
     )
     .await
-    .map_err(store_error)?;
+    .map_err(|error| session.error(error))?;
+    let (number, backend) = (transaction[0].get(0), transaction[0].get(1));
+    session.check_backend(backend)?;
     let done: Vec<PartitionId> = inserted.iter().chain(&moved).map(|row| row.get(0)).collect();
     if let Some(step) = steps.iter().find(|step| !done.contains(&step.partition)) {
         return Err(StoreError::Fenced { partition: step.partition });
     }
     let rows = rows.iter().map(|row| todo_from_row(row).map(|todo| (todo.id, todo))).collect::<Result<_, _>>()?;
-    Ok((rows, number.get(0)))
+    Ok((rows, number))
 }
 
 /// Whether a transaction has committed; waits where the server is still busy with it.
 async fn has_committed(client: &Client, transaction: TransactionNumber) -> Result<bool, StoreError> {
     loop {
-        let row = client.query_one("SELECT txid_status($1)", &[&transaction]).await.map_err(store_error)?;
+        let row = client
+            .query_typed_one("SELECT txid_status($1)", &[(&transaction, Type::INT8)])
+            .await
+            .map_err(store_error)?;
         match row.get::<_, Option<&str>>(0) {
             Some("in progress") => tokio::time::sleep(TRANSACTION_POLL_INTERVAL).await,
             status => return Ok(status == Some("committed")),
@@ -410,11 +414,12 @@ async fn has_committed(client: &Client, transaction: TransactionNumber) -> Resul
 }
 
 async fn write(
-    client: &Client,
+    session: &Session,
     statements: &Statements,
     changes: &Changes,
     new_ids: &[TodoId],
 ) -> Result<(), StoreError> {
+    let client = &session.client;
     let is_new = |todo: &&Todo| new_ids.binary_search(&todo.id).is_ok();
     let (new, upserts): (Vec<&Todo>, Vec<&Todo>) = changes.upserts.iter().partition(is_new);
     let upserts: Vec<Columns<'_>> = statements_of(&upserts).into_iter().map(Columns::new).collect();
@@ -425,10 +430,17 @@ async fn write(
     // One group on the wire, in the order in which the futures are first polled: deletes before upserts, because a todo
     // that was deleted and made again is in both. The commit is not part of it: that must not leave before every write is
     // known to have worked.
-    let upserts = try_join_all(upserts.iter().map(|columns| client.execute(&statements.upsert_rows, columns)));
-    let deletes = try_join_all(deletes.iter().map(async |ids| client.execute(&statements.delete_rows, &[ids]).await));
-    try_join(deletes, upserts).await.map_err(store_error)?;
-    if new.is_empty() { Ok(()) } else { copy(client, &new).await.map_err(store_error) }
+    let upserts = try_join_all(upserts.iter().map(|columns| statements.upsert_rows.execute(client, columns)));
+    let deletes = try_join_all(deletes.iter().map(async |ids| statements.delete_rows.execute(client, &[ids]).await));
+    try_join(deletes, upserts).await.map_err(|error| session.error(error))?;
+    if new.is_empty() {
+        return Ok(());
+    }
+    copy(client, &new).await.map_err(|error| match error.code() {
+        // A table with row-level security, or a view: by INSERT it may work.
+        Some(&SqlState::FEATURE_NOT_SUPPORTED | &SqlState::WRONG_OBJECT_TYPE) => StoreError::Refused(error.to_string()),
+        _ => session.error(error),
+    })
 }
 
 /// Writes rows that are not there; one that is fails the transaction.
@@ -440,14 +452,17 @@ async fn copy(client: &Client, todos: &[&Todo]) -> Result<(), tokio_postgres::Er
 
 async fn scan(client: &Client, topic: &str, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
     // One view for rows and offsets. Reading a long list may take longer than any batch: no limit but on silence.
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0";
-    in_time(client.batch_execute(begin).map_err(store_error)).await?;
+    let begin = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
+         SET LOCAL idle_in_transaction_session_timeout = {POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
+    );
+    in_time(client.batch_execute(&begin).map_err(store_error)).await?;
     let offsets = in_time(read_offsets(client, topic)).await?;
     let query = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
                  ORDER BY created_at DESC, id DESC";
-    let no_parameters: [&(dyn ToSql + Sync); 0] = [];
+    let no_parameters: [(&(dyn ToSql + Sync), Type); 0] = [];
     // Rows are handed on as they come: the client library holds back the server, not all rows in memory.
-    let rows = in_time(client.query_raw(query, no_parameters).map_err(store_error)).await?;
+    let rows = in_time(client.query_typed_raw(query, no_parameters).map_err(store_error)).await?;
     let mut rows = pin!(rows);
     while let Some(row) = in_time(async { rows.next().await.transpose().map_err(store_error) }).await? {
         each(todo_from_row(&row)?);

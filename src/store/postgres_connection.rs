@@ -4,20 +4,14 @@
 //! it. That gives every step a deadline on this side too: a frozen server keeps its TCP connections alive, so that
 //! neither the server's own timeouts nor keepalives would end a call.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::future::try_join5;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config, NoTls, Statement};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::limits::{
@@ -27,16 +21,20 @@ use crate::limits::{
 };
 use crate::store::StoreError;
 use crate::store::postgres_error::{store_error, with_source};
+use crate::store::postgres_statements::Statements;
+use crate::store::postgres_tls::take_tls_parameters;
 
 /// Longest wait for a connection to close in order.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Where the database is and how to reach it; connects on need.
 pub(super) struct Connector {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     config: Config,
     tls: Option<MakeRustlsConnect>,
     session: Option<Session>,
+    /// A pooler stands before the server: found out once.
+    is_pooled: bool,
     backoff: Backoff,
     /// How long a connection may take to open.
     connect_within: Duration,
@@ -47,38 +45,22 @@ pub(super) struct Session {
     pub client: Client,
     /// Moves the bytes; ends when the client is dropped and the server has been told.
     transport: JoinHandle<()>,
+    /// The process of the server whose session this is; `None` behind a pooler, where each transaction may have another.
+    backend: Option<i32>,
+    /// Opens the transaction of a batch.
+    pub begin_batch: String,
     /// Prepared at the first use: before `migrate` there is no table to prepare them for.
     statements: Option<Statements>,
+    /// Whether it has shown that others use it too.
+    is_mixed_up: Cell<bool>,
 }
 
-/// The statements of a batch, prepared.
-#[derive(Clone)]
-pub(super) struct Statements {
-    pub transaction_number: Statement,
-    pub select_rows: Statement,
-    pub upsert_rows: Statement,
-    pub delete_rows: Statement,
-    pub insert_offsets: Statement,
-    pub move_offsets: Statement,
-}
-
-const TRANSACTION_NUMBER: &str = "SELECT txid_current()";
-const SELECT_ROWS: &str = "SELECT id, title, description, completed, user_id, created_at, updated_at \
-     FROM todos WHERE id = ANY($1::text[])";
-const UPSERT_ROWS: &str = "INSERT INTO todos (id, title, description, completed, user_id, created_at, updated_at) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::timestamptz[], \
-     $7::timestamptz[]) \
-     ON CONFLICT (id) DO UPDATE SET title = excluded.title, description = excluded.description, \
-     completed = excluded.completed, user_id = excluded.user_id, created_at = excluded.created_at, \
-     updated_at = excluded.updated_at";
-const DELETE_ROWS: &str = "DELETE FROM todos WHERE id = ANY($1::text[])";
-const INSERT_OFFSETS: &str = "INSERT INTO applied_offsets (topic, partition, next) \
-     SELECT $1, step.partition, step.next FROM unnest($2::integer[], $3::bigint[]) AS step (partition, next) \
-     ON CONFLICT DO NOTHING RETURNING partition";
-const MOVE_OFFSETS: &str = "UPDATE applied_offsets AS applied SET next = step.next \
-     FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS step (partition, prior, next) \
-     WHERE applied.topic = $1 AND applied.partition = step.partition AND applied.next = step.prior \
-     RETURNING applied.partition";
+/// The name under which a session is asked whether the settings that came with it have reached the server.
+const MARK: &str = "million_rps.session";
+/// What a pooler says to a setting at the start that it cannot keep (PgBouncer, RDS Proxy).
+const SETTINGS_REFUSED: [&str; 2] = ["08P01", "0A000"];
+/// What the server says when a statement's name is taken or unknown: another client's session has been there.
+const NAMES_MIXED_UP: [&str; 2] = ["26000", "42P05"];
 
 impl Connector {
     /// Reads the URL; connects later.
@@ -102,10 +84,11 @@ impl Connector {
             .build()
             .map_err(|error| StoreError::Unavailable(format!("no event loop for PostgreSQL: {error}")))?;
         Ok(Connector {
-            runtime,
+            runtime: Arc::new(runtime),
             config,
             tls,
             session: None,
+            is_pooled: false,
             backoff: Backoff::default(),
             connect_within: Duration::from_millis(2 * POSTGRES_CONNECT_TIMEOUT_MS),
         })
@@ -161,7 +144,10 @@ impl Connector {
     /// Drops the connection: after an error of which the session's state is not known. Whatever it had not committed is
     /// rolled back by the server.
     pub fn disconnect(&mut self) {
-        if let Some(Session { client, transport, .. }) = self.session.take() {
+        if let Some(Session { client, transport, is_mixed_up, .. }) = self.session.take() {
+            if is_mixed_up.get() {
+                self.note_pooler();
+            }
             drop(client);
             // Time to say goodbye. A server that does not listen is left without one.
             let _ = self.runtime.block_on(async { tokio::time::timeout(GOODBYE_TIMEOUT, transport).await });
@@ -173,8 +159,9 @@ impl Connector {
         self.connect_within = patience.min(Duration::from_millis(2 * POSTGRES_CONNECT_TIMEOUT_MS));
     }
 
-    fn connect(&self) -> Result<Session, StoreError> {
-        self.runtime.block_on(async {
+    fn connect(&mut self) -> Result<Session, StoreError> {
+        let runtime = Arc::clone(&self.runtime);
+        runtime.block_on(async {
             let deadline = self.connect_within;
             tokio::time::timeout(deadline, self.open()).await.unwrap_or_else(|_| {
                 Err(StoreError::Unavailable(format!("PostgreSQL did not answer within {} ms", deadline.as_millis())))
@@ -182,29 +169,99 @@ impl Connector {
         })
     }
 
-    async fn open(&self) -> Result<Session, StoreError> {
-        let (client, transport) = match &self.tls {
+    /// Connects, and finds out whether the session is the server's own. A pooler that gives each transaction another one keeps no
+    /// settings and no prepared statements, or shows them to other clients; it refuses settings at the start, or drops them.
+    async fn open(&mut self) -> Result<Session, StoreError> {
+        if !self.is_pooled {
+            let mark = uuid::Uuid::now_v7().simple().to_string();
+            let theirs = self.config.get_options().unwrap_or_default();
+            let mut config = self.config.clone();
+            config.options(format!(
+                "{theirs} {} -c {MARK}={mark}",
+                settings_as(|name, value| format!("-c {name}={value}"), " ")
+            ));
+            match self.dial(&config).await {
+                Ok((client, transport)) => {
+                    if let Some(backend) = own_backend(&client, &mark).await.map_err(store_error)? {
+                        let begin_batch = begin_batch("");
+                        return Ok(Session::new(client, transport, Some(backend), begin_batch));
+                    }
+                }
+                Err(error) if error.code().is_some_and(|code| SETTINGS_REFUSED.contains(&code.code())) => {}
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+        let (client, transport) = self.dial(&self.config).await.map_err(store_error)?;
+        self.note_pooler();
+        let settings = settings_as(|name, value| format!("SET LOCAL {name} = {value}"), "; ");
+        let begin_batch = begin_batch(&format!("; {settings}; {}", keep_commits(true)));
+        Ok(Session::new(client, transport, None, begin_batch))
+    }
+
+    async fn dial(&self, config: &Config) -> Result<(Client, JoinHandle<()>), tokio_postgres::Error> {
+        Ok(match &self.tls {
             Some(tls) => {
-                let (client, connection) = self.config.connect(tls.clone()).await.map_err(store_error)?;
+                let (client, connection) = config.connect(tls.clone()).await?;
                 (client, tokio::spawn(run(connection)))
             }
             None => {
-                let (client, connection) = self.config.connect(NoTls).await.map_err(store_error)?;
+                let (client, connection) = config.connect(NoTls).await?;
                 (client, tokio::spawn(run(connection)))
             }
-        };
-        // The time limits keep a worker that was stopped in mid transaction from holding its row locks: the server ends
-        // that session. A database that was set to lose commits at a crash is overruled; the other settings of
-        // synchronous_commit say who has to have a commit besides this server, and stay.
-        let settings = format!(
-            "SET statement_timeout = {POSTGRES_STATEMENT_TIMEOUT_MS}; SET lock_timeout = {POSTGRES_LOCK_TIMEOUT_MS}; \
-             SET idle_in_transaction_session_timeout = {POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS}; \
-             SELECT set_config('synchronous_commit', 'on', false) \
-             WHERE current_setting('synchronous_commit') = 'off'"
-        );
-        client.batch_execute(&settings).await.map_err(store_error)?;
-        Ok(Session { client, transport, statements: None })
+        })
     }
+
+    fn note_pooler(&mut self) {
+        if !std::mem::replace(&mut self.is_pooled, true) {
+            tracing::info!(
+                "PostgreSQL is reached through a pooler: settings go with each transaction, statements without names, and new \
+                 todos by INSERT instead of COPY"
+            );
+        }
+    }
+
+    /// Whether a pooler stands before the server, as far as is known.
+    pub fn is_pooled(&self) -> bool {
+        self.is_pooled
+    }
+}
+
+/// The time limits keep a worker that was stopped in mid transaction from holding its row locks: the server ends that session.
+fn settings_as(one: impl Fn(&str, u64) -> String, separator: &str) -> String {
+    let settings = [
+        ("statement_timeout", POSTGRES_STATEMENT_TIMEOUT_MS),
+        ("lock_timeout", POSTGRES_LOCK_TIMEOUT_MS),
+        ("idle_in_transaction_session_timeout", POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS),
+    ];
+    settings.map(|(name, value)| one(name, value)).join(separator)
+}
+
+/// A database that was set to lose commits at a crash is overruled; the other settings of synchronous_commit say who has to
+/// have a commit besides this server, and stay.
+fn keep_commits(local: bool) -> String {
+    format!(
+        "SELECT set_config('synchronous_commit', 'on', {local}) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+}
+
+/// Begins a batch. The server keeps the plans that it made for the first batches; of a table that was small then, the best
+/// was to read all of it, and that would go on, however long the table gets, until its statistics are made anew. By index, a
+/// batch costs what it changes from the first one on.
+fn begin_batch(settings: &str) -> String {
+    format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL enable_seqscan = off{settings}")
+}
+
+/// The number of the server's process, if this session is the one that was started with the mark.
+async fn own_backend(client: &Client, mark: &str) -> Result<Option<i32>, tokio_postgres::Error> {
+    let question = format!("SELECT current_setting('{MARK}', true), pg_backend_pid()");
+    let answers = client.simple_query(&question).await?;
+    let row = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let Some(row) = row.filter(|row| row.get(0) == Some(mark)) else { return Ok(None) };
+    client.batch_execute(&keep_commits(false)).await?;
+    Ok(row.get(1).and_then(|pid| pid.parse().ok()))
 }
 
 impl Drop for Connector {
@@ -221,25 +278,39 @@ async fn run<E: std::fmt::Display>(connection: impl Future<Output = Result<(), E
 }
 
 impl Session {
+    fn new(client: Client, transport: JoinHandle<()>, backend: Option<i32>, begin_batch: String) -> Session {
+        Session { client, transport, backend, begin_batch, statements: None, is_mixed_up: Cell::new(false) }
+    }
+
     /// The statements of a batch.
     pub async fn statements(&mut self) -> Result<Statements, StoreError> {
         if let Some(statements) = &self.statements {
             return Ok(statements.clone());
         }
-        let transaction_number = self.client.prepare(TRANSACTION_NUMBER).await.map_err(store_error)?;
-        let (select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets) = try_join5(
-            self.client.prepare(SELECT_ROWS),
-            self.client.prepare(UPSERT_ROWS),
-            self.client.prepare(DELETE_ROWS),
-            self.client.prepare(INSERT_OFFSETS),
-            self.client.prepare(MOVE_OFFSETS),
-        )
-        .await
-        .map_err(store_error)?;
-        let statements =
-            Statements { transaction_number, select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets };
+        let statements = match self.backend {
+            Some(_) => Statements::prepared(&self.client).await.map_err(|error| self.error(error))?,
+            None => Statements::unnamed(),
+        };
         self.statements = Some(statements.clone());
         Ok(statements)
+    }
+
+    /// What an error means; remembers when it shows that others use the same session.
+    pub fn error(&self, error: tokio_postgres::Error) -> StoreError {
+        if error.code().is_some_and(|code| NAMES_MIXED_UP.contains(&code.code())) {
+            self.is_mixed_up.set(true);
+        }
+        store_error(error)
+    }
+
+    /// Makes sure that a transaction is run by the process that knows this session's statements: under the same names,
+    /// another one may know others. Nothing has been committed yet.
+    pub fn check_backend(&self, runs: i32) -> Result<(), StoreError> {
+        if self.backend.is_none_or(|own| own == runs) {
+            return Ok(());
+        }
+        self.is_mixed_up.set(true);
+        Err(StoreError::Unavailable("a pooler has moved this session to another process of PostgreSQL".into()))
     }
 }
 
@@ -266,13 +337,18 @@ pub(super) async fn within<T>(
 struct Backoff {
     failures: u32,
     /// No attempt before this moment, and why the last one failed.
-    blocked: Option<(Instant, String)>,
+    blocked: Option<(Instant, StoreError)>,
 }
 
 impl Backoff {
     fn check(&self) -> Result<(), StoreError> {
         match &self.blocked {
-            Some((until, reason)) if Instant::now() < *until => Err(StoreError::Unavailable(reason.clone())),
+            Some((until, StoreError::Misconfigured(reason))) if Instant::now() < *until => {
+                Err(StoreError::Misconfigured(reason.clone()))
+            }
+            Some((until, StoreError::Unavailable(reason))) if Instant::now() < *until => {
+                Err(StoreError::Unavailable(reason.clone()))
+            }
             _ => Ok(()),
         }
     }
@@ -281,165 +357,18 @@ impl Backoff {
         let wait_ms =
             (POSTGRES_RECONNECT_BACKOFF_MIN_MS << self.failures.min(16)).min(POSTGRES_RECONNECT_BACKOFF_MAX_MS);
         self.failures += 1;
-        let reason = match error {
-            StoreError::Unavailable(reason) => reason.clone(),
-            other => other.to_string(),
+        let error = match error {
+            StoreError::Misconfigured(reason) => StoreError::Misconfigured(reason.clone()),
+            StoreError::Unavailable(reason) => StoreError::Unavailable(reason.clone()),
+            other => StoreError::Unavailable(other.to_string()),
         };
-        self.blocked = Some((Instant::now() + Duration::from_millis(wait_ms), reason));
-    }
-}
-
-/// `sslmode` and `sslrootcert` of the URL, with libpq's meanings.
-#[derive(Debug, PartialEq, Eq)]
-enum TlsMode {
-    /// Plain text.
-    Disable,
-    /// Encrypted if the server can; the certificate is not checked.
-    Prefer,
-    /// Encrypted; the certificate is checked only where a root is given.
-    Require,
-    /// Encrypted, and the certificate has to be signed for this host by a trusted root: the file, or the system's.
-    Verify { root_file: Option<String> },
-}
-
-/// Takes the parameters of TLS out of the URL: the client library knows only some of them.
-fn take_tls_parameters(url: &str) -> Result<(String, TlsMode), StoreError> {
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let mut mode = None;
-    let mut root_file = None;
-    let mut others = Vec::new();
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        match parameter.split_once('=') {
-            Some(("sslmode", value)) => mode = Some(value),
-            Some(("sslrootcert", value)) => root_file = Some(value.replace("%2F", "/").replace("%2f", "/")),
-            _ => others.push(parameter),
-        }
-    }
-    let mode = match (mode.unwrap_or("prefer"), root_file) {
-        ("disable", _) => TlsMode::Disable,
-        ("allow" | "prefer", _) => TlsMode::Prefer,
-        ("require", None) => TlsMode::Require,
-        ("require" | "verify-ca" | "verify-full", root_file) => {
-            TlsMode::Verify { root_file: root_file.filter(|file| file != "system") }
-        }
-        (other, _) => {
-            return Err(StoreError::Fatal(format!(
-                "DATABASE_URL: sslmode={other} is unknown; use disable, prefer, require, verify-ca or verify-full"
-            )));
-        }
-    };
-    let url = if others.is_empty() { base.to_owned() } else { format!("{base}?{}", others.join("&")) };
-    Ok((url, mode))
-}
-
-impl TlsMode {
-    fn apply(self, config: &mut Config) -> Result<Option<MakeRustlsConnect>, StoreError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| StoreError::Fatal(format!("TLS for PostgreSQL: {error}")))?;
-        let client = match self {
-            TlsMode::Disable => {
-                config.ssl_mode(SslMode::Disable);
-                return Ok(None);
-            }
-            TlsMode::Prefer | TlsMode::Require => {
-                config.ssl_mode(if self == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-                    .with_no_client_auth()
-            }
-            TlsMode::Verify { root_file } => {
-                config.ssl_mode(SslMode::Require);
-                builder.with_root_certificates(roots(root_file.as_deref())?).with_no_client_auth()
-            }
-        };
-        Ok(Some(MakeRustlsConnect::new(client)))
-    }
-}
-
-fn roots(file: Option<&str>) -> Result<RootCertStore, StoreError> {
-    let mut roots = RootCertStore::empty();
-    match file {
-        Some(file) => {
-            let unreadable = |reason: String| StoreError::Fatal(format!("DATABASE_URL: sslrootcert={file}: {reason}"));
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| unreadable(error.to_string()))? {
-                let certificate = certificate.map_err(|error| unreadable(error.to_string()))?;
-                roots.add(certificate).map_err(|error| unreadable(error.to_string()))?;
-            }
-        }
-        None => {
-            // A root that cannot be used is no reason to fail: another may be the right one.
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err(StoreError::Fatal(
-            "TLS for PostgreSQL: no root certificate to trust; install ca-certificates or give sslrootcert=FILE".into(),
-        ));
-    }
-    Ok(roots)
-}
-
-/// Accepts every certificate, as libpq does for `sslmode=require`: the connection is encrypted, and nothing says who is
-/// at its other end. Signatures of the handshake are still checked.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.blocked = Some((Instant::now() + Duration::from_millis(wait_ms), error));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tls_parameters_leave_the_url_and_get_their_meaning() {
-        let taken = |url| take_tls_parameters(url).expect("a usable URL");
-        assert_eq!(taken("postgres://h/d"), ("postgres://h/d".into(), TlsMode::Prefer));
-        assert_eq!(taken("postgres://h/d?sslmode=disable"), ("postgres://h/d".into(), TlsMode::Disable));
-        assert_eq!(
-            taken("postgres://h/d?connect_timeout=3&sslmode=verify-full&sslrootcert=%2Fetc%2Froot.pem"),
-            ("postgres://h/d?connect_timeout=3".into(), TlsMode::Verify { root_file: Some("/etc/root.pem".into()) })
-        );
-        assert_eq!(taken("postgres://h/d?sslmode=require").1, TlsMode::Require);
-        assert!(take_tls_parameters("postgres://h/d?sslmode=maybe").is_err());
-    }
 
     #[test]
     fn an_unusable_url_is_named_without_its_password() {

@@ -73,6 +73,12 @@ pub(super) fn store_error(error: tokio_postgres::Error) -> StoreError {
     if let Some(hint) = database.hint() {
         text = format!("{text}; {hint}");
     }
+    if code == "08P01" && database.message().contains("statement pooling") {
+        return StoreError::Misconfigured(format!(
+            "{text}: the pooler gives each statement another session, so there are no transactions. Set pool_mode = transaction \
+             or session for this database in pgbouncer.ini"
+        ));
+    }
     let with_remedy = |remedy: &str| if remedy.is_empty() { text.clone() } else { format!("{text}: {remedy}") };
     match meaning(code, database.column()) {
         Meaning::Row => StoreError::Refused(text),

@@ -36,6 +36,9 @@ mod java;
 mod links;
 mod measured;
 mod poison;
+mod pooled;
+#[path = "../services/pooler.rs"]
+mod pooler;
 mod port;
 mod postgres;
 mod read_your_writes;

@@ -40,7 +40,7 @@ impl Database {
     }
 
     /// Ends every other session of this database, as an administrator would.
-    fn end_sessions(&self) {
+    pub fn end_sessions(&self) {
         self.count(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
              WHERE datname = current_database() AND pid <> pg_backend_pid()",

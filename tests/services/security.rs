@@ -298,7 +298,10 @@ fn what_a_server_refuses_is_named_in_ready() {
     let (_postgres, address) = start(&right.clone().set("DATABASE_URL", &stranger), "serve");
     await_reason(address, "feed: ", "password authentication failed");
 
-    // A worker can do nothing at all without its store, and says so.
-    let worker = Process::start(right.set("DATABASE_URL", &stranger).command(&["worker"])).finish();
-    assert!(!worker.status.success() && worker.stderr.contains("password authentication failed"), "{worker:?}");
+    // A worker can do nothing at all without its store: it says so and waits for whoever gives it the right.
+    let mut worker = Process::start(right.set("DATABASE_URL", &stranger).command(&["worker"]));
+    eventually("the reason in the log", || {
+        worker.stderr.text().contains("password authentication failed").then_some(())
+    });
+    assert!(worker.status().is_none(), "{}", worker.stderr.text());
 }

@@ -1,0 +1,117 @@
+//! The statements of a batch: prepared once for a session that is the server's own, sent as they are where a pooler gives
+//! each transaction another one.
+
+use futures_util::future::try_join_all;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row, Statement};
+
+/// A statement of a batch.
+#[derive(Clone)]
+pub(super) struct BatchStatement {
+    text: &'static str,
+    types: &'static [Type],
+    /// `None`: it is parsed each time, without a name that could meet another client's.
+    prepared: Option<Statement>,
+}
+
+/// Number of the transaction, and of the process that runs it.
+const TRANSACTION: (&str, &[Type]) = ("SELECT txid_current(), pg_backend_pid()", &[]);
+const SELECT_ROWS: (&str, &[Type]) = (
+    "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos WHERE id = ANY($1::text[])",
+    &[Type::TEXT_ARRAY],
+);
+const UPSERT_ROWS: (&str, &[Type]) = (
+    "INSERT INTO todos (id, title, description, completed, user_id, created_at, updated_at) \
+     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::timestamptz[], \
+     $7::timestamptz[]) \
+     ON CONFLICT (id) DO UPDATE SET title = excluded.title, description = excluded.description, \
+     completed = excluded.completed, user_id = excluded.user_id, created_at = excluded.created_at, \
+     updated_at = excluded.updated_at",
+    &[
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::BOOL_ARRAY,
+        Type::TEXT_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+        Type::TIMESTAMPTZ_ARRAY,
+    ],
+);
+const DELETE_ROWS: (&str, &[Type]) = ("DELETE FROM todos WHERE id = ANY($1::text[])", &[Type::TEXT_ARRAY]);
+const INSERT_OFFSETS: (&str, &[Type]) = (
+    "INSERT INTO applied_offsets (topic, partition, next) \
+     SELECT $1, step.partition, step.next FROM unnest($2::integer[], $3::bigint[]) AS step (partition, next) \
+     ON CONFLICT DO NOTHING RETURNING partition",
+    &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY],
+);
+const MOVE_OFFSETS: (&str, &[Type]) = (
+    "UPDATE applied_offsets AS applied SET next = step.next \
+     FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS step (partition, prior, next) \
+     WHERE applied.topic = $1 AND applied.partition = step.partition AND applied.next = step.prior \
+     RETURNING applied.partition",
+    &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY],
+);
+
+/// All of them.
+#[derive(Clone)]
+pub(super) struct Statements {
+    pub transaction: BatchStatement,
+    pub select_rows: BatchStatement,
+    pub upsert_rows: BatchStatement,
+    pub delete_rows: BatchStatement,
+    pub insert_offsets: BatchStatement,
+    pub move_offsets: BatchStatement,
+}
+
+impl Statements {
+    /// Statements without names.
+    pub fn unnamed() -> Statements {
+        let of = |(text, types): (&'static str, &'static [Type])| BatchStatement { text, types, prepared: None };
+        Statements {
+            transaction: of(TRANSACTION),
+            select_rows: of(SELECT_ROWS),
+            upsert_rows: of(UPSERT_ROWS),
+            delete_rows: of(DELETE_ROWS),
+            insert_offsets: of(INSERT_OFFSETS),
+            move_offsets: of(MOVE_OFFSETS),
+        }
+    }
+
+    /// Statements that this session has planned.
+    pub async fn prepared(client: &Client) -> Result<Statements, Error> {
+        let mut statements = Statements::unnamed();
+        let Statements { transaction, select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets } =
+            &mut statements;
+        try_join_all([transaction, select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets].map(
+            async |statement| {
+                statement.prepared = Some(client.prepare_typed(statement.text, statement.types).await?);
+                Ok::<_, Error>(())
+            },
+        ))
+        .await?;
+        Ok(statements)
+    }
+}
+
+impl BatchStatement {
+    /// Runs it; what it returns are rows.
+    pub async fn query(&self, client: &Client, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
+        match &self.prepared {
+            Some(statement) => client.query(statement, parameters).await,
+            None => client.query_typed(self.text, &self.typed(parameters)).await,
+        }
+    }
+
+    /// Runs it; it returns how many rows it touched.
+    pub async fn execute(&self, client: &Client, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
+        match &self.prepared {
+            Some(statement) => client.execute(statement, parameters).await,
+            None => client.execute_typed(self.text, &self.typed(parameters)).await,
+        }
+    }
+
+    fn typed<'p>(&self, parameters: &[&'p (dyn ToSql + Sync)]) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
+        debug_assert_eq!(parameters.len(), self.types.len());
+        parameters.iter().copied().zip(self.types.iter().cloned()).collect()
+    }
+}
