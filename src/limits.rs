@@ -294,6 +294,13 @@ pub const KAFKA_SOCKET_TIMEOUT_MS: u64 = 10_000;
 /// How often Kafka is asked about the topic (its partitions, its settings, its replicas), in milliseconds: how late a change is
 /// noticed. One or two small requests.
 pub const KAFKA_TOPIC_WATCH_MS: u64 = 3_000;
+/// Shortest retention of the topic that is not named as a danger, in milliseconds: a worker may be away for a night.
+pub const TOPIC_RETENTION_MIN_MS: i64 = 24 * 3_600_000;
+/// Smallest bound of a partition's size that is not named as a danger, in bytes: some million commands.
+pub const TOPIC_RETENTION_MIN_BYTES: i64 = 1024 * 1024 * 1024;
+/// How often it is asked whether the topic is about to delete what is not applied, in milliseconds: it takes a request for each
+/// partition, and nobody's retention is near to it.
+pub const KAFKA_BACKLOG_WATCH_MS: u64 = 15_000;
 /// Longest pause between attempts to reach a Kafka broker, in milliseconds: how late a returned broker may be noticed.
 pub const KAFKA_RECONNECT_BACKOFF_MAX_MS: u64 = 1_000;
 /// Shortest time between two commits of a worker's progress to Kafka, in milliseconds: they only show it to people.

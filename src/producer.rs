@@ -293,7 +293,7 @@ mod tests {
     #[cfg(feature = "services")]
     #[test]
     fn commands_that_a_broker_acknowledges_together_cost_one_wake_up_of_each_shard() {
-        use crate::command_log::kafka::{KafkaAppender, KafkaOptions};
+        use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions};
 
         let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
         brokers.create_topic("todo-commands", 1, 1).expect("created");
@@ -302,7 +302,8 @@ mod tests {
         let log = |sink| {
             let mut options = KafkaOptions::new(&brokers.bootstrap_servers(), "todo-commands");
             options.acknowledge_timeout_ms = 60_000;
-            Box::new(KafkaAppender::new(options, sink).expect("usable options")) as Box<dyn CommandAppender>
+            let host = KafkaHost::of_known_topic(1);
+            Box::new(KafkaAppender::within(host, options, sink).expect("usable options")) as Box<dyn CommandAppender>
         };
         let (batches, woken_for) = wake_ups(log, || brokers.broker_up(1).expect("started"));
         assert_eq!(batches, [FIRST, TOGETHER]);

@@ -4,6 +4,7 @@
 //! programs in other languages agree on the order of a todo's commands. The producer is idempotent and waits for all
 //! in-sync replicas. Consumers share a group for the division of work only: where to go on is what the store says.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -173,7 +174,16 @@ impl std::fmt::Debug for KafkaSecurity {
 /// # Errors
 /// [`LogError::Unavailable`] when no broker answers, [`LogError::Fatal`] when this user may not create topics.
 pub fn ensure_topic(options: &KafkaOptions) -> Result<usize, LogError> {
-    let partitions = ensure_named_topic(options, &options.topic, options.partitions, &[])?;
+    let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    ensure_commands_by(&admin, options)
+}
+
+/// The same by an administrator who is there already.
+pub(super) fn ensure_commands_by(
+    admin: &AdminClient<DefaultClientContext>,
+    options: &KafkaOptions,
+) -> Result<usize, LogError> {
+    let partitions = ensure_topic_by(admin, options, &options.topic, options.partitions, &[])?;
     if i32::try_from(partitions) != Ok(options.partitions) {
         tracing::warn!(
             topic = options.topic,
@@ -185,6 +195,15 @@ pub fn ensure_topic(options: &KafkaOptions) -> Result<usize, LogError> {
     Ok(partitions)
 }
 
+/// Watches the topic for a process that has no writing end, which would do it: see [`KafkaHost`].
+///
+/// # Errors
+/// [`LogError::Unavailable`]: the system refuses another thread.
+pub fn watch_topic(host: KafkaHost, options: KafkaOptions) -> Result<(), LogError> {
+    // The reading end says whether the brokers can be reached.
+    super::kafka_watch::start(options, host, Arc::default(), |_| {})
+}
+
 pub(super) fn ensure_named_topic(
     options: &KafkaOptions,
     topic: &str,
@@ -192,6 +211,17 @@ pub(super) fn ensure_named_topic(
     topic_settings: &[(&str, &str)],
 ) -> Result<usize, LogError> {
     let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    ensure_topic_by(&admin, options, topic, partitions, topic_settings)
+}
+
+/// The same by an administrator who is there already.
+pub(super) fn ensure_topic_by(
+    admin: &AdminClient<DefaultClientContext>,
+    options: &KafkaOptions,
+    topic: &str,
+    partitions: i32,
+    topic_settings: &[(&str, &str)],
+) -> Result<usize, LogError> {
     let known = partition_count(admin.inner(), topic).map_err(|error| explained(admin.inner(), error))?;
     if let Some(partitions) = known {
         return Ok(partitions);
@@ -284,6 +314,8 @@ pub(super) fn log_error(error: KafkaError) -> LogError {
                 | Code::GroupAuthorizationFailed
                 | Code::ClusterAuthorizationFailed
                 | Code::TransactionalIdAuthorizationFailed
+                | Code::UnsupportedFeature
+                | Code::UnsupportedVersion
                 | Code::InvalidTopic
                 | Code::InvalidPartitions
                 | Code::InvalidReplicationFactor

@@ -1,73 +1,65 @@
 //! The writing end of the Kafka log.
 //!
-//! The producer thread hands messages to librdkafka; a thread of this module waits for librdkafka's delivery reports and
-//! takes them to the sink in the groups in which they come, and gives up what has waited too long ([`Waiting`]). A message
-//! carries its ticket in librdkafka's opaque number: there is nothing to allocate or look up per message.
+//! The producer thread hands messages to a [`Link`], one producer of librdkafka. Until the topic is known (its partitions, the
+//! largest batch that it takes, whether it keeps what it is given) commands are held here. A thread of this module looks after
+//! what has to be done while nobody writes: sending what was held, and giving the topic another link when it takes other
+//! batches, or when librdkafka has stopped for good.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
-use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
+use crossbeam_channel::{Receiver, Sender};
+use rdkafka::admin::AdminClient;
+use rdkafka::client::DefaultClientContext;
 
-use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error, partition_count};
-use crate::command_log::kafka_events::{Events, refusal};
+use crate::command_log::kafka::KafkaOptions;
 use crate::command_log::kafka_host::KafkaHost;
-use crate::command_log::kafka_topic::Topic;
-use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error};
-use crate::command_log::kafka_waiting::{Reported, Waiting};
+use crate::command_log::kafka_link::{BatchBounds, Link, longest_wait};
+use crate::command_log::kafka_returned::Returned;
 use crate::command_log::new_ids::NewIds;
 use crate::command_log::{
-    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
+    Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket, kafka_shape,
+    kafka_watch,
 };
 
-/// How often the thread of delivery reports looks whether it shall end, in milliseconds.
-const REPORT_WAIT_MS: i32 = 100;
-/// Delivery reports from which on no further event is taken along: the shards get what there is, as the first have waited for
-/// the last.
-const REPORTS_TOGETHER_MAX: usize = 4096;
-/// Shortest time between two attempts to give up what waits: the reports of the first are on their way.
-const GIVE_UP_PAUSE: Duration = Duration::from_millis(100);
-/// How long reports of purged messages may take: they come from within this process.
-const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bounds of the wait for a broker's answer to one request, in milliseconds.
-const REQUEST_TIMEOUT_MIN_MS: u64 = 1_000;
-const REQUEST_TIMEOUT_MAX_MS: u64 = 60_000;
-/// librdkafka looks for requests that have waited too long once a second.
-const REQUEST_TIMEOUT_LATENESS: Duration = Duration::from_millis(1_500);
-/// Pause between attempts to create the topic, and to reach a broker that did not answer.
-const TOPIC_RETRY_PAUSE: Duration = Duration::from_secs(1);
-/// Pause between questions to a broker that answers.
-const WATCH_PAUSE: Duration = Duration::from_secs(5);
+/// Longest pause between two looks at what has to be done while nobody writes.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// The same while commands wait for the topic to be known.
+const HELD_PAUSE: Duration = Duration::from_millis(50);
 
 /// The writing end.
 pub struct KafkaAppender {
+    core: Arc<Mutex<Core>>,
+    new_ids: Arc<NewIds>,
+    ending: Arc<AtomicBool>,
+    wake: Sender<()>,
+    /// `None` when closed.
+    looking: Option<JoinHandle<()>>,
+}
+
+/// What the producer's thread and the one that looks after things share. The lock is free nearly always.
+struct Core {
     options: KafkaOptions,
     sink: Arc<dyn AcknowledgementSink>,
     host: KafkaHost,
-    /// `None` when closed.
+    /// `None` when closed, and when librdkafka could not be started again.
     link: Option<Link>,
+    held: Held,
     refused: Vec<Acknowledgement>,
-    new_ids: Arc<NewIds>,
+    /// The `max.message.bytes` under which a batch was refused that had to fit: commands are sent one by one while it is that.
+    singly_under: Option<Option<u32>>,
+    wake: Sender<()>,
+    is_closed: bool,
 }
 
-/// One producer of librdkafka and the thread that serves its events.
-struct Link {
-    /// Opened with the first batch: librdkafka asks the brokers about it from then on.
-    topic: Option<Topic<AppenderContext>>,
-    producer: Arc<BaseProducer<AppenderContext>>,
-    shared: Arc<Shared>,
-    reports: JoinHandle<()>,
-}
-
-struct Shared {
-    /// Messages whose delivery report has not been handed to the sink.
-    waiting: Waiting,
-    ending: AtomicBool,
+/// Commands that wait for the topic to be known, in their order.
+#[derive(Default)]
+struct Held {
+    submissions: VecDeque<(Instant, Submission)>,
+    bytes: usize,
 }
 
 impl KafkaAppender {
@@ -90,40 +82,74 @@ impl KafkaAppender {
         sink: Arc<dyn AcknowledgementSink>,
     ) -> Result<KafkaAppender, LogError> {
         let new_ids = Arc::new(NewIds::default());
-        let link = Link::start(&options, &host, sink.clone(), new_ids.clone())?;
-        Ok(KafkaAppender { options, sink, host, link: Some(link), refused: Vec::new(), new_ids })
+        new_ids.set_partitions(host.figures().spread().unwrap_or(0) as usize);
+        let ending = Arc::new(AtomicBool::new(false));
+        // One is enough: whoever is woken looks at everything.
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        let link = Link::start(&options, &host, sink.clone(), BatchBounds::of(None), wake.clone())?;
+        let core = Arc::new(Mutex::new(Core {
+            options: options.clone(),
+            sink: sink.clone(),
+            host: host.clone(),
+            link: Some(link),
+            held: Held::default(),
+            refused: Vec::new(),
+            singly_under: None,
+            wake: wake.clone(),
+            is_closed: false,
+        }));
+        let looking = look_after(&core, &host, ending.clone(), woken)?;
+        let appender =
+            KafkaAppender { core, new_ids: new_ids.clone(), ending: ending.clone(), wake, looking: Some(looking) };
+        let (figures, wake) = (Arc::clone(host.figures()), appender.wake.clone());
+        kafka_watch::start(options, host, ending, move |reachable| {
+            new_ids.set_partitions(figures.spread().unwrap_or(0) as usize);
+            sink.note_reachable(reachable);
+            let _ = wake.try_send(());
+        })?;
+        Ok(appender)
     }
 
-    /// librdkafka stops for good at errors that break its promise of no gaps and no doubles, for example when the topic
-    /// was made anew under it. Whoever waited has then been refused; a new producer starts with a new promise.
-    fn replace_broken_link(&mut self) {
-        let Some(link) = &self.link else { return };
-        let Some((code, reason)) = link.producer.client().fatal_error() else { return };
-        tracing::error!(%code, reason, "Kafka's producer stopped; starting another");
-        match Link::start(&self.options, &self.host, self.sink.clone(), self.new_ids.clone()) {
-            Ok(link) => {
-                if let Some(broken) = self.link.replace(link) {
-                    broken.end(Duration::ZERO);
-                }
-            }
-            // The old one refuses every message until another attempt works.
-            Err(error) => tracing::error!(%error, "Kafka's producer cannot be started again"),
-        }
+    fn core(&self) -> MutexGuard<'_, Core> {
+        lock(&self.core)
     }
+}
+
+/// A thread that panicked while it held the lock has ended the process.
+fn lock(core: &Mutex<Core>) -> MutexGuard<'_, Core> {
+    core.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread that looks after what has to be done while nobody writes.
+fn look_after(
+    core: &Arc<Mutex<Core>>,
+    host: &KafkaHost,
+    ending: Arc<AtomicBool>,
+    woken: Receiver<()>,
+) -> Result<JoinHandle<()>, LogError> {
+    let (core, guard) = (Arc::clone(core), host.guard("kafka-upkeep"));
+    let look = move || {
+        let mut pause = LOOK_PAUSE;
+        while !ending.load(Ordering::SeqCst) {
+            // Nothing came within the pause, or everybody who could wake has gone.
+            let _ = woken.recv_timeout(pause);
+            let mut core = lock(&core);
+            core.look();
+            core.hand_over_refused();
+            pause = if core.held.submissions.is_empty() { LOOK_PAUSE } else { HELD_PAUSE };
+        }
+        guard.end_in_order();
+    };
+    let spawned = std::thread::Builder::new().name("kafka-upkeep".into()).spawn(look);
+    spawned.map_err(|error| LogError::Unavailable(format!("no thread to look after Kafka's producer: {error}")))
 }
 
 impl CommandAppender for KafkaAppender {
     fn append(&mut self, batch: &mut Vec<Submission>) {
-        self.replace_broken_link();
-        let mut refuse = |ticket, refusal| self.refused.push(Acknowledgement::refused(ticket, refusal));
-        match &mut self.link {
-            Some(link) => link.send(&self.options.topic, batch, refuse),
-            None => batch.iter().for_each(|Submission { ticket, .. }| refuse(*ticket, Refusal::Unavailable)),
-        }
-        batch.clear();
-        if !self.refused.is_empty() {
-            self.sink.acknowledge(&mut self.refused);
-        }
+        let mut core = lock(&self.core);
+        core.look();
+        core.take(batch);
+        core.hand_over_refused();
     }
 
     fn new_ids(&self) -> Arc<NewIds> {
@@ -131,8 +157,16 @@ impl CommandAppender for KafkaAppender {
     }
 
     fn close(&mut self, deadline: Duration) {
-        if let Some(link) = self.link.take() {
-            link.end(deadline);
+        let Some(looking) = self.looking.take() else { return };
+        let give_up_at = Instant::now() + deadline;
+        while !self.core().held.submissions.is_empty() && Instant::now() < give_up_at {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.core().close(give_up_at);
+        self.ending.store(true, Ordering::SeqCst);
+        let _ = self.wake.try_send(());
+        if looking.join().is_err() {
+            tracing::error!("the thread that looks after Kafka's producer panicked");
         }
     }
 }
@@ -143,211 +177,201 @@ impl Drop for KafkaAppender {
     }
 }
 
-impl Link {
-    fn start(
-        options: &KafkaOptions,
-        host: &KafkaHost,
-        sink: Arc<dyn AcknowledgementSink>,
-        new_ids: Arc<NewIds>,
-    ) -> Result<Link, LogError> {
-        let producer: BaseProducer<AppenderContext> = options
-            .producer_config()
-            .set("linger.ms", options.linger_ms.to_string())
-            .set("compression.type", &options.compression)
-            .set("queue.buffering.max.messages", options.queue_max_messages.to_string())
-            .set("queue.buffering.max.kbytes", options.queue_max_kb.to_string())
-            // Never: `serve_reports` gives up what has waited too long.
-            .set("message.timeout.ms", "0")
-            .set("socket.timeout.ms", request_timeout(options).as_millis().to_string())
-            .create_with_context(AppenderContext::default())
-            .map_err(log_error)?;
-        let producer = Arc::new(producer);
-        let shared = Arc::new(Shared { waiting: Waiting::new(longest_wait(options)), ending: AtomicBool::new(false) });
-        spawn_watch(options.clone(), Arc::downgrade(&producer), shared.clone(), sink.clone(), new_ids);
-        let reports = {
-            let (producer, shared) = (producer.clone(), shared.clone());
-            let guard = host.guard("kafka-reports");
-            std::thread::Builder::new()
-                .name("kafka-reports".into())
-                .spawn(move || {
-                    serve_reports(&producer, &shared, &*sink);
-                    if shared.ending.load(Ordering::SeqCst) {
-                        guard.end_in_order();
+impl Core {
+    /// Does what is due: another link, and what was held.
+    fn look(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        self.renew_link();
+        let Some(spread) = self.host.figures().spread() else {
+            let longest = longest_wait(&self.options);
+            while let Some(submission) = self.held.overdue(longest) {
+                self.refuse(submission.ticket, Refusal::Unavailable);
+            }
+            return;
+        };
+        let held = self.held.take_all();
+        if !held.is_empty() {
+            self.send(spread, &held);
+        }
+    }
+
+    fn take(&mut self, batch: &mut Vec<Submission>) {
+        match self.host.figures().spread() {
+            // What is held goes before.
+            Some(spread) if self.held.submissions.is_empty() => self.send(spread, batch),
+            _ if self.is_closed => self.refuse_all(batch),
+            _ => {
+                for submission in batch.drain(..) {
+                    if let Err((ticket, refusal)) = self.held.add(submission, &self.options) {
+                        self.refuse(ticket, refusal);
                     }
-                })
-                .map_err(|error| LogError::Unavailable(format!("no thread for Kafka's delivery reports: {error}")))?
+                }
+            }
+        }
+        batch.clear();
+    }
+
+    fn send(&mut self, spread: u32, batch: &[Submission]) {
+        match &mut self.link {
+            // It would be lost, sooner or later.
+            _ if self.host.figures().refuses_writes() => self.refuse_all(batch),
+            Some(link) => {
+                let refused = &mut self.refused;
+                link.send(&self.options.topic, spread, batch, |ticket, refusal| {
+                    refused.push(Acknowledgement::refused(ticket, refusal));
+                });
+            }
+            None => self.refuse_all(batch),
+        }
+    }
+
+    fn refuse(&mut self, ticket: Ticket, refusal: Refusal) {
+        self.refused.push(Acknowledgement::refused(ticket, refusal));
+    }
+
+    fn refuse_all(&mut self, batch: &[Submission]) {
+        batch.iter().for_each(|submission| self.refuse(submission.ticket, Refusal::Unavailable));
+    }
+
+    fn hand_over_refused(&mut self) {
+        if !self.refused.is_empty() {
+            self.sink.acknowledge(&mut self.refused);
+        }
+    }
+
+    /// What the topic takes, as far as that is known.
+    fn wanted_bounds(&self) -> BatchBounds {
+        let message_max_bytes = self.host.figures().message_max_bytes();
+        let bounds = BatchBounds::of(message_max_bytes);
+        if self.singly_under == Some(message_max_bytes) { bounds.singly() } else { bounds }
+    }
+
+    /// Takes another link where this one has commands that came back, does not fit the topic, or has stopped. librdkafka stops
+    /// for good at errors that break its promise of no gaps and no doubles, for example when the topic was made anew under it;
+    /// whoever waited has then been refused, and a new producer starts with a new promise.
+    fn renew_link(&mut self) {
+        let Some(link) = &self.link else {
+            let bounds = self.wanted_bounds();
+            return self.start_link(bounds);
         };
-        Ok(Link { topic: None, producer, shared, reports })
-    }
-
-    fn send(&mut self, topic: &str, batch: &[Submission], mut refuse: impl FnMut(Ticket, Refusal)) {
-        if self.topic.is_none() {
-            self.topic = Topic::open(&self.producer, topic);
-        }
-        let Some(topic) = &self.topic else {
-            return batch.iter().for_each(|submission| refuse(submission.ticket, Refusal::Unavailable));
+        let patience = if let Some((code, reason)) = link.fatal_error() {
+            tracing::error!(%code, reason, "Kafka's producer stopped; starting another");
+            Duration::ZERO
+        } else if link.has_returned() || link.bounds() != self.wanted_bounds() {
+            // What is on its way comes first: a todo's commands keep their order.
+            longest_wait(&self.options)
+        } else {
+            return;
         };
-        // Counted before they are sent: reports may come at once.
-        let period = self.shared.waiting.add(batch.len());
-        topic.send(period, batch, |submission, code| {
-            self.shared.waiting.remove(period, 1);
-            refuse(submission.ticket, refusal(code));
-        });
-    }
-
-    /// Waits for what is on its way, gives up what is not delivered by then, and ends the thread.
-    fn end(self, deadline: Duration) {
-        if !self.delivered_within(deadline) {
-            give_up(&self.producer);
-            if !self.delivered_within(PURGE_TIMEOUT) {
-                tracing::error!("Kafka's client did not report the messages that it gave up");
-            }
-        }
-        self.shared.ending.store(true, Ordering::SeqCst);
-        if self.reports.join().is_err() {
-            tracing::error!("the thread of Kafka's delivery reports panicked");
+        if let Some(link) = self.link.take() {
+            let bounds = link.bounds();
+            let returned = link.end(patience);
+            self.replace_link(bounds, returned);
         }
     }
 
-    fn delivered_within(&self, deadline: Duration) -> bool {
-        let start = Instant::now();
-        while !self.shared.waiting.is_empty() {
-            if start.elapsed() >= deadline {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(1));
+    /// Starts a link after one with these bounds, and sends what came back there.
+    fn replace_link(&mut self, before: BatchBounds, returned: Returned) {
+        if returned.is_empty() {
+            let bounds = self.wanted_bounds();
+            return self.start_link(bounds);
         }
-        true
+        if let Some(message_max_bytes) = self.ask_message_max_bytes() {
+            self.host.figures().message_max_bytes.store(message_max_bytes, Ordering::Release);
+        }
+        let known = self.host.figures().message_max_bytes();
+        if !BatchBounds::of(known).is_below(before) {
+            // Nobody says what the topic takes, or it takes less than it says.
+            self.singly_under = Some(known);
+        }
+        let bounds = self.wanted_bounds();
+        let (again, overtaken) = returned.divide();
+        tracing::warn!(
+            topic = self.options.topic,
+            message_max_bytes = known,
+            again = again.len(),
+            refused = overtaken.len(),
+            "the topic refused a batch for its size; its commands are sent again in smaller ones"
+        );
+        self.start_link(bounds);
+        self.refuse_all(&overtaken);
+        match self.host.figures().spread() {
+            Some(spread) => self.send(spread, &again),
+            None => self.refuse_all(&again),
+        }
     }
-}
 
-/// Creates the topic as soon as a broker can be asked, without holding anybody up. Then goes on asking whether a broker is
-/// there, so that the sink knows it also while nobody writes.
-fn spawn_watch(
-    options: KafkaOptions,
-    producer: Weak<BaseProducer<AppenderContext>>,
-    shared: Arc<Shared>,
-    sink: Arc<dyn AcknowledgementSink>,
-    new_ids: Arc<NewIds>,
-) {
-    let watch = move || {
-        let mut topic_is_there = false;
-        while !shared.ending.load(Ordering::SeqCst) {
-            let asked = match (topic_is_there, producer.upgrade()) {
-                (_, None) => return,
-                (false, _) => ensure_topic(&options),
-                (true, Some(producer)) => ask_brokers(&producer, &options.topic),
-            };
-            if let Ok(partitions) = asked {
-                new_ids.set_partitions(partitions);
-            }
-            // What comes after the end is about a link that nobody uses.
-            if !shared.ending.load(Ordering::SeqCst) {
-                sink.note_reachable(asked.as_ref().map(|_| ()));
-            }
-            if let Err(error) = &asked
-                && !topic_is_there
-            {
-                // The sink has warned, once.
-                tracing::debug!(%error, topic = options.topic, "waiting for Kafka's topic");
-            }
-            topic_is_there |= asked.is_ok();
-            std::thread::sleep(if asked.is_ok() { WATCH_PAUSE } else { TOPIC_RETRY_PAUSE });
+    fn start_link(&mut self, bounds: BatchBounds) {
+        match Link::start(&self.options, &self.host, self.sink.clone(), bounds, self.wake.clone()) {
+            Ok(link) => self.link = Some(link),
+            // Every message is refused until another attempt works.
+            Err(error) => tracing::error!(%error, "Kafka's producer cannot be started again"),
         }
-    };
-    if let Err(error) = std::thread::Builder::new().name("kafka-watch".into()).spawn(watch) {
-        tracing::error!(%error, "no thread to create Kafka's topic and to watch the brokers; the topic has to exist already");
+    }
+
+    /// What the topic takes at this moment.
+    fn ask_message_max_bytes(&self) -> Option<u32> {
+        let admin: AdminClient<DefaultClientContext> = self.options.client_config().create().ok()?;
+        let settings = kafka_shape::settings(&admin, &self.options.topic).ok()??;
+        Some(settings.message_max_bytes)
+    }
+
+    fn close(&mut self, give_up_at: Instant) {
+        let held = self.held.take_all();
+        self.refuse_all(&held);
+        while let Some(link) = self.link.take() {
+            let bounds = link.bounds();
+            let returned = link.end(give_up_at.saturating_duration_since(Instant::now()));
+            if returned.is_empty() {
+                break;
+            }
+            // At the latest when they are sent one by one, none comes back.
+            self.replace_link(bounds, returned);
+        }
+        self.is_closed = true;
+        self.hand_over_refused();
     }
 }
 
-/// Whether a broker answers a question about the topic: its partitions, 0 when it is not there.
-fn ask_brokers(producer: &BaseProducer<AppenderContext>, topic: &str) -> Result<usize, LogError> {
-    let trouble = &producer.client().context().trouble;
-    match partition_count(producer.client(), topic) {
-        // The topic may be gone for a moment.
-        Ok(partitions) => {
-            trouble.clear();
-            Ok(partitions.unwrap_or(0))
+impl Held {
+    /// Takes one more, within the bounds of librdkafka's own queue.
+    fn add(&mut self, submission: Submission, options: &KafkaOptions) -> Result<(), (Ticket, Refusal)> {
+        let bytes = submission.payload.len();
+        if !BatchBounds::of(None).takes(&submission.payload) {
+            return Err((submission.ticket, Refusal::TooLarge));
         }
-        Err(error) => Err(trouble.explain(error)),
-    }
-}
-
-/// Takes delivery reports to the sink until the link ends. The first event is waited for; what has come with it is taken along,
-/// for one wake-up of each shard.
-fn serve_reports(producer: &BaseProducer<AppenderContext>, shared: &Shared, sink: &dyn AcknowledgementSink) {
-    let Some(events) = Events::of(producer.client()) else {
-        return tracing::error!("Kafka's client has no queue of events");
-    };
-    let (mut acknowledgements, mut reported) = (Vec::new(), Reported::default());
-    let mut given_up_at: Option<Instant> = None;
-    while !shared.ending.load(Ordering::SeqCst) {
-        let mut wait_ms = REPORT_WAIT_MS;
-        while acknowledgements.len() < REPORTS_TOGETHER_MAX
-            && let Some(event) = events.next(wait_ms)
+        if self.submissions.len() >= options.queue_max_messages as usize
+            || self.bytes + bytes > options.queue_max_kb as usize * 1024
         {
-            event.serve(&mut acknowledgements, &mut reported);
-            wait_ms = 0;
+            return Err((submission.ticket, Refusal::Full));
         }
-        #[cfg(feature = "fault-injection")]
-        if !acknowledgements.is_empty() && std::env::var_os("FAULT_KAFKA_REPORTS").is_some() {
-            panic!("a test asked for it");
-        }
-        if !acknowledgements.is_empty() {
-            sink.acknowledge(&mut acknowledgements);
-            shared.waiting.remove_reported(&mut reported);
-        }
-        if shared.waiting.is_overdue() && given_up_at.is_none_or(|at| at.elapsed() >= GIVE_UP_PAUSE) {
-            tracing::debug!("Kafka did not acknowledge in time: everything that waits is refused");
-            give_up(producer);
-            given_up_at = Some(Instant::now());
-        }
+        self.bytes += bytes;
+        self.submissions.push_back((Instant::now(), submission));
+        Ok(())
     }
-}
 
-/// Has everything that waits refused, soon: it is not sent again, also what a broker may have got.
-fn give_up(producer: &BaseProducer<AppenderContext>) {
-    // A thread of librdkafka may be held up, for example by a name server.
-    producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
-}
-
-/// How long a broker may take for an answer before librdkafka takes another connection and asks again: a frozen one keeps its
-/// connection. Half of the longest wait, which leaves time for the other connection.
-fn request_timeout(options: &KafkaOptions) -> Duration {
-    Duration::from_millis((options.acknowledge_timeout_ms / 2).clamp(REQUEST_TIMEOUT_MIN_MS, REQUEST_TIMEOUT_MAX_MS))
-}
-
-/// How long a message may wait before it is given up: longer than requests, whose timeouts end connections that have died.
-fn longest_wait(options: &KafkaOptions) -> Duration {
-    Duration::from_millis(options.acknowledge_timeout_ms).max(request_timeout(options) + REQUEST_TIMEOUT_LATENESS)
-}
-
-#[derive(Default)]
-struct AppenderContext {
-    trouble: BrokerTrouble,
-}
-
-impl ClientContext for AppenderContext {
-    fn error(&self, error: KafkaError, reason: &str) {
-        log_client_error(&error, reason);
-        self.trouble.note(&error, reason);
+    /// The oldest, if it has waited for so long.
+    fn overdue(&mut self, longest: Duration) -> Option<Submission> {
+        let (held_at, _) = self.submissions.front()?;
+        if held_at.elapsed() < longest {
+            return None;
+        }
+        let (_, submission) = self.submissions.pop_front()?;
+        self.bytes -= submission.payload.len();
+        Some(submission)
     }
-}
 
-impl ProducerContext for AppenderContext {
-    /// See `Tag`.
-    type DeliveryOpaque = usize;
-
-    /// Reports are taken by `serve_reports`. When the producer is dropped, its own loop may still find some; none is
-    /// left by then.
-    fn delivery(&self, _: &DeliveryResult<'_>, _: usize) {}
+    fn take_all(&mut self) -> Vec<Submission> {
+        self.bytes = 0;
+        std::mem::take(&mut self.submissions).into_iter().map(|(_, submission)| submission).collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use rdkafka::bindings as librdkafka;
 
     use super::*;
     use crate::todo::TodoId;
@@ -367,10 +391,14 @@ mod tests {
 
     /// An appender without any broker: port 1 of loopback refuses connections.
     fn appender_without_broker(change: impl FnOnce(&mut KafkaOptions)) -> (KafkaAppender, Arc<Collected>) {
+        appender(KafkaHost::default(), change)
+    }
+
+    fn appender(host: KafkaHost, change: impl FnOnce(&mut KafkaOptions)) -> (KafkaAppender, Arc<Collected>) {
         let mut options = KafkaOptions::new("127.0.0.1:1", "todo-commands");
         change(&mut options);
         let sink = Arc::new(Collected::default());
-        (KafkaAppender::new(options, sink.clone()).expect("usable options"), sink)
+        (KafkaAppender::within(host, options, sink.clone()).expect("usable options"), sink)
     }
 
     fn results(sink: &Collected) -> Vec<(u64, Result<(), Refusal>)> {
@@ -412,33 +440,25 @@ mod tests {
 
     #[test]
     fn a_producer_that_stopped_for_good_is_replaced() {
-        let (mut appender, sink) = appender_without_broker(|_| {});
+        let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
+        brokers.create_topic("todo-commands", 4, 1).expect("created");
+        let (mut appender, sink) =
+            appender(KafkaHost::of_known_topic(4), |options| options.brokers = brokers.bootstrap_servers());
+        brokers.broker_down(1).expect("stopped");
         appender.append(&mut vec![submission(1, 10)]);
-        let link = appender.link.as_ref().expect("open");
-        // SAFETY: the client is alive, and the text is a C string; this function exists for such tests.
-        unsafe {
-            librdkafka::rd_kafka_test_fatal_error(
-                link.producer.client().native_ptr(),
-                librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
-                c"by a test".as_ptr(),
-            );
-        }
+        appender.core().link.as_ref().expect("open").fail_for_good();
+        brokers.broker_up(1).expect("started");
         appender.append(&mut vec![submission(2, 10)]);
-        assert!(appender.link.as_ref().expect("open").producer.client().fatal_error().is_none());
-        assert_eq!(
-            results(&sink),
-            [(1, Err(Refusal::Unavailable))],
-            "the first was given up, the second is on its way"
-        );
-        appender.close(Duration::ZERO);
-        assert_eq!(results(&sink).len(), 2);
+        assert!(appender.core().link.as_ref().expect("open").fatal_error().is_none());
+        appender.close(Duration::from_secs(30));
+        assert_eq!(results(&sink), [(1, Err(Refusal::Unavailable)), (2, Ok(()))], "the first was given up");
     }
 
     #[test]
     fn a_broker_that_falls_silent_costs_a_refusal_and_is_used_again_when_it_answers() {
         let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
         brokers.create_topic("todo-commands", 4, 1).expect("created");
-        let (mut appender, sink) = appender_without_broker(|options| {
+        let (mut appender, sink) = appender(KafkaHost::of_known_topic(4), |options| {
             options.brokers = brokers.bootstrap_servers();
             // The first write opens the connection, perhaps on a machine that is busy with other tests.
             options.acknowledge_timeout_ms = 4_000;

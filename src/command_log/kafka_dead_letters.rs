@@ -17,7 +17,10 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::{KafkaOptions, block_on, ensure_named_topic, log_error, partition_count};
 use crate::command_log::kafka_extents::{all_extents, partition_list};
+use crate::command_log::kafka_shape::shape;
+use crate::command_log::kafka_spread::spread;
 use crate::command_log::kafka_trouble::log_client_error;
+use crate::command_log::new_ids::partition_of_key;
 use crate::command_log::{DeadLetter, LogError, Offset, PartitionId, Record};
 use crate::limits::{KAFKA_DEAD_LETTER_MAX_BYTES, KAFKA_DEAD_LETTER_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
 use crate::todo::Timestamp;
@@ -107,7 +110,8 @@ pub(super) struct WriterContext {
 }
 
 impl WriterContext {
-    fn take(&self) -> Option<Result<(), KafkaError>> {
+    /// What became of the message, once.
+    pub fn take(&self) -> Option<Result<(), KafkaError>> {
         self.delivered.lock().expect("no panic while it is held").take()
     }
 }
@@ -147,12 +151,19 @@ pub fn list_dead_letters(options: &KafkaOptions, each: &mut dyn FnMut(DeadLetter
 /// # Errors
 /// [`LogError::Unavailable`].
 pub fn replay_dead_letters(options: &KafkaOptions) -> Result<u64, LogError> {
+    let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    // Each goes to the partition where the other commands of its todo are.
+    let spread = match shape(admin.inner(), &options.topic)? {
+        Some(shape) => spread(&admin, options, &shape)?,
+        None => return Err(LogError::Unavailable(format!("there is no topic {}", options.topic))),
+    };
     let mut writer = DeadLetterWriter::new(options);
     let mut count = 0;
     let ends = read_letters(options, &mut |letter| {
         count += 1;
         let (key, payload) = (&letter.record.key, &letter.record.payload);
-        writer.send(BaseRecord::to(&options.topic).key(key).payload(payload)).map_err(log_error)
+        let partition = partition_of_key(key, spread) as PartitionId;
+        writer.send(BaseRecord::to(&options.topic).partition(partition).key(key).payload(payload)).map_err(log_error)
     })?;
     remove_letters(options, &ends)?;
     Ok(count)

@@ -13,8 +13,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::{RDKafkaEvent, RDKafkaQueue};
 
+use crate::command_log::kafka_returned::Returned;
 use crate::command_log::kafka_waiting::{Reported, Tag};
-use crate::command_log::{Acknowledgement, LogPosition, Refusal};
+use crate::command_log::{Acknowledgement, LogPosition, Refusal, Submission};
+use crate::todo::TodoId;
 
 /// The main queue of a client.
 pub(super) struct Events<'c, C: ClientContext> {
@@ -26,6 +28,24 @@ pub(super) struct Events<'c, C: ClientContext> {
 pub(super) struct Event<'c, C> {
     context: &'c C,
     native: NonNull<RDKafkaEvent>,
+}
+
+/// What delivery reports have said.
+pub(super) struct Reports {
+    pub acknowledgements: Vec<Acknowledgement>,
+    /// Messages that need not be waited for any longer.
+    pub reported: Reported,
+    /// Commands that may be sent again.
+    pub returned: Returned,
+    /// Whether each command was a batch by itself.
+    singly: bool,
+}
+
+impl Reports {
+    /// Of a producer that sends each command by itself, or not.
+    pub(super) fn new(singly: bool) -> Reports {
+        Reports { acknowledgements: Vec::new(), reported: Reported::default(), returned: Returned::default(), singly }
+    }
 }
 
 impl<'c, C: ClientContext> Events<'c, C> {
@@ -54,12 +74,12 @@ impl<C: ClientContext> Drop for Events<'_, C> {
 impl<C: ClientContext> Event<'_, C> {
     /// Takes delivery reports as acknowledgements, and counts them by their periods; everything else goes to the client's
     /// context.
-    pub(super) fn serve(&self, acknowledgements: &mut Vec<Acknowledgement>, reported: &mut Reported) {
+    pub(super) fn serve(&self, reports: &mut Reports) {
         // SAFETY: the event lives as long as `self`; its type says which of the accessors may be used, and each of the
         // functions below is called for its own.
         unsafe {
             match librdkafka::rd_kafka_event_type(self.native.as_ptr()) {
-                librdkafka::RD_KAFKA_EVENT_DR => self.take_reports(acknowledgements, reported),
+                librdkafka::RD_KAFKA_EVENT_DR => self.take_reports(reports),
                 librdkafka::RD_KAFKA_EVENT_ERROR => {
                     let error = KafkaError::Global(librdkafka::rd_kafka_event_error(self.native.as_ptr()).into());
                     let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(self.native.as_ptr()));
@@ -71,11 +91,12 @@ impl<C: ClientContext> Event<'_, C> {
         }
     }
 
-    /// Turns the delivery reports into acknowledgements.
+    /// Turns the delivery reports into acknowledgements; keeps the commands of a batch that was too large, which was not
+    /// written.
     ///
     /// # Safety
     /// The event is of the type `RD_KAFKA_EVENT_DR`.
-    unsafe fn take_reports(&self, acknowledgements: &mut Vec<Acknowledgement>, reported: &mut Reported) {
+    unsafe fn take_reports(&self, reports: &mut Reports) {
         loop {
             // SAFETY: of the right type; the messages belong to the event and are only read here.
             let message = unsafe { librdkafka::rd_kafka_event_message_next(self.native.as_ptr()) };
@@ -86,10 +107,26 @@ impl<C: ClientContext> Event<'_, C> {
             let (opaque, error, partition, offset) =
                 unsafe { ((*message)._private as usize, (*message).err, (*message).partition, (*message).offset) };
             let tag = Tag::from_opaque(opaque);
-            reported.add(tag.period());
+            reports.reported.add(tag.period());
+            let is_too_large = error == librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+            if (is_too_large && !reports.singly) || !reports.returned.is_empty() {
+                // SAFETY: as above; librdkafka keeps key and payload with the message, and both are copied here.
+                let (key, payload) = unsafe {
+                    (bytes((*message).key.cast(), (*message).key_len), bytes((*message).payload.cast(), (*message).len))
+                };
+                let id = std::str::from_utf8(key).ok().and_then(|text| text.parse::<TodoId>().ok());
+                match id {
+                    Some(id) if is_too_large && !reports.singly => {
+                        reports.returned.add(Submission { ticket: tag.ticket(), id, payload: payload.to_vec() });
+                        continue;
+                    }
+                    Some(id) => reports.returned.overtake(id),
+                    None => {}
+                }
+            }
             // Negative: librdkafka does not know it, as the broker said that it had the message already.
             let position = (partition >= 0 && offset >= 0).then_some(LogPosition { partition, offset });
-            acknowledgements.push(match error {
+            reports.acknowledgements.push(match error {
                 librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
                     Acknowledgement::durable(tag.ticket(), position)
                 }
@@ -126,6 +163,18 @@ impl<C> Drop for Event<'_, C> {
         // SAFETY: owned by this value alone, and not used afterwards.
         unsafe { librdkafka::rd_kafka_event_destroy(self.native.as_ptr()) }
     }
+}
+
+/// Bytes of a message.
+///
+/// # Safety
+/// `start` is null, or so many bytes are there for as long as they are used.
+unsafe fn bytes<'m>(start: *const u8, length: usize) -> &'m [u8] {
+    if start.is_null() {
+        return &[];
+    }
+    // SAFETY: promised by the caller.
+    unsafe { std::slice::from_raw_parts(start, length) }
 }
 
 /// What an error of librdkafka means for a command.

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::observe::topic::TopicFigures;
+use crate::observe::troubles::Troubles;
+
 /// Told the name of a thread that ended although nobody asked it to.
 type ThreadEnded = dyn Fn(&'static str) + Send + Sync;
 
@@ -9,9 +12,32 @@ type ThreadEnded = dyn Fn(&'static str) + Send + Sync;
 #[derive(Clone, Default)]
 pub struct KafkaHost {
     thread_ended: Option<Arc<ThreadEnded>>,
+    troubles: Arc<Troubles>,
+    figures: Arc<TopicFigures>,
 }
 
 impl KafkaHost {
+    /// A process that shows these troubles, and these figures of the topic.
+    pub fn new(troubles: Arc<Troubles>, figures: Arc<TopicFigures>) -> KafkaHost {
+        KafkaHost { thread_ended: None, troubles, figures }
+    }
+
+    /// A process that knows the topic already: brokers within a test's process do not describe theirs.
+    #[cfg(test)]
+    pub fn of_known_topic(partitions: u32) -> KafkaHost {
+        let host = KafkaHost::default();
+        host.figures.partitions_written.store(partitions, std::sync::atomic::Ordering::Relaxed);
+        host
+    }
+
+    pub(super) fn troubles(&self) -> &Troubles {
+        &self.troubles
+    }
+
+    pub(super) fn figures(&self) -> &Arc<TopicFigures> {
+        &self.figures
+    }
+
     /// Calls this with the name of a thread of the log that ended although nobody asked it to: without it, commands would wait
     /// for an acknowledgement that never comes.
     pub fn on_thread_end(mut self, told: impl Fn(&'static str) + Send + Sync + 'static) -> KafkaHost {

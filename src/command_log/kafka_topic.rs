@@ -13,12 +13,13 @@ use rdkafka::error::{IsError as _, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer as _, ProducerContext};
 use rdkafka::types::{RDKafkaMessage, RDKafkaTopic};
 
-use crate::command_log::Submission;
 use crate::command_log::kafka_waiting::{Period, Tag};
+use crate::command_log::new_ids::partition_of_key;
+use crate::command_log::{Submission, Ticket};
 use crate::todo::TODO_ID_TEXT_BYTES;
 
-/// Lets the partitioner of the producer choose, by the key (`RD_KAFKA_PARTITION_UA` of librdkafka's header).
-const BY_KEY: i32 = -1;
+/// No partition for the call as a whole (`RD_KAFKA_PARTITION_UA` of librdkafka's header): each message names its own.
+const BY_MESSAGE: i32 = -1;
 
 /// A topic that messages are sent to.
 pub(super) struct Topic<C: ProducerContext> {
@@ -41,21 +42,23 @@ impl<C: ProducerContext + ClientContext> Topic<C> {
         (!native.is_null()).then(|| Topic { native, _producer: Arc::clone(producer) })
     }
 
-    /// Hands the batch over in its order, in this period. `refuse` is called for each command that the client does not take;
-    /// each of the others gets a delivery report, whose opaque number is a [`Tag`].
-    pub(super) fn send(
+    /// Hands the batch over in its order, in this period, each command to the partition of its todo among `spread`. `refuse`
+    /// is called for each command that the client does not take; each of the others gets a delivery report, whose opaque
+    /// number is a [`Tag`].
+    pub(super) fn send<'s>(
         &self,
         period: Period,
-        batch: &[Submission],
-        mut refuse: impl FnMut(&Submission, RDKafkaErrorCode),
+        spread: u32,
+        batch: impl Iterator<Item = &'s Submission> + Clone,
+        mut refuse: impl FnMut(Ticket, RDKafkaErrorCode),
     ) {
-        let mut keys = vec![[0; TODO_ID_TEXT_BYTES]; batch.len()];
+        let mut keys = vec![[0; TODO_ID_TEXT_BYTES]; batch.clone().count()];
         let message = |(Submission { ticket, id, payload }, key): (&Submission, &mut [u8; TODO_ID_TEXT_BYTES])| {
             id.write_text(key);
             RDKafkaMessage {
                 err: librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR,
                 rkt: ptr::null_mut(),
-                partition: BY_KEY,
+                partition: partition_of_key(key, spread) as i32,
                 payload: payload.as_ptr().cast_mut().cast(),
                 len: payload.len(),
                 key: key.as_mut_ptr().cast(),
@@ -64,23 +67,23 @@ impl<C: ProducerContext + ClientContext> Topic<C> {
                 _private: Tag::new(period, *ticket).to_opaque() as *mut _,
             }
         };
-        let mut messages: Vec<RDKafkaMessage> = batch.iter().zip(&mut keys).map(message).collect();
+        let mut messages: Vec<RDKafkaMessage> = batch.clone().zip(&mut keys).map(message).collect();
         let count = i32::try_from(messages.len()).expect("a batch has a bound far below this");
         // SAFETY: the handle is alive, and so are the messages with their keys and payloads, which this call copies
         // (`F_COPY`); it writes nothing but each message's `err`.
         let taken = unsafe {
             librdkafka::rd_kafka_produce_batch(
                 self.native,
-                BY_KEY,
-                librdkafka::RD_KAFKA_MSG_F_COPY,
+                BY_MESSAGE,
+                librdkafka::RD_KAFKA_MSG_F_COPY | librdkafka::RD_KAFKA_MSG_F_PARTITION,
                 messages.as_mut_ptr(),
                 count,
             )
         };
         if taken != count {
-            let results = batch.iter().zip(&messages);
+            let results = batch.zip(&messages);
             results.filter(|(_, message)| message.err.is_error()).for_each(|(submission, message)| {
-                refuse(submission, message.err.into());
+                refuse(submission.ticket, message.err.into());
             });
         }
     }

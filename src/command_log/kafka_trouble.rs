@@ -36,11 +36,6 @@ impl BrokerTrouble {
         }
     }
 
-    /// The brokers can be reached.
-    pub fn clear(&self) {
-        *self.last() = None;
-    }
-
     /// Adds what is known to the error of a call.
     pub fn explain(&self, error: LogError) -> LogError {
         match (error, self.last().as_deref()) {
@@ -56,6 +51,11 @@ impl BrokerTrouble {
 
 /// Adds to the error of a call what a client has told meanwhile, where nobody else listens to it: an administrator's.
 pub(super) fn explained<C: ClientContext>(client: &Client<C>, error: LogError) -> LogError {
+    heard(client).explain(error)
+}
+
+/// Takes what a client has told meanwhile, where nobody else listens to it; what nobody takes stays in memory.
+pub(super) fn heard<C: ClientContext>(client: &Client<C>) -> BrokerTrouble {
     let trouble = BrokerTrouble::default();
     // SAFETY: the client lives as long as `client` is borrowed. The queue is destroyed once, below; each event that it
     // gives belongs to this function and is destroyed behind its last use, and so is the text that belongs to it.
@@ -75,7 +75,7 @@ pub(super) fn explained<C: ClientContext>(client: &Client<C>, error: LogError) -
         }
         librdkafka::rd_kafka_queue_destroy(queue);
     }
-    trouble.explain(error)
+    trouble
 }
 
 #[cfg(test)]
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reason_is_told_until_the_brokers_are_reached() {
+    fn the_reason_is_told_beside_the_error() {
         let trouble = BrokerTrouble::default();
         let explained = || trouble.explain(LogError::Unavailable("no metadata".into())).to_string();
         trouble.note(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
@@ -91,8 +91,6 @@ mod tests {
         trouble.note(&KafkaError::Global(RDKafkaErrorCode::Authentication), "who are you");
         trouble.note(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
         assert!(explained().ends_with("no metadata: who are you"), "{}", explained());
-        trouble.clear();
-        assert!(explained().ends_with("no metadata"));
         assert!(matches!(trouble.explain(LogError::Fatal("f".into())), LogError::Fatal(text) if text == "f"));
     }
 }

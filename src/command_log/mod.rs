@@ -10,6 +10,8 @@ pub mod kafka;
 #[cfg(feature = "services")]
 mod kafka_appender;
 #[cfg(feature = "services")]
+mod kafka_backlog;
+#[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
 mod kafka_events;
@@ -18,19 +20,31 @@ mod kafka_extents;
 #[cfg(feature = "services")]
 mod kafka_host;
 #[cfg(feature = "services")]
+mod kafka_link;
+#[cfg(feature = "services")]
 mod kafka_membership;
 #[cfg(feature = "services")]
 mod kafka_place;
 #[cfg(feature = "services")]
 mod kafka_progress;
 #[cfg(feature = "services")]
+mod kafka_promise;
+#[cfg(feature = "services")]
 mod kafka_reader;
+#[cfg(feature = "services")]
+mod kafka_returned;
+#[cfg(feature = "services")]
+mod kafka_shape;
+#[cfg(feature = "services")]
+mod kafka_spread;
 #[cfg(feature = "services")]
 mod kafka_topic;
 #[cfg(feature = "services")]
 mod kafka_trouble;
 #[cfg(feature = "services")]
 mod kafka_waiting;
+#[cfg(feature = "services")]
+mod kafka_watch;
 pub mod new_ids;
 mod position;
 

@@ -66,6 +66,18 @@ fn in_slot(id: TodoId, partitions: u32) -> TodoId {
     TodoId::from_u128(id.as_u128() >> TRIED_BITS << TRIED_BITS | u128::from(bits))
 }
 
+/// The partition of a record with this key among so many, as Kafka's clients have it.
+#[cfg(feature = "services")]
+pub(super) fn partition_of_key(key: &[u8], partitions: u32) -> u32 {
+    let (words, rest) = key.as_chunks();
+    let mut hash = words.iter().fold(SEED ^ key.len() as u32, |hash, word| mix(hash, scale(*word)));
+    if !rest.is_empty() {
+        let tail = rest.iter().rev().fold(0, |tail, byte| tail << u8::BITS | u32::from(*byte));
+        hash = (hash ^ tail).wrapping_mul(FACTOR);
+    }
+    partition(finish(hash), partitions)
+}
+
 /// Where a hash falls, as Kafka's clients have it.
 fn partition(hash: u32, partitions: u32) -> u32 {
     (hash & 0x7fff_ffff) % partitions
@@ -122,6 +134,17 @@ mod tests {
         assert_eq!(murmur2("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8"), -58_897_971);
     }
 
+    #[cfg(feature = "services")]
+    #[test]
+    fn keys_of_every_length_fall_where_the_java_client_has_them() {
+        // From the Java client's own tests; with 2 to the power of 31 partitions, the partition is the hash without its sign.
+        for (key, hash) in [("21", -973_932_308), ("foobar", -790_332_482), ("abc", 479_470_107)] {
+            assert_eq!(partition_of_key(key.as_bytes(), 1 << 31), hash as u32 & 0x7fff_ffff, "{key}");
+        }
+        let key = "a-little-bit-long-string";
+        assert_eq!(partition_of_key(key.as_bytes(), 1 << 31), murmur2(key) as u32 & 0x7fff_ffff);
+    }
+
     #[test]
     fn ids_of_one_moment_fall_to_one_partition_and_those_of_all_moments_to_all() {
         for partitions in [2, 3, 16, PARTITIONS_MAX] {
@@ -159,7 +182,7 @@ mod tests {
         use std::sync::{Arc, Mutex};
         use std::time::Duration;
 
-        use crate::command_log::kafka::{KafkaAppender, KafkaOptions};
+        use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions};
         use crate::command_log::{Acknowledgement, AcknowledgementSink, CommandAppender as _, Submission, Ticket};
 
         #[derive(Default)]
@@ -175,7 +198,8 @@ mod tests {
         brokers.create_topic("todo-commands", PARTITIONS as i32, 1).expect("created");
         let sink = Arc::new(Collected::default());
         let options = KafkaOptions::new(&brokers.bootstrap_servers(), "todo-commands");
-        let mut appender = KafkaAppender::new(options, sink.clone()).expect("usable options");
+        let host = KafkaHost::of_known_topic(PARTITIONS);
+        let mut appender = KafkaAppender::within(host, options, sink.clone()).expect("usable options");
         let new_ids = appender.new_ids();
         while new_ids.partitions() != PARTITIONS {
             std::thread::sleep(Duration::from_millis(5));

@@ -147,6 +147,7 @@ impl Metrics {
         );
         self.render_shard_ages(text);
         render_components(&self.status.troubles(), text);
+        self.status.shared_topic().render(text);
     }
 
     fn render_shards(&self, text: &mut Text) {
@@ -338,6 +339,7 @@ pub fn render_worker_process(worker: &WorkerMetrics) -> String {
     let mut text = Text::default();
     render_build(&mut text);
     render_components(&worker.troubles.all(), &mut text);
+    worker.topic.render(&mut text);
     render_worker(worker, &mut text);
     text.finish()
 }

@@ -7,4 +7,5 @@ pub mod logging;
 pub mod metrics;
 pub mod readiness;
 pub mod status;
+pub mod topic;
 pub mod troubles;

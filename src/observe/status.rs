@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::readiness::{Audience, Reasons};
+use super::topic::TopicFigures;
 pub use super::troubles::Component;
 use super::troubles::Troubles;
 
@@ -19,6 +20,7 @@ pub struct Status {
     snapshot_bytes: AtomicU64,
     draining: AtomicBool,
     troubles: Arc<Troubles>,
+    topic: Arc<TopicFigures>,
 }
 
 impl Default for Status {
@@ -31,6 +33,7 @@ impl Default for Status {
             snapshot_bytes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             troubles: Arc::default(),
+            topic: Arc::default(),
         }
     }
 }
@@ -96,6 +99,11 @@ impl Status {
     /// The troubles themselves, for a part of this process that notes its own.
     pub fn shared_troubles(&self) -> Arc<Troubles> {
         Arc::clone(&self.troubles)
+    }
+
+    /// What is known of Kafka's topic, for whoever watches it and the metrics.
+    pub fn shared_topic(&self) -> Arc<TopicFigures> {
+        Arc::clone(&self.topic)
     }
 
     /// Whether reads can be answered, and the JSON that `/ready` shows this audience. `on_every_shard` says whether the

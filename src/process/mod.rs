@@ -6,6 +6,7 @@
 //! API:    shard-0 … shard-N   producer   refresher   port (tells newcomers whose the port is)
 //! worker: worker (one for each lane)
 //!         worker-http, with WORKER_HTTP_PORT
+//! Kafka:  kafka-watch (the topic)   kafka-reports, kafka-upkeep (API: acknowledgements, another producer on need)
 //! both:   main (waits for a signal, or for a thread that ended)
 //! ```
 //!
@@ -123,7 +124,8 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     let seams = seams::open(config, roles, plan.as_ref(), &status, &events)?;
     let data_dir_lock = seams.data_dir_lock;
 
-    let worker_metrics = roles.worker.then(|| Arc::new(WorkerMetrics::with_troubles(status.shared_troubles())));
+    let worker_metrics =
+        roles.worker.then(|| Arc::new(WorkerMetrics::with_troubles(status.shared_troubles(), status.shared_topic())));
     if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
         greeting::print_worker(worker_http::start(address, Arc::clone(metrics), config.http.ready_details)?);
     }

@@ -125,7 +125,9 @@ pub fn open(
             open_embedded(config, roles, &data_dir, plan, acknowledgements)
         }
         #[cfg(feature = "services")]
-        Deployment::Services(services) => super::services::open(config, services, roles, acknowledgements, events),
+        Deployment::Services(services) => {
+            super::services::open(config, services, roles, acknowledgements, status, events)
+        }
         #[cfg(not(feature = "services"))]
         Deployment::Services(_) => {
             // Nothing in an embedded process has a thread to tell of here.

@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions, KafkaReader, KafkaSecurity};
+use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions, KafkaReader, KafkaSecurity, watch_topic};
 use crate::config::{Config, Kafka, Services};
 use crate::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
+use crate::observe::status::Status;
 use crate::producer::ShardAcknowledgements;
 use crate::store::identity::keyed_hash;
 use crate::store::postgres::PostgresStore;
@@ -36,11 +37,15 @@ pub fn open(
     services: &Services,
     roles: Roles,
     acknowledgements: Arc<ShardAcknowledgements>,
+    status: &Status,
     events: &Events,
 ) -> Result<Seams, ProcessError> {
     let kafka = kafka_options(config, services);
     let redis = redis_options(config, services);
-    let host = KafkaHost::default().on_thread_end(events.teller());
+    let host = KafkaHost::new(status.shared_troubles(), status.shared_topic()).on_thread_end(events.teller());
+    if !roles.api {
+        watch_topic(host.clone(), kafka.clone())?;
+    }
     let api = match (&config.auth.secret, roles.api) {
         (Some(secret), true) => Some(ApiSeams {
             appender: Box::new(KafkaAppender::within(host, kafka.clone(), acknowledgements)?),

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::observe::counter::Histogram;
+use crate::observe::topic::TopicFigures;
 use crate::observe::troubles::Troubles;
 use crate::todo::Timestamp;
 
@@ -51,6 +52,8 @@ pub struct WorkerMetrics {
     pub fenced: AtomicU64,
     /// What is in trouble beside the lanes' own work; in a process with an API, those of [`crate::observe::status::Status`].
     pub troubles: Arc<Troubles>,
+    /// What is known of Kafka's topic.
+    pub topic: Arc<TopicFigures>,
     lanes: Mutex<Vec<Lane>>,
 }
 
@@ -105,15 +108,16 @@ impl Default for WorkerMetrics {
             retries: AtomicU64::default(),
             fenced: AtomicU64::default(),
             troubles: Arc::default(),
+            topic: Arc::default(),
             lanes: Mutex::default(),
         }
     }
 }
 
 impl WorkerMetrics {
-    /// Metrics of a worker that notes its troubles in `troubles`.
-    pub fn with_troubles(troubles: Arc<Troubles>) -> WorkerMetrics {
-        WorkerMetrics { troubles, ..WorkerMetrics::default() }
+    /// Metrics of a worker that notes its troubles in `troubles`, and shows these figures of the topic.
+    pub fn with_troubles(troubles: Arc<Troubles>, topic: Arc<TopicFigures>) -> WorkerMetrics {
+        WorkerMetrics { troubles, topic, ..WorkerMetrics::default() }
     }
 
     /// What the worker is doing.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio_postgres::SimpleQueryMessage;
 
 use crate::harness::client::{Answer, Client};
+use crate::harness::is_well;
 use crate::harness::process::{Finished, Process};
 use crate::harness::request::get;
 use crate::harness::server::Setup;
@@ -291,7 +292,7 @@ impl Api {
 
     /// Waits until `/ready` tells of no trouble.
     pub fn await_well(&self) {
-        within("/ready without trouble", || (self.ready().1["status"] == "ready").then_some(()));
+        within("/ready without trouble", || is_well(&self.ready().1).then_some(()));
     }
 
     /// The whole list.

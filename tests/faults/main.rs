@@ -19,6 +19,7 @@ mod history;
 mod log;
 mod network;
 mod outage;
+mod partitions;
 mod readers;
 mod rolling;
 #[cfg(feature = "fault-injection")]

@@ -34,3 +34,12 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         std::thread::sleep(LOOK_AGAIN);
     }
 }
+
+/// Whether the document of `/ready` tells of no trouble, but that the tests' only broker is the only one.
+#[allow(dead_code, reason = "only the suites with a broker ask")]
+pub fn is_well(document: &serde_json::Value) -> bool {
+    const ONE_BROKER: &str = "topic: a 202 stands on one broker: ";
+    let reasons = document["reasons"].as_array().expect("a list of reasons");
+    let is_expected = |text: &str| text.starts_with(ONE_BROKER) && !text.contains("; ");
+    document["status"] != "not ready" && reasons.iter().all(|reason| reason.as_str().is_some_and(is_expected))
+}

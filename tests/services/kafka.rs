@@ -22,7 +22,7 @@ use crate::setting::{eventually, required, unique};
 pub const WAIT: Duration = Duration::from_millis(100);
 
 #[derive(Default)]
-struct Collected(Mutex<Vec<Acknowledgement>>);
+pub struct Collected(pub Mutex<Vec<Acknowledgement>>);
 
 impl AcknowledgementSink for Collected {
     fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>) {
@@ -42,7 +42,9 @@ pub fn options(partitions: i32) -> KafkaOptions {
 /// Appends payloads `0`, `1`, … under these keys and waits until all are acknowledged.
 pub fn append(options: &KafkaOptions, keys: &[TodoId]) {
     let sink = Arc::new(Collected::default());
-    let mut appender = KafkaAppender::new(options.clone(), sink.clone()).expect("usable options");
+    // Whatever a busy machine needs to make the topic and to get to know it.
+    let options = KafkaOptions { acknowledge_timeout_ms: 30_000, ..options.clone() };
+    let mut appender = KafkaAppender::new(options, sink.clone()).expect("usable options");
     let submission = |(number, &id): (usize, &TodoId)| Submission {
         ticket: Ticket(number as u64),
         id,

@@ -4,6 +4,7 @@ use million_rps::command_log::kafka::{KafkaOptions, KafkaReader};
 use million_rps::command_log::{CommandReader, LogError, LogEvent};
 use million_rps::todo::TodoId;
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use crate::kafka::{Progress, WAIT, append, committed, options, reader};
@@ -17,10 +18,22 @@ fn read_from_a_cluster_that_can_refuse()
     let cluster = MockCluster::new(1).expect("brokers within this process");
     let options = KafkaOptions { brokers: cluster.bootstrap_servers(), ..options(1) };
     cluster.create_topic(&options.topic, 1, 1).expect("created");
-    append(&options, &[TodoId::new(); RECORDS]);
+    write(&options);
     let mut reader = reader(&options);
     Progress::default().run(&mut reader, "everything is read", |progress| progress.count() == RECORDS);
     (cluster, options, reader)
+}
+
+/// Writes the records, as another program does: these brokers do not describe their topic, which ours asks them to.
+fn write(options: &KafkaOptions) {
+    let producer: BaseProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &options.brokers).create().expect("a producer");
+    let key = TodoId::new().to_string();
+    for _ in 0..RECORDS {
+        let record = BaseRecord::to(&options.topic).key(&key).payload("0");
+        producer.send(record).map_err(|(error, _)| error).expect("taken");
+    }
+    producer.flush(std::time::Duration::from_secs(30)).expect("written");
 }
 
 /// Errors that pass: the group is being divided, its coordinator has just moved, a request took too long.

@@ -1,12 +1,14 @@
 //! The properties of Kafka's topic: how it is made, and what its changes mean while everything runs.
 
-use million_rps::command_log::kafka::{KafkaOptions, ensure_topic};
-use million_rps::command_log::{CommandReader, LogError, LogEvent};
+use std::sync::Arc;
+
+use million_rps::command_log::kafka::{KafkaAppender, KafkaOptions, ensure_topic};
+use million_rps::command_log::{CommandAppender, CommandReader, LogError, LogEvent, Refusal, Submission, Ticket};
 use million_rps::todo::TodoId;
-use rdkafka::admin::{AdminOptions, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::kafka::{Progress, WAIT, administrator, append, block_on, options, reader};
+use crate::kafka::{Collected, Progress, WAIT, administrator, append, block_on, options, reader};
 use crate::setting::eventually;
 
 /// Raises the number of the topic's partitions, as kafka-topics does.
@@ -81,4 +83,94 @@ fn the_topic_of_dead_letters_gets_the_replicas_too() {
     // On fewer brokers than that it cannot be written, which is said; the topic is there, as asked for.
     let _ = reader.dead_letter(0, &record, "a test");
     assert_eq!(topic_setting(&asked, &asked.dead_letter_topic(), "min.insync.replicas"), "2");
+}
+
+/// Sets the topic's `max.message.bytes`, as kafka-configs does.
+fn set_message_max_bytes(options: &KafkaOptions, bytes: u32) {
+    let text = bytes.to_string();
+    let change = AlterConfig::new(ResourceSpecifier::Topic(&options.topic)).set("max.message.bytes", &text);
+    let results = block_on(administrator(options).alter_configs([&change], &AdminOptions::new()));
+    results.expect("the broker answers")[0].as_ref().expect("altered");
+}
+
+/// An appender, and what it has acknowledged, by ticket.
+struct Writer {
+    appender: KafkaAppender,
+    sink: Arc<Collected>,
+    next_ticket: u64,
+}
+
+impl Writer {
+    fn new(options: &KafkaOptions) -> Writer {
+        let sink = Arc::new(Collected::default());
+        let appender = KafkaAppender::new(options.clone(), sink.clone()).expect("usable options");
+        Writer { appender, sink, next_ticket: 0 }
+    }
+
+    /// Hands over commands of so many bytes of these todos, together, and returns what becomes of each.
+    fn write(&mut self, ids: &[TodoId], payload_bytes: usize) -> Vec<Result<(), Refusal>> {
+        let first = self.next_ticket;
+        self.next_ticket += ids.len() as u64;
+        let submission = |(ticket, &id)| Submission { ticket: Ticket(ticket), id, payload: vec![b'x'; payload_bytes] };
+        self.appender.append(&mut (first..).zip(ids).map(submission).collect());
+        eventually("every command is answered", || {
+            let answered = self.sink.0.lock().expect("unpoisoned");
+            let result = |ticket| answered.iter().find(|one| one.ticket.0 == ticket).map(|one| one.result);
+            (first..self.next_ticket).map(result).collect()
+        })
+    }
+}
+
+fn new_ids(count: usize) -> Vec<TodoId> {
+    (0..count).map(|_| TodoId::new()).collect()
+}
+
+/// Keys in the topic, in their order.
+fn keys_in(options: &KafkaOptions, count: usize) -> Vec<String> {
+    let mut reader = reader(options);
+    let mut progress = Progress::default();
+    progress.run(&mut reader, "everything is read", |progress| progress.count() >= count);
+    let keys = progress.records[&0].iter().map(|record| String::from_utf8_lossy(&record.key).into_owned());
+    keys.collect()
+}
+
+#[test]
+fn batches_fit_into_what_the_topic_takes() {
+    let options = options(1);
+    ensure_topic(&options).expect("created");
+    set_message_max_bytes(&options, 20_000);
+    let mut writer = Writer::new(&options);
+    let ids = new_ids(400);
+    assert!(writer.write(&ids, 1_000).iter().all(Result::is_ok), "all of them are small enough");
+    assert_eq!(writer.write(&new_ids(1), 30_000), [Err(Refusal::TooLarge)]);
+    // One that is too large harms no other that comes with it.
+    let mixed = writer.write(&new_ids(2), 19_000);
+    assert_eq!(mixed, [Ok(()), Ok(())]);
+    let expected: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    assert_eq!(keys_in(&options, 402)[..400], expected, "each once, in their order");
+}
+
+#[test]
+fn a_bound_that_is_lowered_under_writes_costs_the_commands_that_are_too_large_alone() {
+    let options = KafkaOptions { linger_ms: 20, acknowledge_timeout_ms: 30_000, ..options(1) };
+    let mut writer = Writer::new(&options);
+    let mut ids = new_ids(400);
+    assert!(writer.write(&ids, 1_000).iter().all(Result::is_ok));
+    // At once: the writing end has not heard of it, and its next batch is refused as a whole.
+    set_message_max_bytes(&options, 20_000);
+    let after = new_ids(400);
+    assert!(writer.write(&after, 1_000).iter().all(Result::is_ok), "a refused batch is sent again in smaller ones");
+    assert_eq!(writer.write(&new_ids(1), 30_000), [Err(Refusal::TooLarge)]);
+    // And further down, and up again.
+    set_message_max_bytes(&options, 5_000);
+    let few = new_ids(50);
+    assert!(writer.write(&few, 1_000).iter().all(Result::is_ok));
+    set_message_max_bytes(&options, 1_048_588);
+    let large = new_ids(1);
+    eventually("large commands are taken again", || writer.write(&large, 30_000)[0].is_ok().then_some(()));
+    ids.extend(after);
+    ids.extend(few);
+    ids.extend(large);
+    let expected: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    assert_eq!(keys_in(&options, expected.len()), expected, "each once, in their order");
 }

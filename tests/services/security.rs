@@ -14,6 +14,7 @@ use million_rps::store::{Changes, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::TodoId;
 
 use crate::harness::client::Client;
+use crate::harness::is_well;
 use crate::harness::process::Process;
 use crate::harness::request::{get, post};
 use crate::harness::server::Setup;
@@ -264,9 +265,7 @@ fn await_reason(address: SocketAddr, component: &str, reason: &str) {
 fn a_deployment_works_with_passwords_and_tls_everywhere() {
     let (database, redis) = (Database::create(), SecuredRedis::start());
     let (process, address) = start(&secured(&database, &redis), "run");
-    eventually("readiness", || {
-        (Client::connect(address).call(&get("/ready")).json()["status"] == "ready").then_some(())
-    });
+    eventually("readiness", || is_well(&Client::connect(address).call(&get("/ready")).json()).then_some(()));
     let title = unique("title");
     let body = serde_json::json!({ "title": title }).to_string();
     Client::connect(address).call(&post(&token("anna"), body)).expect(202);
