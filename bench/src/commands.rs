@@ -127,6 +127,7 @@ impl Producer {
         let mut config = services.kafka_config();
         config.set("acks", "all").set("enable.idempotence", "true").set("partitioner", "murmur2_random");
         config.set("linger.ms", LINGER_MS.to_string()).set("compression.type", COMPRESSION);
+        config.set("max.in.flight.requests.per.connection", "1");
         config.set("queue.buffering.max.messages", "1000000").set("socket.nagle.disable", "true");
         for (name, value) in changed {
             config.set(*name, *value);

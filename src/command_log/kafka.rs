@@ -110,6 +110,9 @@ impl KafkaOptions {
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
+            // One request at a time to each broker: the second of two could reach a leader that has missed the first, and
+            // librdkafka would send what waits again under a new epoch, also what another broker has.
+            .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
             .set("message.max.bytes", (2 * LOG_RECORD_MAX_BYTES).to_string());
         config

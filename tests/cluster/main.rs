@@ -31,6 +31,7 @@ mod verdict;
 mod writers;
 
 mod brokers;
+mod epochs;
 mod leader;
 mod links;
 mod losses;

@@ -52,6 +52,8 @@ struct Faults {
     cuts: u64,
     /// The answer to the next request that holds these bytes is cut off.
     cut_reply_to: Option<&'static str>,
+    /// The next request that holds these bytes does not arrive.
+    swallow: Option<&'static str>,
     connections: u64,
     ended: bool,
 }
@@ -117,6 +119,12 @@ impl Proxy {
     /// reset instead.
     pub fn cut_reply_to(&self, text: &'static str) {
         self.faults().cut_reply_to = Some(text);
+    }
+
+    /// The next request that holds `text` does not reach the server, and its connection goes on as if it had. For requests
+    /// that are sent by themselves, and small.
+    pub fn swallow(&self, text: &'static str) {
+        self.faults().swallow = Some(text);
     }
 
     /// From now on nothing is wrong.
@@ -228,9 +236,14 @@ impl Connection {
         if !faults.silent_to_server {
             let before = self.to_server.arrived();
             self.to_server.take(&mut self.client, faults)?;
+            if let Some(text) = faults.swallow
+                && self.to_server.drop_piece_with(text, before)
+            {
+                lock(shared).swallow = None;
+            }
             let mut new = self.to_server.queue.iter().skip(before);
             if let Some(text) = faults.cut_reply_to
-                && new.any(|piece| piece.bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+                && new.any(|piece| piece.holds(text))
             {
                 lock(shared).cut_reply_to = None;
                 self.to_server.deliver_now(&mut self.server)?;
@@ -292,6 +305,12 @@ struct Piece {
     due_at: Instant,
 }
 
+impl Piece {
+    fn holds(&self, text: &str) -> bool {
+        self.bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+}
+
 impl Pipe {
     fn new() -> Pipe {
         Pipe {
@@ -306,6 +325,14 @@ impl Pipe {
 
     fn begins_with_name(&self, name: &str) -> bool {
         self.first.windows(name.len()).any(|window| window == name.as_bytes())
+    }
+
+    /// Drops the first piece behind the first `skip` that holds the text; says whether there was one.
+    fn drop_piece_with(&mut self, text: &str, skip: usize) -> bool {
+        let found = self.queue.iter().skip(skip).position(|piece| piece.holds(text));
+        let dropped = found.and_then(|place| self.queue.remove(skip + place));
+        self.queued_bytes -= dropped.as_ref().map_or(0, |piece| piece.bytes.len());
+        dropped.is_some()
     }
 
     fn arrived(&self) -> usize {
