@@ -210,7 +210,7 @@ pub const FEED_EARLY_LOSSES_MAX: u32 = 3;
 /// list that is behind them for a whole such time has stopped.
 pub const FEED_COMPARE_MS: u64 = 3_000;
 /// Pause between comparisons while the store does not answer, in milliseconds.
-pub const FEED_COMPARE_PAUSE_MS: u64 = 15_000;
+pub const FEED_COMPARE_PAUSE_MS: u64 = 5_000;
 /// Longest wait for the store in a comparison, in milliseconds: changes wait as long.
 pub const FEED_COMPARE_PATIENCE_MS: u64 = 500;
 /// Seconds after which a create with `Idempotency-Key` is to be sent again when its id cannot be made yet.

@@ -5,8 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::deployment::{Api, Deployment};
+use crate::deployment::{Api, Deployment, required};
 use crate::harness::process::Process;
+use crate::harness::request::{get, post};
+use crate::harness::token::token;
 use crate::verdict::{await_shown, judge};
 use crate::within;
 use crate::writers::{Load, Target, Writers};
@@ -106,4 +108,62 @@ fn the_workers_may_not_write_to_redis() {
     redis.run(&["ACL", "SETUSER", "worker", "-@write"]);
     let reason = "no worker brings its changes to Redis";
     goes_on(&deployment, &first, "closed to the workers", reason, || redis.run(&["ACL", "SETUSER", "worker", "+@all"]));
+}
+
+#[test]
+fn without_redis_waiting_writes_are_answered_and_the_list_is_compared_with_the_store() {
+    let redis = OwnRedis::start(&[]);
+    let deployment = Deployment::beside_others().set("REDIS_URL", &redis.url("")).set("CACHE_TTL_SEC", "3");
+    let _workers = deployment.workers::<1>();
+    let first = deployment.serve();
+    drop(redis);
+    first.await_trouble("Redis cannot be reached");
+    let fresh = deployment.serve();
+    for api in [&first, &fresh] {
+        let mut client = api.connect();
+        let create = post(&token("waits"), "{\"title\":\"waited for\"}").field("Prefer", "wait=30");
+        let answer = client.call(&create).expect(202);
+        assert_eq!(answer.required("Preference-Applied"), "wait");
+        let id = answer.json()["id"].as_str().expect("an id").to_owned();
+        client.call(&get(format!("/todos/{id}"))).expect(200);
+        // By somebody whom the log knows nothing of: no offset moves.
+        deployment.query(&format!("UPDATE todos SET title = 'by hand' WHERE id = '{id}'"));
+        within("what was changed by hand", || {
+            let shown = client.call(&get(format!("/todos/{id}"))).expect(200);
+            (shown.json()["title"] == "by hand").then_some(())
+        });
+    }
+}
+
+/// Runs statements with psql, which has left when this returns.
+fn psql(url: &str, statements: &str) {
+    let output = Command::new("psql").args(["-v", "ON_ERROR_STOP=1", "-q", "-d", url, "-c", statements]).output();
+    let output = output.expect("psql is installed with PostgreSQL");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_copy_of_the_database_lists_its_own_todos_beside_the_original_in_one_redis() {
+    let deployment = Deployment::beside_others();
+    let url = deployment.setting("DATABASE_URL");
+    let copy_name = format!("{}-copy", deployment.topic);
+    let copy_url = url.replace(&deployment.topic, &copy_name);
+    assert!(deployment.command(&["migrate"]).status.success());
+    psql(&url, "INSERT INTO todos VALUES (gen_random_uuid()::text, 'original', '', false, 'u', now(), now())");
+    psql(&required("DATABASE_URL"), &format!("CREATE DATABASE \"{copy_name}\" TEMPLATE \"{}\"", deployment.topic));
+    psql(&copy_url, "UPDATE todos SET title = 'copy'");
+    let mut deployment = deployment;
+    let mut apis = Vec::new();
+    // Each is started again beside the other, on a Redis that both have warmed.
+    for (url, title) in [(&url, "original"), (&copy_url, "copy"), (&url, "original"), (&copy_url, "copy")] {
+        deployment = deployment.set("DATABASE_URL", url);
+        apis.push((deployment.serve(), title));
+        for (api, title) in &apis {
+            let list = api.list().json();
+            assert_eq!(list.as_array().map(Vec::len), Some(1));
+            assert_eq!(list[0]["title"], *title);
+        }
+    }
+    drop(apis);
+    psql(&required("DATABASE_URL"), &format!("DROP DATABASE \"{copy_name}\" WITH (FORCE)"));
 }
