@@ -162,6 +162,11 @@ pub const ENCODED_PIECES_LIFETIME_S: u64 = 60;
 pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;
 /// Size at which the embedded log starts a new segment file, in bytes.
 pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Least value of `LOG_MAX_BYTES`: four segments, each with room for the largest record.
+pub const LOG_MAX_BYTES_MIN: u64 = 4 * LOG_RECORD_MAX_BYTES as u64;
+/// Segments that the embedded log has at least when it has as many bytes as it may: the last one is never deleted, so the
+/// others have to be most of it.
+pub const LOG_SEGMENTS_AT_LIMIT: u64 = 4;
 /// Bytes of the embedded log that are read at a time: thousands of commands of the usual size, and at least one of the
 /// largest.
 pub const LOG_READ_BYTES: usize = 1024 * 1024;

@@ -94,6 +94,8 @@ pub enum Refusal {
     Unavailable,
     /// The log does not take a record of this size.
     TooLarge,
+    /// The log has as many bytes as it may; commands that are applied make room.
+    OverLimit,
 }
 
 /// What became of one command.

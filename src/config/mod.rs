@@ -136,6 +136,12 @@ pub struct Write {
     pub queue_bytes: usize,
     /// Writes of one user a second, over all shards; `None`: no limit.
     pub rate_per_user: Option<u32>,
+    /// Todos of one user; `None`: no limit.
+    pub todos_per_user_max: Option<u32>,
+    /// Bytes of the whole list's JSON; `None`: no limit.
+    pub list_max_bytes: Option<u64>,
+    /// Bytes of the embedded log's segments.
+    pub log_max_bytes: u64,
 }
 
 /// What stands behind the three seams.
@@ -299,6 +305,9 @@ impl Config {
                 queue_commands: values.integer("WRITE_QUEUE_COMMANDS"),
                 queue_bytes: values.integer("WRITE_QUEUE_BYTES"),
                 rate_per_user: values.optional_integer("WRITE_RATE_PER_USER"),
+                todos_per_user_max: values.optional_integer("TODOS_PER_USER_MAX"),
+                list_max_bytes: values.optional_integer("LIST_MAX_BYTES"),
+                log_max_bytes: values.integer("LOG_MAX_BYTES"),
             },
             worker_listen: values
                 .optional_integer("WORKER_HTTP_PORT")

@@ -2,7 +2,7 @@
 
 use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
-use crate::limits::{JWT_SECRET_MIN_BYTES, LOG_RECORD_MAX_BYTES};
+use crate::limits::{JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN, LOG_RECORD_MAX_BYTES};
 
 /// The row of a setting.
 ///
@@ -204,6 +204,34 @@ pub const SETTINGS: &[Setting] = &[
         help: "Writes of one user that each API process takes in the long run; one second's worth at once. More are answered \
                with 429.",
         example: "100",
+    },
+    Setting {
+        name: "TODOS_PER_USER_MAX",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1, max: u32::MAX as u64 },
+        default: DefaultValue::Unset { meaning: "no limit" },
+        unit: "todos",
+        help: "Todos that one user may have. Creates beyond are answered with 429.",
+        example: "10000",
+    },
+    Setting {
+        name: "LIST_MAX_BYTES",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1024, max: u64::MAX },
+        default: DefaultValue::Unset { meaning: "no limit" },
+        unit: "bytes",
+        help: "Bytes of the whole list, as JSON. Creates, and updates that make it longer, are answered with 507 beyond.",
+        example: "1073741824",
+    },
+    Setting {
+        name: "LOG_MAX_BYTES",
+        group: Group::Limits,
+        kind: Kind::Integer { min: LOG_MAX_BYTES_MIN, max: u64::MAX },
+        default: DefaultValue::Fixed("8589934592"),
+        unit: "bytes",
+        help: "Bytes of the embedded log, which grows while the store fails. Writes beyond are answered with 503. Not used \
+               with DATABASE_URL.",
+        example: "",
     },
     Setting {
         name: "JWT_SECRET",

@@ -28,6 +28,8 @@ pub enum Fault {
     Log,
     /// The store could not be made durable.
     Store,
+    /// The command log has as many bytes as it may.
+    Full,
 }
 
 impl Footing {

@@ -76,6 +76,8 @@ statuses! {
     ServiceUnavailable = 503 "Service Unavailable",
     /// Not HTTP/1.
     VersionNotSupported = 505 "HTTP Version Not Supported",
+    /// The list has as many bytes as it may (RFC 4918 section 11.5).
+    InsufficientStorage = 507 "Insufficient Storage",
 }
 
 impl Status {

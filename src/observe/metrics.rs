@@ -62,6 +62,12 @@ pub struct ShardMetrics {
     pub panics: Counter,
     /// Writes refused because their user was too fast.
     pub writes_limited: Counter,
+    /// Creates refused because their user has as many todos as allowed.
+    pub writes_over_user_todos: Counter,
+    /// Writes refused because the list has as many bytes as allowed.
+    pub writes_over_list_bytes: Counter,
+    /// Writes refused because the embedded log has as many bytes as allowed.
+    pub writes_over_log_bytes: Counter,
     /// Commands handed to the producer.
     pub commands_submitted: Counter,
     /// Commands that the log has acknowledged.
@@ -159,7 +165,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 19] = [
+        let families: [(&str, &str, &str, Pick); 22] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -183,6 +189,15 @@ impl Metrics {
             ("million_rps_panics_total", "counter", "Panics while answering.", |m| &m.panics),
             ("million_rps_writes_limited_total", "counter", "Writes refused for WRITE_RATE_PER_USER.", |m| {
                 &m.writes_limited
+            }),
+            ("million_rps_writes_over_user_todos_total", "counter", "Creates refused for TODOS_PER_USER_MAX.", |m| {
+                &m.writes_over_user_todos
+            }),
+            ("million_rps_writes_over_list_bytes_total", "counter", "Writes refused for LIST_MAX_BYTES.", |m| {
+                &m.writes_over_list_bytes
+            }),
+            ("million_rps_writes_over_log_bytes_total", "counter", "Writes refused for LOG_MAX_BYTES.", |m| {
+                &m.writes_over_log_bytes
             }),
             ("million_rps_commands_submitted_total", "counter", "Commands handed to the producer.", |m| {
                 &m.commands_submitted

@@ -24,6 +24,7 @@ use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::inbox::{Inbox, InboxSender, Message};
 use crate::shard::places::Places;
 use crate::shard::reactor::driver::{Driver, DriverChoice, choose_driver};
+use crate::shard::room::ListRoom;
 use crate::shard::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};
 use crate::worker::WorkerMetrics;
@@ -146,6 +147,7 @@ impl Api {
             }
             false => (None, None),
         };
+        let room = ListRoom::new(config.write.todos_per_user_max, config.write.list_max_bytes).map(Arc::new);
         let refresher = Refresher::start(
             RefresherParts {
                 feed: seams.feed,
@@ -154,6 +156,7 @@ impl Api {
                 status: Arc::clone(status),
                 metrics: Arc::clone(&metrics.refresher),
                 verify_interval: config.cache_ttl,
+                room: room.clone(),
             },
             Arc::clone(stop),
         )?;
@@ -183,6 +186,7 @@ impl Api {
                 token_secret: seams.token_secret.clone(),
                 auth: config.auth.clone(),
                 user_rates: user_rates.clone(),
+                room: room.clone(),
                 metrics: Arc::clone(&metrics),
             };
             shards.push((sender, crate::shard::start(parts, events.reporter("shard"))?));

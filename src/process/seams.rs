@@ -147,6 +147,7 @@ fn open_embedded(
     let address = plan.map(|plan| plan.address().to_string()).unwrap_or_default();
     let lock = data_dir.lock(&address)?;
     let (appender, reader) = embedded::open(data_dir, acknowledgements)?;
+    let appender = appender.with_max_bytes(config.write.log_max_bytes);
     let store = open_store(data_dir, &reader)?;
     let (publisher, subscriber) = in_process::channel();
     let api = if roles.api {

@@ -18,6 +18,7 @@ use crate::memory::{self, Occupancy};
 use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
+use crate::shard::room::ListRoom;
 use crate::snapshot::{HashKeys, Reconciler, Snapshot, SnapshotBuilder};
 use crate::store::{AppliedOffsets, Changes, Store, StoreError};
 use crate::todo::{IDEMPOTENCY, IdKey, Todo};
@@ -69,6 +70,8 @@ pub struct RefresherParts {
     pub metrics: Arc<RefresherMetrics>,
     /// The list is compared with the store at least this often (`CACHE_TTL_SEC`).
     pub verify_interval: Duration,
+    /// How much the list may hold, where that is limited.
+    pub room: Option<Arc<ListRoom>>,
 }
 
 /// The running refresher thread.
@@ -417,7 +420,9 @@ impl RefreshLoop {
         if self.verify_at.is_none() || keys != self.snapshot.keys() {
             let mut builder = SnapshotBuilder::new(keys);
             let offsets = read(&mut |todo| builder.push(&todo))?;
-            self.swap(builder.finish(self.snapshot.version() + 1));
+            let list = builder.finish(self.snapshot.version() + 1);
+            self.parts.room.iter().for_each(|room| room.count_all(&list));
+            self.swap(list);
             self.cover(Coverage::Whole(offsets));
             tracing::info!(todos = self.snapshot.len(), milliseconds = started_at.elapsed().as_millis(), "list loaded");
         } else {
@@ -454,7 +459,10 @@ impl RefreshLoop {
     }
 
     fn apply<'c>(&mut self, changes: impl IntoIterator<Item = &'c Changes>) {
-        let next = self.snapshot.apply(changes);
+        let next = match &self.parts.room {
+            Some(room) => self.snapshot.apply_noting(changes, |before, now| room.count(before, now)),
+            None => self.snapshot.apply(changes),
+        };
         self.swap(next);
     }
 
@@ -472,6 +480,10 @@ impl RefreshLoop {
 
     fn swap(&mut self, next: Snapshot) {
         self.parts.status.snapshot_swapped(next.version(), next.len(), next.content_length());
+        if let Some(room) = &self.parts.room {
+            let trouble = room.trouble(next.content_length());
+            self.parts.status.shared_troubles().set(Component::Limits, trouble.as_deref());
+        }
         let retired = std::mem::replace(&mut self.snapshot, Arc::new(next));
         self.retired.push(retired);
         for inbox in &self.parts.inboxes {

@@ -235,6 +235,7 @@ impl Request<'_> {
         };
         let mut parser = self.shard.parser.borrow_mut();
         let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
+        self.shard.check_room_for_create(id, &user)?;
         let action = Action::Create { title: title.into(), description: description.into(), completed: false };
         self.submit(WriteKind::Create, id, &user, now, action)
     }
@@ -243,8 +244,10 @@ impl Request<'_> {
         let user = self.admit_writer()?;
         check_json(self.head)?;
         let mut parser = self.shard.parser.borrow_mut();
-        let TodoPatch { title, description, completed } = TodoPatch::from_json(body, &mut parser)?;
+        let patch = TodoPatch::from_json(body, &mut parser)?;
         self.check_owner(id, &user)?;
+        self.shard.check_room_for_update(id, &patch)?;
+        let TodoPatch { title, description, completed } = patch;
         let (title, description) = (title.map(Cow::Borrowed), description.map(Cow::Borrowed));
         let action = Action::Update { title, description, completed };
         self.submit(WriteKind::Update, id, &user, self.shard.clock.moment(), action)
@@ -381,6 +384,9 @@ pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) 
         shard.count(Status::Accepted);
         return write_accepted(pending, &date, text);
     };
+    if refusal == Refusal::OverLimit {
+        shard.metrics.writes_over_log_bytes.add(1);
+    }
     let problem = refused(refusal);
     shard.count(problem.status);
     problem.write_response(text, Delivery { date: &date, connection: pending.connection, is_head: false });
@@ -411,6 +417,10 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::Full => Problem::queue_failed("the write queue is full; nothing was written", RETRY_AFTER_S),
         Refusal::Unavailable => Problem::queue_failed(
             "the command log did not confirm the write in time; it may still be applied",
+            RETRY_AFTER_S,
+        ),
+        Refusal::OverLimit => Problem::queue_failed(
+            "the command log has reached LOG_MAX_BYTES, because the store does not keep up; nothing was written",
             RETRY_AFTER_S,
         ),
         Refusal::TooLarge => {

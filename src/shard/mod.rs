@@ -31,6 +31,7 @@ mod prepared;
 pub mod reactor;
 pub mod registry;
 mod reply;
+pub mod room;
 mod spare_buffers;
 pub mod user_rates;
 mod visibility;
@@ -61,6 +62,7 @@ use self::prepared::PreparedLists;
 use self::reactor::driver::Driver;
 use self::reactor::{Listener, Reactor, Socket};
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
+use self::room::ListRoom;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
@@ -156,6 +158,8 @@ pub struct ShardParts {
     pub auth: Auth,
     /// How fast users may write, where that is limited.
     pub user_rates: Option<Arc<UserRates>>,
+    /// How much the list may hold, where that is limited.
+    pub room: Option<Arc<ListRoom>>,
     /// All metrics of the process; its own block is `metrics.shards[number]`.
     pub metrics: Arc<Metrics>,
 }
@@ -204,6 +208,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         submissions: RefCell::new(Some(parts.submissions)),
         new_ids: parts.new_ids,
         user_rates: parts.user_rates,
+        room: parts.room,
         metrics: own_metrics,
         all_metrics: parts.metrics,
         clock: Clock::default(),
@@ -280,6 +285,7 @@ pub(crate) struct Shard {
     /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
     submissions: RefCell<Option<SubmissionQueue>>,
     new_ids: Arc<NewIds>,
+    room: Option<Arc<ListRoom>>,
     user_rates: Option<Arc<UserRates>>,
     metrics: Arc<ShardMetrics>,
     all_metrics: Arc<Metrics>,

@@ -6,7 +6,7 @@ use super::chunk::{IdHalves, Place};
 use super::hashing::HashKeys;
 use super::prefetch::Memory;
 use super::summary::Summary;
-use super::tree::{Edit, Leaf, Tree};
+use super::tree::{Content, Edit, Leaf, Node, Tree};
 use crate::limits::{INDEX_BRANCH_TARGET_CHILDREN, INDEX_LEAF_TARGET_ENTRIES};
 use crate::todo::Todo;
 
@@ -40,6 +40,22 @@ impl Index {
         let IndexLeaf(entries) = self.leaf_with_key(id)?;
         let at = entries.binary_search_by_key(&id, |entry| entry.place.id).ok()?;
         Some(entries[at])
+    }
+}
+
+impl Index {
+    /// Shows every entry, in the order of the ids.
+    pub fn visit(&self, visit: &mut impl FnMut(&IndexEntry)) {
+        if let Some(root) = self.root() {
+            visit_node(root, visit);
+        }
+    }
+}
+
+fn visit_node(node: &Node<IndexLeaf>, visit: &mut impl FnMut(&IndexEntry)) {
+    match &node.content {
+        Content::Leaf(IndexLeaf(entries)) => entries.iter().for_each(visit),
+        Content::Branch(children) => children.iter().for_each(|child| visit_node(child, visit)),
     }
 }
 

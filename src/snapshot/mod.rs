@@ -153,6 +153,11 @@ impl Snapshot {
         Some(self.index.get(id.into())?.owner == self.keys.owner(user_id))
     }
 
+    /// The number by which this snapshot tells a user from others.
+    pub fn owner_number(&self, user_id: &str) -> u64 {
+        self.keys.owner(user_id)
+    }
+
     /// The todos after `after` (from the newest, if it is `None`), `limit` at most; 0 counts as 1. `after` need not be in the list
     /// any more: the page goes on at the next older todo.
     pub fn page(&self, after: Option<TodoKey>, limit: Option<usize>) -> Page {
@@ -177,6 +182,15 @@ impl Snapshot {
     /// `created_at`. A delete of what is not there changes nothing. Changes that were applied before change nothing but
     /// the version, and copy nothing.
     pub fn apply<'c>(&self, changes: impl IntoIterator<Item = &'c Changes>) -> Snapshot {
+        self.apply_noting(changes, |_, _| {})
+    }
+
+    /// [`Snapshot::apply`], which tells the owner of each todo before and after, as [`Snapshot::owner_number`], where they differ.
+    pub fn apply_noting<'c>(
+        &self,
+        changes: impl IntoIterator<Item = &'c Changes>,
+        mut note: impl FnMut(Option<u64>, Option<u64>),
+    ) -> Snapshot {
         let mut draft = Draft::new(self.keys);
         let mut index_edits = Vec::new();
         for outcomes in outcomes(changes).chunks(PREFETCH_KEYS_MAX) {
@@ -186,6 +200,7 @@ impl Snapshot {
                 let old = self.index.get(id);
                 let new = todo.map(|todo| IndexEntry::of(todo, &self.keys));
                 if old != new {
+                    note(old.map(|old| old.owner), new.map(|new| new.owner));
                     index_edits.push(new.map_or_else(|| index::remove(id), index::put));
                     if let Some(left) = old.filter(|old| new.is_none_or(|new| old.place != new.place)) {
                         draft.remove(left.place);
@@ -225,6 +240,11 @@ impl Snapshot {
     /// Whether most of the work to flatten it was done for a version before.
     pub fn was_flat(&self) -> bool {
         self.flat_before.is_some()
+    }
+
+    /// Tells the owner of each todo, as [`Snapshot::owner_number`].
+    pub fn visit_owners(&self, visit: &mut impl FnMut(u64)) {
+        self.index.visit(&mut |entry| visit(entry.owner));
     }
 
     /// Says where each piece of it lies: the address and the number of bytes. What other versions share is told, too.

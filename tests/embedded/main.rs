@@ -33,6 +33,7 @@ mod reads;
 #[cfg(feature = "services")]
 mod ready;
 mod refusals;
+mod room;
 mod signals;
 mod startup;
 mod wire;

@@ -46,7 +46,7 @@ impl AcknowledgementSink for Tally {
         for Acknowledgement { ticket, result, .. } in acknowledgements.drain(..) {
             match result {
                 Ok(()) => counts.acknowledged += 1,
-                Err(Refusal::Full) => counts.full.push(ticket.0),
+                Err(Refusal::Full | Refusal::OverLimit) => counts.full.push(ticket.0),
                 Err(Refusal::Unavailable | Refusal::TooLarge) => counts.failed = true,
             }
         }

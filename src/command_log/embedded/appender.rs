@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::iter::Peekable;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec::Drain;
 
 use super::segment::{self, Segment};
 use super::{Log, PARTITION, record};
@@ -12,7 +14,7 @@ use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogPosition, Offset, Refusal, Submission,
 };
 use crate::data_dir::{Anchor, Fault, displaced_text, private};
-use crate::limits::LOG_WRITE_BUFFER_BYTES;
+use crate::limits::{LOG_SEGMENTS_AT_LIMIT, LOG_WRITE_BUFFER_BYTES};
 use crate::todo::{TODO_ID_TEXT_BYTES, Timestamp};
 
 /// The writing end of the embedded log: one write and one fdatasync for each batch.
@@ -20,6 +22,8 @@ pub struct EmbeddedAppender {
     log: Arc<Log>,
     sink: Arc<dyn AcknowledgementSink>,
     segment_bytes: u64,
+    /// Most bytes of all segments.
+    max_bytes: u64,
     /// The last segment; `None` after a failure, until the log could go on in a new one.
     file: Option<File>,
     /// Where the last segment has to stand; kept after a failure, so that it is known again.
@@ -43,6 +47,7 @@ impl EmbeddedAppender {
             log,
             sink,
             segment_bytes,
+            max_bytes: u64::MAX,
             file: Some(file),
             anchor,
             sealed: false,
@@ -51,14 +56,37 @@ impl EmbeddedAppender {
         })
     }
 
-    /// Writes the batch into the buffer; a record that is too large is refused here. Returns the offset after it.
-    fn encode(&mut self, batch: &mut Vec<Submission>) -> Offset {
+    /// Lets the log grow up to so many bytes. Segments are short enough that most of them can be deleted once they are applied.
+    pub fn with_max_bytes(self, max_bytes: u64) -> EmbeddedAppender {
+        let segment_bytes = self.segment_bytes.min(max_bytes / LOG_SEGMENTS_AT_LIMIT);
+        EmbeddedAppender { segment_bytes, max_bytes, ..self }
+    }
+
+    /// Writes commands into the buffer, a segment of them at most; a record that is too large, or for which the log has no
+    /// room, is refused here. Returns the offset after them.
+    fn encode(&mut self, commands: &mut Peekable<Drain<'_, Submission>>) -> Offset {
         let logged_at = Timestamp::now();
-        let mut next = self.log.extent().next;
-        for Submission { ticket, id, payload } in batch.drain(..) {
+        let (mut next, bytes_before) = {
+            let extent = self.log.extent();
+            let bytes = extent.segments.iter().map(|segment| segment.bytes).sum::<u64>();
+            // The only segment may be longer than segments are now. It can be deleted once another one follows it.
+            let is_only_one = extent.segments.len() == 1;
+            (extent.next, if is_only_one { bytes.min(self.segment_bytes) } else { bytes })
+        };
+        let (segment_bytes, max_bytes) = (self.segment_bytes, self.max_bytes);
+        let mut is_over_limit = false;
+        while (self.buffer.len() as u64) < segment_bytes
+            && let Some(Submission { ticket, id, payload }) = commands.next()
+        {
+            let length_before = self.buffer.len();
             let mut text = [0; TODO_ID_TEXT_BYTES];
             let key = id.write_text(&mut text).as_bytes();
             self.acknowledgements.push(match record::encode(&mut self.buffer, next, logged_at, key, &payload) {
+                Ok(()) if bytes_before + self.buffer.len() as u64 > max_bytes => {
+                    self.buffer.truncate(length_before);
+                    is_over_limit = true;
+                    Acknowledgement::refused(ticket, Refusal::OverLimit)
+                }
                 Ok(()) => {
                     let position = LogPosition { partition: PARTITION, offset: next };
                     next += 1;
@@ -67,7 +95,24 @@ impl EmbeddedAppender {
                 Err(_size) => Acknowledgement::refused(ticket, Refusal::TooLarge),
             });
         }
+        if is_over_limit {
+            self.log.footing.set(Fault::Full, Some(&full_text(&self.log.folder, max_bytes)));
+        }
         next
+    }
+
+    /// Appends commands up to the end of a segment, and acknowledges them.
+    fn append_some(&mut self, commands: &mut Peekable<Drain<'_, Submission>>) {
+        let next = self.encode(commands);
+        if !self.buffer.is_empty()
+            && let Err(failure) = self.commit(next)
+        {
+            self.fail(&failure);
+        }
+        self.buffer.clear();
+        self.buffer.shrink_to(LOG_WRITE_BUFFER_BYTES);
+        self.sink.acknowledge(&mut self.acknowledgements);
+        self.acknowledgements.clear();
     }
 
     /// Makes the buffer durable at the end of the log.
@@ -173,6 +218,14 @@ fn system_text(folder: &Path, action: &str, error: &io::Error) -> String {
     format!("the command log in {} {action}: {error}. Writes are refused; {remedy}", folder.display())
 }
 
+fn full_text(folder: &Path, max_bytes: u64) -> String {
+    format!(
+        "the command log in {} has reached LOG_MAX_BYTES ({max_bytes}), because the store does not keep up: writes are refused. \
+         See to the store, or raise LOG_MAX_BYTES",
+        folder.display()
+    )
+}
+
 fn changed_text(path: &Path) -> String {
     format!(
         "another program has changed {}: it has not the length that was written. Writes are refused; restart the server, \
@@ -183,16 +236,10 @@ fn changed_text(path: &Path) -> String {
 
 impl CommandAppender for EmbeddedAppender {
     fn append(&mut self, batch: &mut Vec<Submission>) {
-        let next = self.encode(batch);
-        if !self.buffer.is_empty()
-            && let Err(failure) = self.commit(next)
-        {
-            self.fail(&failure);
+        let mut commands = batch.drain(..).peekable();
+        while commands.peek().is_some() {
+            self.append_some(&mut commands);
         }
-        self.buffer.clear();
-        self.buffer.shrink_to(LOG_WRITE_BUFFER_BYTES);
-        self.sink.acknowledge(&mut self.acknowledgements);
-        self.acknowledgements.clear();
     }
 
     /// Nothing to wait for: `append` acknowledges before it returns.

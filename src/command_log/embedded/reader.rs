@@ -226,6 +226,7 @@ impl CommandReader for EmbeddedReader {
                 let segment = extent.segments.pop_front().expect("there are two");
                 segment::path(&self.log.folder, segment.first)
             };
+            self.log.footing.set(Fault::Full, None);
             // Each deletion is durable before the next, so that no crash leaves a gap between segments.
             let deleted = std::fs::remove_file(&path).and_then(|()| File::open(&self.log.folder)?.sync_all());
             if let Err(error) = deleted {

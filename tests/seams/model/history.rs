@@ -295,6 +295,7 @@ impl Api {
             metrics: Arc::default(),
             // The feed alone has to do; the list's expiry is one of its faults.
             verify_interval: Duration::from_secs(3600),
+            room: None,
         };
         let (timed, chancy) = (Arc::clone(&seat.stage), Arc::clone(&seat.stage));
         let clock = move || *STARTED_AT + Duration::from_millis(timed.world().now_ms);
