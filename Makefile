@@ -35,12 +35,13 @@ soak: ## everything at once for ten minutes (SECONDS=600): memory must not grow,
 	@deploy/setup.sh build services bench
 	cargo test --release --locked --test soak -- $(SECONDS)
 
-lint: ## check format, clippy and documentation, with and without the services; any warning fails
+lint: ## check format, clippy, documentation and dependencies, with and without the services; any warning fails
 	@deploy/setup.sh build services lint
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet --features fault-injection -- -D warnings
 	cargo clippy --workspace --all-targets --locked --quiet --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
+	deploy/deny.sh
 
 services: ## start real PostgreSQL, Redis and Kafka to play with; prints the export lines
 	@deploy/services.sh start $(services_dir) >&2
@@ -59,7 +60,7 @@ bench: bench-build ## measure reads in about ten minutes, and make docs/benchmar
 
 bench-full: bench-build ## measure everything, about an hour and a half: all rivals, loads, latencies, shards, writes and memory
 	@$(call run_bench,'read --plan full' ceiling mixed latency shards write-cost list-memory \
-		ready accept tuning apply 'visible --half-rate' overload)
+		ready accept tuning apply 'visible --half-rate' overload attack)
 
 bench-build:
 	@deploy/setup.sh build services bench

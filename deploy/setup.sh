@@ -5,7 +5,7 @@
 #   deploy/setup.sh build       Rust and a C compiler: all that the embedded server needs
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
 #   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer; curl and xz for deploy/corpora.sh
-#   deploy/setup.sh lint        rustfmt and clippy
+#   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (five minutes of CPU time)
 #   deploy/setup.sh bench       the load generators wrk and oha, and the servers that the benches compare with; of these,
 #                               what cannot be installed is only said: the benches leave it out and tell so
 #
@@ -62,6 +62,14 @@ check_bench() {
     has go || say "without Go 1.21 or later the benches leave out the Go program: https://go.dev/dl"
 }
 
+# Looks at dependencies; of one version, so that the same lock file gets the same answer.
+install_deny() {
+    say "building cargo-deny in target/tools: some minutes, once"
+    cargo install cargo-deny --version 0.20.2 --locked --root "$root/target/tools" --target-dir "$root/target/tools/build-deny" >&2 ||
+        die "cargo-deny could not be built; its messages are above"
+    rm -rf "$root/target/tools/build-deny"
+}
+
 install_oha() {
     say "building oha in target/tools: some minutes, once"
     cargo install oha --locked --root "$root/target/tools" --target-dir "$root/target/tools/build" >&2 ||
@@ -100,6 +108,8 @@ check_lint() {
         say "installing $component"
         (cd "$root" && rustup component add $component) >&2
     done
+    has git || missing="$missing git"
+    [ -x "$root/target/tools/bin/cargo-deny" ] || has cargo-deny || wants_deny=yes
 }
 
 # ---- installing ------------------------------------------------------------------------------------------------------
@@ -147,6 +157,7 @@ fi
 missing=
 optional=
 wants_oha=
+wants_deny=
 for purpose in "$@"; do
     case $purpose in
         build | services | test | lint | bench) "check_$purpose" ;;
@@ -158,4 +169,5 @@ if [ -n "$missing" ]; then install_packages $(printf '%s\n' $missing | sort -u);
 for package in $optional; do
     (install_packages "$package") || say "going on without $package"
 done
+[ -z "$wants_deny" ] || install_deny
 [ -z "$wants_oha" ] || install_oha

@@ -15,6 +15,7 @@
 //! The product is measured as its users run it: the released program, over the loopback, with its own files. Nothing in
 //! here links with it, except the micro benches (benches/).
 
+pub mod attackers;
 pub mod candidate;
 pub mod chart;
 pub mod client;

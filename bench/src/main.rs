@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use million_rps_bench::parts::{Bench, ceiling, latency, list_memory, read, ready, shards, visible, write_cost};
+use million_rps_bench::parts::{
+    Bench, attack, ceiling, latency, list_memory, read, ready, shards, visible, write_cost,
+};
 #[cfg(feature = "services")]
 use million_rps_bench::parts::{accept, apply, overload, tuning};
 use million_rps_bench::server::raise_file_limit;
@@ -29,6 +31,8 @@ enum Part {
     /// Commands that a worker applies a second, beside plain inserts into the same PostgreSQL
     #[cfg(feature = "services")]
     Apply(apply::ApplyArguments),
+    /// Clients that do harm without a token: what they cost a shard, and those beside them
+    Attack(attack::AttackArguments),
     /// CPU time of one write beside short and long lists
     WriteCost(write_cost::WriteCostArguments),
     /// Memory that readers of the whole list cost
@@ -121,6 +125,7 @@ fn execute(cli: &Cli) -> Result<bool, Box<dyn Error>> {
     let report = match &cli.part {
         #[cfg(feature = "services")]
         Part::Apply(arguments) => apply::run(&bench, arguments)?,
+        Part::Attack(arguments) => attack::run(&bench, arguments)?,
         Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,

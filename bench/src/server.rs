@@ -291,7 +291,16 @@ impl Product {
     /// # Errors
     /// [`ServerError`].
     pub fn start_on(&self, cpus: &[usize]) -> Result<Server, ServerError> {
+        self.start_with(cpus, &[])
+    }
+
+    /// As [`start_on`](Self::start_on), with these settings.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub fn start_with(&self, cpus: &[usize], settings: &[(&str, &str)]) -> Result<Server, ServerError> {
         let mut command = self.command(["run"]);
+        command.envs(settings.iter().copied());
         command.env("MAX_CONNECTIONS", connections_max(file_limit()?).to_string());
         let mut server = Server::start(command, cpus, self.folder.path())?;
         server.wait_for("/ready", |head| head.status == 200)?;

@@ -6,6 +6,7 @@ pub mod accept;
 mod acknowledged;
 #[cfg(feature = "services")]
 pub mod apply;
+pub mod attack;
 pub mod ceiling;
 pub mod latency;
 pub mod list_memory;
