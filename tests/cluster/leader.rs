@@ -65,6 +65,19 @@ fn say_who_suffered(fault: &str, deployment: &Deployment, history: &History, of_
     ));
 }
 
+/// Waits while a broker is away, and says how many writes were taken and refused in each second.
+fn watch(fault: &str, writers: &Writers) {
+    let counts = || (writers.accepted(), writers.refused());
+    let mut seconds = Vec::new();
+    for _ in 0..AWAY.as_secs() {
+        let before = counts();
+        std::thread::sleep(Duration::from_secs(1));
+        let after = counts();
+        seconds.push(format!("{}/{}", after.0 - before.0, after.1 - before.1));
+    }
+    say(&format!("{fault}: taken/refused by the second: {}", seconds.join(" ")));
+}
+
 fn led_by(deployment: &Deployment, broker: i32) -> Vec<i32> {
     leaders(deployment).into_iter().filter(|(_, leader)| *leader == broker).map(|(partition, _)| partition).collect()
 }
@@ -80,7 +93,7 @@ fn the_leader_is_killed() {
         let own = led_by(&deployment, broker);
         let outage = Service::Broker(broker).kill();
         let killed_at = Instant::now();
-        outage.last(AWAY);
+        watch(&format!("broker {broker} killed (-9)"), &writers);
         writers.await_accepted(1_000);
         say(&format!(
             "broker {broker} killed (-9): 1,000 writes taken without it {:.1} s later",
@@ -105,7 +118,7 @@ fn the_leader_is_frozen() {
         writers.await_accepted(1_000);
         let own = led_by(&deployment, broker);
         let outage = Service::Broker(broker).freeze();
-        outage.last(AWAY);
+        watch(&format!("broker {broker} frozen (SIGSTOP)"), &writers);
         writers.await_accepted(1_000);
         outage.end();
         let back_at = Instant::now();

@@ -111,6 +111,12 @@ impl Writers {
         self.shared.accepted.load(Ordering::Relaxed)
     }
 
+    /// Writes that have been refused.
+    #[allow(dead_code, reason = "the suite `cluster` asks")]
+    pub fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many more writes have been refused.
     pub fn await_refused(&self, more: usize) {
         let goal = self.shared.refused.load(Ordering::Relaxed) + more;
