@@ -183,6 +183,13 @@ pub const WORKER_POLL_WAIT_MS: u64 = 100;
 pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
 pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
+/// Dead letters within [`DEAD_LETTER_WINDOW_MS`] from which on `/ready` tells of them: a single one is about itself, ten have a
+/// cause in common.
+pub const DEAD_LETTER_BURST: u64 = 10;
+/// How long they count, in milliseconds: long enough for a person, or a probe, to see it.
+pub const DEAD_LETTER_WINDOW_MS: u64 = 60_000;
+/// How often an API without a worker asks how many there are, in milliseconds.
+pub const DEAD_LETTER_WATCH_INTERVAL_MS: u64 = 2_000;
 
 /// Connections that a worker's own listener serves at a time: probes and Prometheus. When there are as many, the oldest
 /// gives way to a newcomer. Each holds a head ([`HEAD_MAX_BYTES`]) and an answer (some 20 KiB): 3 MiB at worst.

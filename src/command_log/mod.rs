@@ -12,6 +12,8 @@ mod kafka_appender;
 #[cfg(feature = "services")]
 mod kafka_backlog;
 #[cfg(feature = "services")]
+mod kafka_dead_letter_count;
+#[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
 mod kafka_events;

@@ -1,6 +1,7 @@
 //! What the process tells about itself: code counts and reports, these modules decide what becomes of it.
 
 pub mod counter;
+pub mod dead_letter_burst;
 pub mod expiry;
 pub mod exposition;
 pub mod logging;

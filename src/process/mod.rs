@@ -15,6 +15,8 @@
 //! `DRAIN_TIMEOUT_MS`, the threads behind them [`crate::limits::THREADS_STOP_TIMEOUT_MS`].
 
 mod api;
+#[cfg(feature = "services")]
+mod dead_letter_watch;
 mod events;
 mod farewell;
 mod greeting;
@@ -33,6 +35,8 @@ use self::events::{Event, Events};
 use self::farewell::{Farewell, leave_threads_behind};
 use crate::command_log::LogError;
 use crate::config::Config;
+#[cfg(feature = "services")]
+use crate::config::Deployment;
 use crate::data_dir::DataDirError;
 use crate::observe::status::Status;
 use crate::store::StoreError;
@@ -128,6 +132,10 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
         roles.worker.then(|| Arc::new(WorkerMetrics::with_troubles(status.shared_troubles(), status.shared_topic())));
     if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
         greeting::print_worker(worker_http::start(address, Arc::clone(metrics), config.http.ready_details)?);
+    }
+    #[cfg(feature = "services")]
+    if let (false, Deployment::Services(services)) = (roles.worker, &config.deployment) {
+        dead_letter_watch::start(&services::kafka_options(config, services), status.shared_troubles())?;
     }
     let mut lanes = Vec::with_capacity(seams.worker.len());
     if let Some(metrics) = &worker_metrics {

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::observe::counter::Histogram;
+use crate::observe::dead_letter_burst::DeadLetterBurst;
 use crate::observe::topic::TopicFigures;
-use crate::observe::troubles::Troubles;
+use crate::observe::troubles::{Component, Troubles};
 use crate::todo::Timestamp;
 
 /// What a worker is doing.
@@ -55,6 +56,7 @@ pub struct WorkerMetrics {
     /// What is known of Kafka's topic.
     pub topic: Arc<TopicFigures>,
     lanes: Mutex<Vec<Lane>>,
+    burst: Mutex<DeadLetterBurst>,
 }
 
 /// How one lane is.
@@ -110,6 +112,7 @@ impl Default for WorkerMetrics {
             troubles: Arc::default(),
             topic: Arc::default(),
             lanes: Mutex::default(),
+            burst: Mutex::default(),
         }
     }
 }
@@ -159,6 +162,23 @@ impl WorkerMetrics {
 
     fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A record was put aside.
+    pub(super) fn count_dead_letter(&self, now: Instant) {
+        add(&self.dead_letters, 1);
+        self.burst().add(now, 1);
+    }
+
+    /// Tells of a burst of dead letters, and of its end.
+    pub(super) fn look_at_dead_letters(&self, now: Instant) {
+        if self.dead_letters.load(Ordering::Relaxed) > 0 {
+            self.troubles.set(Component::DeadLetters, self.burst().reason(now).as_deref());
+        }
+    }
+
+    fn burst(&self) -> MutexGuard<'_, DeadLetterBurst> {
+        self.burst.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn count_batch(&self, commands: u64, changed_todos: u64) {

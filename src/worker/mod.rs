@@ -170,6 +170,7 @@ impl Worker {
             self.back_off.grow((self.clock)(), (self.chance)());
         }
         self.note(advanced.and(polled).and(settled))?;
+        self.metrics.look_at_dead_letters((self.clock)());
         self.measure_lag();
         Ok(())
     }
@@ -431,7 +432,7 @@ impl Worker {
                     record.offset,
                     part.partition
                 );
-                add(&self.metrics.dead_letters, 1);
+                self.metrics.count_dead_letter((self.clock)());
                 part.dead.pop_front();
             }
         }

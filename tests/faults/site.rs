@@ -1,6 +1,7 @@
 //! What a site makes of the database by itself: rules for rows, columns, rights. A row that it refuses is a dead letter, and
 //! all else is said and waited for, while the processes go on.
 
+use million_rps::limits::{DEAD_LETTER_BURST, DEAD_LETTER_WATCH_INTERVAL_MS};
 use serde_json::json;
 
 use crate::deployment::{Api, Deployment};
@@ -56,6 +57,27 @@ fn a_row_that_a_rule_of_the_site_refuses_is_a_dead_letter_and_nothing_stops() {
         assert!(reasons.contains(reason), "{reason}: {reasons}");
     }
     assert!(crate::harness::is_well(&api.ready().1));
+}
+
+/// Each row is refused: a rule that came too late, or the wrong one.
+#[test]
+fn a_burst_of_dead_letters_is_told_by_workers_and_by_apis_without_one() {
+    let deployment = Deployment::beside_others();
+    let (both, api) = (deployment.run(), deployment.serve());
+    deployment.query("ALTER TABLE todos ADD CONSTRAINT nothing CHECK (title <> 'refused')");
+    write(&api, "refused");
+    within("one dead letter", || (letters(&deployment).len() == 1).then_some(()));
+    std::thread::sleep(std::time::Duration::from_millis(3 * DEAD_LETTER_WATCH_INTERVAL_MS / 2));
+    assert_eq!((&both.ready().1["status"], &api.ready().1["status"]), (&json!("ready"), &json!("ready")));
+    (1..DEAD_LETTER_BURST).for_each(|_| write(&api, "refused"));
+    both.await_trouble("dead_letters: ");
+    api.await_trouble("dead_letters: ");
+    assert_eq!(letters(&deployment).len() as u64, DEAD_LETTER_BURST);
+    assert_eq!(titles(&api), [] as [&str; 0]);
+    // Over after its time, and gone with its cause.
+    deployment.query("ALTER TABLE todos DROP CONSTRAINT nothing");
+    assert!(deployment.command(&["dead-letters", "replay", "--all"]).status.success());
+    within("the replayed commands", || (titles(&api).len() as u64 == DEAD_LETTER_BURST).then_some(()));
 }
 
 #[test]
