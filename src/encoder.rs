@@ -19,7 +19,7 @@ use crate::http::Coding;
 use crate::limits::{ENCODED_PAGES_MAX, ENCODED_PIECES_LIFETIME_S, ENCODER_QUEUE};
 use crate::observe::counter::{Counter, Histogram};
 use crate::shard::inbox::{InboxSender, Message};
-use crate::snapshot::{EncodedBody, Encoder, Snapshot};
+use crate::snapshot::{EncodedBody, Encoder, OldLists, Snapshot};
 
 /// Longest wait before the thread looks whether it can let go of something.
 const WISH_WAIT: Duration = Duration::from_millis(100);
@@ -92,10 +92,11 @@ impl EncoderThread {
     pub fn start(
         inboxes: Vec<InboxSender>,
         metrics: Arc<EncoderMetrics>,
+        old_lists: Arc<OldLists>,
         stop: Arc<AtomicBool>,
     ) -> std::io::Result<(WishQueue, EncoderThread)> {
         let (sender, wishes) = crossbeam_channel::bounded(ENCODER_QUEUE);
-        let run = move || EncodeLoop::new(wishes, inboxes, metrics).run(&stop);
+        let run = move || EncodeLoop::new(wishes, inboxes, metrics, old_lists).run(&stop);
         let thread = std::thread::Builder::new().name("encoder".into()).spawn(run)?;
         Ok((sender, EncoderThread { thread }))
     }
@@ -110,21 +111,35 @@ struct EncodeLoop {
     wishes: Receiver<Wish>,
     inboxes: Vec<InboxSender>,
     metrics: Arc<EncoderMetrics>,
+    old_lists: Arc<OldLists>,
     encoders: Vec<(Coding, Encoder, Instant)>,
     /// The newest version that was wished for, and what was done about it.
     version: u64,
     done: Vec<PageKey>,
     demand: Demand,
     /// Pages that shards may still hold: it is this thread that frees them.
-    published: Vec<EncodedPage>,
+    published: Vec<PublishedPage>,
+}
+
+/// A page, and of the list that it was made of what [`Snapshot::replaced_bytes`] and [`Snapshot::memory_bytes`] say.
+struct PublishedPage {
+    page: EncodedPage,
+    replaced_bytes: u64,
+    list_bytes: u64,
 }
 
 impl EncodeLoop {
-    fn new(wishes: Receiver<Wish>, inboxes: Vec<InboxSender>, metrics: Arc<EncoderMetrics>) -> EncodeLoop {
+    fn new(
+        wishes: Receiver<Wish>,
+        inboxes: Vec<InboxSender>,
+        metrics: Arc<EncoderMetrics>,
+        old_lists: Arc<OldLists>,
+    ) -> EncodeLoop {
         EncodeLoop {
             wishes,
             inboxes,
             metrics,
+            old_lists,
             encoders: Vec::new(),
             version: 0,
             done: Vec::new(),
@@ -188,7 +203,11 @@ impl EncodeLoop {
             for inbox in &self.inboxes {
                 inbox.send(Message::Encoded(page.clone()));
             }
-            self.published.push(page);
+            self.published.push(PublishedPage {
+                page,
+                replaced_bytes: wish.snapshot.replaced_bytes(),
+                list_bytes: wish.snapshot.memory_bytes(),
+            });
         }
         true
     }
@@ -216,8 +235,27 @@ impl EncodeLoop {
         &mut self.encoders[at].1
     }
 
+    /// At most so many bytes are held by pages of old lists: what they encode, which they keep the memory of, and what it became.
+    /// As of the lists themselves, a piece counts with the last that has it.
+    fn held_bytes(&self) -> u64 {
+        let settled_version = self.old_lists.settled_version();
+        let held_in = |coding: Coding| {
+            let in_coding = self.published.iter().filter(|published| published.page.coding == coding);
+            let mut later_bytes = self.old_lists.replaced_bytes();
+            let mut held_bytes = 0;
+            // The newest first.
+            for old in in_coding.rev().filter(|published| published.page.version <= settled_version) {
+                held_bytes += 2 * later_bytes.saturating_sub(old.replaced_bytes).min(old.list_bytes);
+                later_bytes = later_bytes.min(old.replaced_bytes);
+            }
+            held_bytes
+        };
+        Coding::COMPRESSED.into_iter().map(held_in).sum()
+    }
+
     fn let_go(&mut self) {
-        self.published.retain(|page| Arc::strong_count(&page.body) > 1);
+        self.published.retain(|published| Arc::strong_count(&published.page.body) > 1);
+        self.old_lists.measured_encoded(self.held_bytes());
         let lifetime = Duration::from_secs(ENCODED_PIECES_LIFETIME_S);
         self.encoders.retain(|(_, _, used_at)| used_at.elapsed() < lifetime);
     }
@@ -233,7 +271,7 @@ mod tests {
     /// A loop, and the way of wishes to it. The pages of an empty list are not encoded, but have their places.
     fn encode_loop() -> (WishQueue, EncodeLoop) {
         let (sender, wishes) = crossbeam_channel::bounded(ENCODER_QUEUE);
-        (sender, EncodeLoop::new(wishes, Vec::new(), Arc::default()))
+        (sender, EncodeLoop::new(wishes, Vec::new(), Arc::default(), Arc::default()))
     }
 
     fn wish(limit: Option<usize>, answers: u64) -> Wish {

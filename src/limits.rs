@@ -56,6 +56,12 @@ pub const ACCEPTS_TURN_MAX: usize = 32;
 /// Receives of one connection before a shard on epoll looks at the others again; io_uring has such a bound in its buffers. A
 /// client that sends as fast as it is read would have the shard for itself.
 pub const RECEIVES_TURN_MAX: u8 = 4;
+/// What old versions of the list that are still being read may always take, in bytes, where `OLD_LISTS_MAX_BYTES` is not set: a
+/// short list may be rewritten many times while a slow client reads it.
+pub const OLD_LISTS_MIN_BYTES: u64 = 64 * 1024 * 1024;
+/// What a todo takes beside its JSON in a list, in bytes, at most: its places in chunk and index, the branches over them, counts of
+/// references.
+pub const TODO_OVERHEAD_MAX_BYTES: u64 = 512;
 /// Slowest client that `WRITE_TIMEOUT_MS` surely passes, in bytes a second, where segments are large. A client's system tells
 /// that there is room when it is worth one or two of them: on loopback a segment is 64 KiB, and 4 seconds are added for that;
 /// over Ethernet it is nothing.

@@ -82,6 +82,8 @@ pub struct Http {
     pub write_rate_min_bytes: u64,
     /// See `write_rate_min_bytes`.
     pub write_rate_grace: Duration,
+    /// Bytes of old versions of the list that slow readers may hold; `None`: as much as the list takes.
+    pub old_lists_max_bytes: Option<u64>,
     /// Between two requests of a connection.
     pub idle_timeout: Duration,
     /// From SIGTERM to the end of the process.
@@ -286,6 +288,7 @@ impl Config {
                 write_timeout: values.milliseconds("WRITE_TIMEOUT_MS"),
                 write_rate_min_bytes: values.integer("WRITE_RATE_MIN_BYTES"),
                 write_rate_grace: values.milliseconds("WRITE_RATE_GRACE_MS"),
+                old_lists_max_bytes: values.optional_integer("OLD_LISTS_MAX_BYTES"),
                 idle_timeout: values.milliseconds("IDLE_TIMEOUT_MS"),
                 drain_timeout: values.milliseconds("DRAIN_TIMEOUT_MS"),
                 ready_details: match values.choice("READY_DETAILS") {

@@ -142,8 +142,8 @@ pub const SETTINGS: &[Setting] = &[
         group: Group::Limits,
         kind: Kind::Integer { min: 0, max: 1 << 30 },
         default: DefaultValue::Fixed("1024"),
-        unit: "bytes/s",
-        help: "A connection is closed when its client takes less of an answer than this, on the average over \
+        unit: "bytes",
+        help: "A connection is closed when its client takes less of an answer than this in a second, on the average over \
                WRITE_RATE_GRACE_MS. A slow phone line takes several times the default.",
         example: "",
     },
@@ -155,6 +155,16 @@ pub const SETTINGS: &[Setting] = &[
         unit: "ms",
         help: "See WRITE_RATE_MIN_BYTES.",
         example: "",
+    },
+    Setting {
+        name: "OLD_LISTS_MAX_BYTES",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1 << 20, max: 1 << 40 },
+        default: DefaultValue::Unset { meaning: "as much as the list takes, at least 64 MiB" },
+        unit: "bytes",
+        help: "Memory of old versions of the list that clients are still reading; beyond it the slowest of these clients are cut \
+               off.",
+        example: "268435456",
     },
     Setting {
         name: "IDLE_TIMEOUT_MS",

@@ -13,6 +13,8 @@ pub enum Expiry {
     Stalled,
     /// The client took less of an answer than the minimum.
     Slow,
+    /// The client held an old list, was among the slowest that do, and all of them held too much.
+    OldList,
     /// Others were to be read behind the last answer.
     Linger,
 }
@@ -21,8 +23,8 @@ impl Expiry {
     /// How many there are.
     pub const COUNT: usize = Expiry::ALL.len();
     /// All of them, in the order of their numbers.
-    pub const ALL: [Expiry; 6] =
-        [Expiry::Idle, Expiry::Head, Expiry::Body, Expiry::Stalled, Expiry::Slow, Expiry::Linger];
+    pub const ALL: [Expiry; 7] =
+        [Expiry::Idle, Expiry::Head, Expiry::Body, Expiry::Stalled, Expiry::Slow, Expiry::OldList, Expiry::Linger];
 
     /// Its name in the metrics.
     pub fn name(self) -> &'static str {
@@ -32,6 +34,7 @@ impl Expiry {
             Expiry::Body => "body",
             Expiry::Stalled => "write_stalled",
             Expiry::Slow => "write_slow",
+            Expiry::OldList => "old_list",
             Expiry::Linger => "linger",
         }
     }

@@ -14,6 +14,7 @@ use crate::encoder::EncoderMetrics;
 use crate::http::Coding;
 use crate::producer::ProducerMetrics;
 use crate::refresher::RefresherMetrics;
+use crate::snapshot::OldLists;
 use crate::worker::{WorkerMetrics, WorkerState};
 
 /// What histograms of times count in, and what they are shown in: microseconds of a second.
@@ -102,6 +103,8 @@ pub struct Metrics {
     pub refresher: Arc<RefresherMetrics>,
     /// What the encoder counts.
     pub encoder: Arc<EncoderMetrics>,
+    /// What old versions of the list hold.
+    pub old_lists: Arc<OldLists>,
     /// The process's status.
     pub status: Arc<Status>,
     /// The worker's counters, where one runs in this process.
@@ -150,6 +153,18 @@ impl Metrics {
             "gauge",
             "Since the snapshot was last known to be current.",
             age,
+        );
+        text.single(
+            "million_rps_old_lists_bytes",
+            "gauge",
+            "Memory that old versions of the list take, at most, because clients are still reading them.",
+            self.old_lists.held_bytes() as f64,
+        );
+        text.single(
+            "million_rps_old_lists_max_bytes",
+            "gauge",
+            "Memory that they may take before the slowest of these clients are cut off.",
+            self.old_lists.max_bytes() as f64,
         );
         self.render_shard_ages(text);
         render_components(&self.status.troubles(), text);
@@ -426,6 +441,7 @@ mod tests {
             producer: Arc::default(),
             refresher: Arc::default(),
             encoder: Arc::default(),
+            old_lists: Arc::default(),
             status: Arc::new(Status::default()),
             worker: None,
         }

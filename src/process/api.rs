@@ -27,6 +27,7 @@ use crate::shard::reactor::driver::{Driver, DriverChoice, choose_driver};
 use crate::shard::room::ListRoom;
 use crate::shard::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};
+use crate::snapshot::OldLists;
 use crate::worker::WorkerMetrics;
 
 /// How long the producer may go on waiting for acknowledgements after the last shard has left: every answer is given by
@@ -132,6 +133,7 @@ impl Api {
             producer: Arc::default(),
             refresher: Arc::default(),
             encoder: Arc::default(),
+            old_lists: OldLists::new(config.http.old_lists_max_bytes, count),
             status: Arc::clone(status),
             worker: worker_metrics,
         });
@@ -141,8 +143,12 @@ impl Api {
         let inboxes = plan.inbox_senders();
         let (wishes, encoder) = match config.http.compression {
             true => {
-                let (wishes, encoder) =
-                    EncoderThread::start(inboxes.clone(), Arc::clone(&metrics.encoder), Arc::clone(stop))?;
+                let (wishes, encoder) = EncoderThread::start(
+                    inboxes.clone(),
+                    Arc::clone(&metrics.encoder),
+                    Arc::clone(&metrics.old_lists),
+                    Arc::clone(stop),
+                )?;
                 (Some(wishes), Some(encoder))
             }
             false => (None, None),
@@ -157,6 +163,7 @@ impl Api {
                 metrics: Arc::clone(&metrics.refresher),
                 verify_interval: config.cache_ttl,
                 room: room.clone(),
+                old_lists: Arc::clone(&metrics.old_lists),
             },
             Arc::clone(stop),
         )?;

@@ -19,7 +19,7 @@ use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 use crate::shard::room::ListRoom;
-use crate::snapshot::{HashKeys, Reconciler, Snapshot, SnapshotBuilder};
+use crate::snapshot::{HashKeys, OldLists, Reconciler, Snapshot, SnapshotBuilder};
 use crate::store::{AppliedOffsets, Changes, Store, StoreError};
 use crate::todo::{IDEMPOTENCY, IdKey, Todo};
 use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
@@ -29,6 +29,8 @@ use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
 const SWAP_INTERVAL: Duration = Duration::from_millis(2);
 /// Longest wait for changes before the refresher looks at its other duties (stopping, re-verification).
 const FEED_WAIT: Duration = Duration::from_millis(100);
+/// How long a version has to be old before who holds it counts as a slow reader: by then each shard has taken the next.
+const HELD_AFTER: Duration = Duration::from_millis(200);
 /// First and longest pause after a failure.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -72,6 +74,8 @@ pub struct RefresherParts {
     pub verify_interval: Duration,
     /// How much the list may hold, where that is limited.
     pub room: Option<Arc<ListRoom>>,
+    /// Where it tells what old versions hold.
+    pub old_lists: Arc<OldLists>,
 }
 
 /// The running refresher thread.
@@ -102,8 +106,8 @@ pub struct RefreshLoop {
     stop: Arc<AtomicBool>,
     snapshot: Arc<Snapshot>,
     /// Snapshots that shards may still hold. They are kept until no shard does, so that it is this thread, not a shard,
-    /// that frees what they alone own.
-    retired: Vec<Arc<Snapshot>>,
+    /// that frees what they alone own. With the moments at which they became old, which is also their order.
+    retired: Vec<(Arc<Snapshot>, Instant)>,
     /// When the list is to be read as a whole; `None`: it has never been.
     verify_at: Option<Instant>,
     /// After the next failure to read it.
@@ -187,7 +191,8 @@ impl RefreshLoop {
     /// snapshot if there is something new. The shards go on answering from the last one meanwhile. Returns how long to
     /// pause before the next turn.
     pub fn turn(&mut self, max_wait: Duration) -> Duration {
-        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        self.retired.retain(|(snapshot, _)| Arc::strong_count(snapshot) > 1);
+        self.measure_old_lists();
         let now = (self.clock)();
         if self.verify_at.is_none_or(|verify_at| now >= verify_at) {
             return self.read_whole();
@@ -339,6 +344,16 @@ impl RefreshLoop {
         Ok(())
     }
 
+    fn measure_old_lists(&self) {
+        let Some(settled_at) = Instant::now().checked_sub(HELD_AFTER) else { return };
+        let settled = self.retired.partition_point(|(_, retired_at)| *retired_at <= settled_at);
+        let later = self.retired[1.min(settled)..].iter().map(|(snapshot, _)| snapshot).chain([&self.snapshot]);
+        let held = self.retired[..settled].iter().zip(later);
+        let held_bytes = held.map(|((old, _), later)| old.held_beside(later)).sum();
+        let settled_version = self.retired[..settled].last().map_or(0, |(snapshot, _)| snapshot.version());
+        self.parts.old_lists.measured(&self.snapshot, settled_version, held_bytes);
+    }
+
     /// A list lives long, and its changes touch it anywhere. It may have grown since the last time, so this is done again
     /// whenever the list has been read.
     fn use_huge_pages(&self) {
@@ -485,7 +500,7 @@ impl RefreshLoop {
             self.parts.status.shared_troubles().set(Component::Limits, trouble.as_deref());
         }
         let retired = std::mem::replace(&mut self.snapshot, Arc::new(next));
-        self.retired.push(retired);
+        self.retired.push((retired, Instant::now()));
         for inbox in &self.parts.inboxes {
             inbox.send(Message::Snapshot(Arc::clone(&self.snapshot)));
         }

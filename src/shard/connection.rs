@@ -134,7 +134,7 @@ impl Connection {
         buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
         let mut manner = if buffers.batch.is_long() {
             // The deadline of the read phase is over with the last request, however long the turn takes.
-            self.watch_send();
+            self.watch_send(&buffers);
             self.shard.long_writes.admit(buffers.batch.total_bytes(), &self.shard.reactor).await;
             SendManner::Patient
         } else if buffers.input.is_empty()
@@ -148,7 +148,7 @@ impl Connection {
         };
         while !buffers.batch.is_sent() {
             if manner == SendManner::Patient {
-                self.watch_send();
+                self.watch_send(&buffers);
             } else {
                 self.state.enter_send(self.shard.after(self.shard.settings.write_timeout));
             }
@@ -170,8 +170,9 @@ impl Connection {
         Ok(())
     }
 
-    fn watch_send(&self) {
-        self.state.watch_send(self.shard.clock.ticks(), &self.shard.settings.write_limits());
+    fn watch_send(&self, buffers: &Buffers) {
+        let oldest_list = buffers.output.oldest_list(&buffers.batch);
+        self.state.watch_send(self.shard.clock.ticks(), oldest_list, &self.shard.settings.write_limits());
     }
 
     /// Waits until the first answer is decided, or until more bytes have been received.

@@ -9,13 +9,23 @@ use crate::http::Coding;
 use crate::snapshot::EncodedBody;
 
 /// A page in a coding, wrapped once for each shard, as [`LocalSnapshot`](super::local_snapshot::LocalSnapshot) is.
-pub struct LocalBody(Arc<EncodedBody>);
+pub struct LocalBody {
+    body: Arc<EncodedBody>,
+    version: u64,
+}
+
+impl LocalBody {
+    /// The version of the list that it is of.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+}
 
 impl Deref for LocalBody {
     type Target = EncodedBody;
 
     fn deref(&self) -> &EncodedBody {
-        &self.0
+        &self.body
     }
 }
 
@@ -42,7 +52,7 @@ impl EncodedPages {
         }
         if page.version >= version {
             let EncodedPage { version, limit, coding, body, replaces: _ } = page;
-            self.entries.push(Entry { version, limit, coding, body: Rc::new(LocalBody(body)) });
+            self.entries.push(Entry { version, limit, coding, body: Rc::new(LocalBody { body, version }) });
         }
     }
 

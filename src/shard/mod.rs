@@ -222,7 +222,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     });
     let fast_path: Weak<Shard> = Rc::downgrade(&shard);
     reactor.set_fast_path(fast_path);
-    reactor.spawn(Rc::clone(&shard).tick_for_ever());
+    reactor.spawn(Rc::clone(&shard).tick_for_ever(parts.number));
     if parts.driver == Driver::IoUring {
         reactor.spawn(Rc::clone(&shard.long_writes).turn_for_ever(Rc::clone(&reactor)));
     }
@@ -302,8 +302,9 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// Reads the clock, ends what has lasted too long, refuses writes that the log does not answer, frees buffers.
-    async fn tick_for_ever(self: Rc<Shard>) {
+    async fn tick_for_ever(self: Rc<Shard>, number: usize) {
         let (mut trim_at, mut collect_at) = (0, NEVER);
+        let mut last_excess = None;
         loop {
             self.reactor.sleep(TICK).await;
             self.clock.advance();
@@ -319,6 +320,18 @@ impl Shard {
                 crate::memory::give_back(false);
             }
             self.registry.sweep(self.clock.ticks(), |expiry| self.metrics.deadlines_expired[expiry as usize].add(1));
+            let excess = self.all_metrics.old_lists.excess();
+            if excess.is_some() && excess != last_excess {
+                let version = self.snapshot().map_or(0, |snapshot| snapshot.version());
+                let agree = |slowest| self.all_metrics.old_lists.agree(number, slowest);
+                self.registry.cut_off_slowest(self.clock.ticks(), version, agree, |expiry| {
+                    self.metrics.deadlines_expired[expiry as usize].add(1);
+                });
+            } else if excess.is_none() && last_excess.is_some() {
+                self.all_metrics.old_lists.agree(number, u64::MAX);
+                self.registry.stop_waiting();
+            }
+            last_excess = excess;
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
             let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);

@@ -213,6 +213,23 @@ impl Output {
         }
     }
 
+    /// The version of the oldest list that the batch or what comes behind it is of. Answers stand in the order in which they were
+    /// given, so it is the first.
+    pub fn oldest_list(&self, batch: &WriteBatch) -> Option<u64> {
+        let in_batch = batch.held.iter().find_map(|held| match held {
+            Held::Snapshot(snapshot) => Some(snapshot.version()),
+            Held::Encoded(body) => Some(body.version()),
+            Held::Prepared(_) => None,
+        });
+        in_batch.or_else(|| {
+            self.segments.iter().find_map(|segment| match segment {
+                Segment::Todos(snapshot, _) => Some(snapshot.version()),
+                Segment::Encoded(body, _) => Some(body.version()),
+                Segment::Text(_) | Segment::Prepared(..) | Segment::Pending(_) => None,
+            })
+        })
+    }
+
     /// Takes the text buffer back from a batch that has been sent.
     pub fn finish_batch(&mut self, batch: &mut WriteBatch) {
         self.unsent_bytes -= batch.total_bytes;

@@ -11,7 +11,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::reactor::Socket;
-use super::write_watch::{WriteLimits, WriteWatch};
+use super::write_watch::{SPEED_KNOWN_TICKS, WriteLimits, WriteWatch};
 use crate::observe::expiry::Expiry;
 
 /// How often deadlines are looked at: the precision of every timeout.
@@ -87,10 +87,10 @@ impl ConnectionState {
 
     /// The same for what most likely does not fit: from now on, as long as the connection sends, it is watched how the client
     /// takes it.
-    pub fn watch_send(&self, now: u64, limits: &WriteLimits) {
+    pub fn watch_send(&self, now: u64, oldest_list: Option<u64>, limits: &WriteLimits) {
         self.enter_send(now + limits.look_ticks());
         let mut watch = self.watch.get().unwrap_or_else(|| WriteWatch::new(now));
-        watch.go_on(now);
+        watch.go_on(now, oldest_list);
         self.watch.set(Some(watch));
     }
 
@@ -160,16 +160,34 @@ impl ConnectionState {
                 Err(reason) => expiry = reason,
             }
         }
-        self.expired.set(true);
         match self.phase.get() {
-            Phase::Idle | Phase::Head | Phase::Body => self.socket.wake(),
-            Phase::Send => {
-                self.socket.drop_unsent_at_close();
+            Phase::Send => self.cut_off(),
+            Phase::Idle | Phase::Head | Phase::Body => {
+                self.expired.set(true);
+                self.socket.wake();
+            }
+            Phase::New | Phase::Log | Phase::Linger => {
+                self.expired.set(true);
                 self.socket.shut_down(libc::SHUT_RDWR);
             }
-            Phase::New | Phase::Log | Phase::Linger => self.socket.shut_down(libc::SHUT_RDWR),
         }
         Swept::Ended(expiry)
+    }
+
+    /// Ends sending: the client does not get the rest of its answer.
+    fn cut_off(&self) {
+        self.expired.set(true);
+        self.socket.drop_unsent_at_close();
+        self.socket.shut_down(libc::SHUT_RDWR);
+    }
+
+    /// How fast the client takes its answer, if that is of a list older than this version, and if it can be said.
+    fn speed_of_holder(&self, now: u64, version: u64) -> Option<Option<u64>> {
+        let is_sending = self.phase.get() == Phase::Send && !self.expired.get();
+        let mut watch = self.watch.get().filter(|watch| is_sending && watch.holds_older_than(version))?;
+        let speed = watch.bytes_per_sec(now, self.socket.unacknowledged_bytes()?);
+        self.watch.set(Some(watch));
+        Some(speed)
     }
 
     fn look(&self, mut watch: WriteWatch, now: u64, limits: &WriteLimits) -> Result<(), Expiry> {
@@ -199,6 +217,8 @@ pub struct Registry {
     /// Before this tick, no deadline passes.
     sweep_at: Cell<u64>,
     write_limits: WriteLimits,
+    /// See [`Registry::cut_off_slowest`].
+    waited_ticks: Cell<u64>,
 }
 
 impl Registry {
@@ -211,6 +231,7 @@ impl Registry {
             shortest_ticks: Cell::new(0),
             sweep_at: Cell::new(0),
             write_limits,
+            waited_ticks: Cell::new(0),
         };
         registry.shorten(shortest);
         registry
@@ -257,6 +278,38 @@ impl Registry {
             }
         }
         self.sweep_at.set(first.max(now + 1));
+    }
+
+    /// Cuts off the slowest quarter, at least one, of the clients that read a list older than this version, unless those of other
+    /// shards are far slower; calls `count` for each. `agree` is given the speed of the slowest here, and gives that of all shards.
+    /// It begins with a look, so that the shards know of each other, and newcomers have a moment in which it shows how fast they
+    /// are. To be called at each tick at which such lists take too much.
+    pub fn cut_off_slowest(&self, now: u64, version: u64, agree: impl FnOnce(u64) -> u64, count: impl Fn(Expiry)) {
+        let states = self.states.borrow();
+        let holders = states.iter().flatten().filter_map(|state| Some((state.speed_of_holder(now, version)?, state)));
+        let mut holders: Vec<(Option<u64>, &Rc<ConnectionState>)> = holders.collect();
+        holders.sort_by_key(|(speed, _)| speed.unwrap_or(u64::MAX));
+        let waited_ticks = self.waited_ticks.get();
+        let has_newcomers = holders.iter().any(|(speed, _)| speed.is_none());
+        let waits_for_newcomers = has_newcomers && waited_ticks <= SPEED_KNOWN_TICKS;
+        // Who is not known may be the slowest of all.
+        let own_slowest = holders.first().and_then(|(speed, _)| *speed).unwrap_or(u64::MAX);
+        let slowest = agree(if waits_for_newcomers { 0 } else { own_slowest });
+        if waited_ticks < SPEED_KNOWN_TICKS || waits_for_newcomers {
+            return self.waited_ticks.set(waited_ticks + 1);
+        }
+        self.waited_ticks.set(0);
+        for (speed, state) in &holders[..holders.len().div_ceil(4)] {
+            if speed.unwrap_or(u64::MAX) <= slowest.saturating_mul(2) {
+                state.cut_off();
+                count(Expiry::OldList);
+            }
+        }
+    }
+
+    /// Old lists take no more than they may.
+    pub fn stop_waiting(&self) {
+        self.waited_ticks.set(0);
     }
 
     /// Calls `visit` for each connection.

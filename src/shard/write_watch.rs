@@ -12,6 +12,8 @@ use crate::observe::expiry::Expiry;
 
 /// Looks within the shortest time that is measured: how exact it is.
 const LOOKS: u64 = 4;
+/// Ticks after which it is known how fast a client is, roughly.
+pub const SPEED_KNOWN_TICKS: u64 = 5;
 const TICKS_PER_SEC: u64 = Duration::from_secs(1).as_millis() as u64 / TICK.as_millis() as u64;
 
 /// How a client has to take an answer.
@@ -56,6 +58,10 @@ pub struct WriteWatch {
     progress_at: u64,
     /// Bytes that the socket has taken since this began.
     handed_bytes: i64,
+    /// The version of the oldest list that it has still to send.
+    oldest_list: Option<u64>,
+    /// As of the first look.
+    first: Option<Taken>,
     /// As of the last look.
     last: Option<Taken>,
     /// Where the present grace began.
@@ -65,12 +71,36 @@ pub struct WriteWatch {
 impl WriteWatch {
     /// One that begins now.
     pub fn new(now: u64) -> WriteWatch {
-        WriteWatch { progress_at: now, handed_bytes: 0, last: None, from: None }
+        WriteWatch { progress_at: now, handed_bytes: 0, oldest_list: None, first: None, last: None, from: None }
     }
 
     /// The connection has its turn now, so that what it has waited for was not the client.
-    pub fn go_on(&mut self, now: u64) {
+    pub fn go_on(&mut self, now: u64, oldest_list: Option<u64>) {
         self.progress_at = now;
+        self.oldest_list = oldest_list;
+    }
+
+    /// Whether it has still to send of a list that is older than this version.
+    pub fn holds_older_than(&self, version: u64) -> bool {
+        self.oldest_list.is_some_and(|oldest| oldest < version)
+    }
+
+    /// What the client takes in a second, on the average since the first look; `None` while that cannot be said.
+    pub fn bytes_per_sec(&mut self, now: u64, unacknowledged_bytes: u64) -> Option<u64> {
+        let taken = self.note(now, unacknowledged_bytes);
+        let first = self.first.unwrap_or(taken);
+        let ticks = now - first.at;
+        (ticks >= SPEED_KNOWN_TICKS).then(|| (taken.bytes - first.bytes).max(0) as u64 * TICKS_PER_SEC / ticks)
+    }
+
+    fn note(&mut self, now: u64, unacknowledged_bytes: u64) -> Taken {
+        let taken = Taken { at: now, bytes: self.handed_bytes - unacknowledged_bytes as i64 };
+        if self.last.is_some_and(|last| last.bytes < taken.bytes) {
+            self.progress_at = now;
+        }
+        self.last = Some(taken);
+        self.first.get_or_insert(taken);
+        taken
     }
 
     /// The socket has taken so much more.
@@ -91,11 +121,7 @@ impl WriteWatch {
         segment_bytes: impl FnOnce() -> u64,
         limits: &WriteLimits,
     ) -> Result<(), Expiry> {
-        let taken = Taken { at: now, bytes: self.handed_bytes - unacknowledged_bytes as i64 };
-        if self.last.is_some_and(|last| last.bytes < taken.bytes) {
-            self.progress_at = now;
-        }
-        self.last = Some(taken);
+        let taken = self.note(now, unacknowledged_bytes);
         let stalled_ticks = now - self.progress_at;
         if stalled_ticks >= limits.stall_ticks {
             let step_ticks = 2 * segment_bytes() * TICKS_PER_SEC / WRITE_STEP_BYTES_PER_SEC;
@@ -137,7 +163,7 @@ mod tests {
             if unacknowledged_bytes < 1_400_000 {
                 unacknowledged_bytes += 600_000;
                 watch.hand_over(600_000);
-                watch.go_on(now);
+                watch.go_on(now, None);
             }
             if now % limits().look_ticks() == 0
                 && let Err(expiry) = watch.look(now, unacknowledged_bytes, || segment_bytes, &limits())

@@ -81,7 +81,7 @@ impl SnapshotBuilder {
             }
             is_same_todo
         });
-        Snapshot::new(version, self.keys, todos.apply(&left.edits()), Index::from_items(&self.entries))
+        Snapshot::new(version, self.keys, todos.apply(&left.edits(), &mut 0), Index::from_items(&self.entries))
     }
 
     fn close_late_run(&mut self) {

@@ -90,6 +90,13 @@ impl FlatList {
         self.pieces.push(piece);
     }
 
+    /// Bytes of the pieces that `other` does not have.
+    pub fn bytes_beside(&self, other: Option<&FlatList>) -> u64 {
+        let is_shared =
+            |piece: &Arc<Piece>| other.is_some_and(|other| other.pieces.iter().any(|o| Arc::ptr_eq(piece, o)));
+        self.pieces.iter().filter(|piece| !is_shared(piece)).map(|piece| piece.json.len() as u64).sum()
+    }
+
     /// The bytes from number `position` of the list on, as far as they stand together.
     pub fn rest_from(&self, position: u64) -> Option<&[u8]> {
         let at = self.ends.partition_point(|end| *end <= position);

@@ -38,6 +38,7 @@ mod entry;
 mod flat;
 mod hashing;
 mod index;
+mod old_lists;
 mod prefetch;
 mod reconciler;
 mod run;
@@ -55,6 +56,7 @@ pub use builder::SnapshotBuilder;
 pub use encoding::{EncodedBody, Encoder};
 pub use entry::Entry;
 pub use hashing::HashKeys;
+pub use old_lists::OldLists;
 pub use reconciler::Reconciler;
 pub use run::Run;
 
@@ -68,7 +70,7 @@ use index::{Index, IndexEntry};
 use summary::Summary;
 use tree::Tree;
 
-use crate::limits::{FLAT_LIST_KEPT_VERSIONS, FLAT_LIST_MAX_BYTES, PREFETCH_KEYS_MAX};
+use crate::limits::{FLAT_LIST_KEPT_VERSIONS, FLAT_LIST_MAX_BYTES, PREFETCH_KEYS_MAX, TODO_OVERHEAD_MAX_BYTES};
 use crate::store::Changes;
 use crate::todo::{Todo, TodoId, TodoKey};
 
@@ -84,6 +86,8 @@ pub struct Snapshot {
     flat: Arc<OnceLock<Arc<FlatList>>>,
     /// The last flat list of the versions before, and how many versions ago that was.
     flat_before: Option<(Arc<FlatList>, u32)>,
+    /// See [`Snapshot::replaced_bytes`].
+    replaced_bytes: u64,
 }
 
 /// A part of the list, or all of it.
@@ -109,7 +113,7 @@ impl Snapshot {
     }
 
     fn new(version: u64, keys: HashKeys, todos: Tree<Chunk>, index: Index) -> Snapshot {
-        Snapshot { version, keys, todos, index, flat: Arc::default(), flat_before: None }
+        Snapshot { version, keys, todos, index, flat: Arc::default(), flat_before: None, replaced_bytes: 0 }
     }
 
     /// The keys of its hashes.
@@ -209,13 +213,11 @@ impl Snapshot {
                 todo.iter().for_each(|todo| draft.put(todo));
             }
         }
-        let next = Snapshot::new(
-            self.version + 1,
-            self.keys,
-            self.todos.apply(&draft.edits()),
-            self.index.apply(&index_edits),
-        );
-        Snapshot { flat_before: self.flat_for_next(), ..next }
+        let mut replaced_bytes = self.replaced_bytes;
+        let todos = self.todos.apply(&draft.edits(), &mut replaced_bytes);
+        let index = self.index.apply(&index_edits, &mut replaced_bytes);
+        let next = Snapshot::new(self.version + 1, self.keys, todos, index);
+        Snapshot { flat_before: self.flat_for_next(), replaced_bytes, ..next }
     }
 
     fn flat_for_next(&self) -> Option<(Arc<FlatList>, u32)> {
@@ -245,6 +247,32 @@ impl Snapshot {
     /// Tells the owner of each todo, as [`Snapshot::owner_number`].
     pub fn visit_owners(&self, visit: &mut impl FnMut(u64)) {
         self.index.visit(&mut |entry| visit(entry.owner));
+    }
+
+    /// Bytes that were replaced in all versions before, on the way to this one: each version holds the less that others do not
+    /// share, the nearer its number is.
+    pub fn replaced_bytes(&self) -> u64 {
+        self.replaced_bytes
+    }
+
+    /// At most so many bytes of memory, without a flat list.
+    pub fn memory_bytes(&self) -> u64 {
+        let total = self.todos.summary();
+        total.bytes + total.len as u64 * TODO_OVERHEAD_MAX_BYTES
+    }
+
+    /// At most so many bytes are in memory for this version that `later`, a later one, does not share. Of several old versions the
+    /// sum, each beside the next and the last beside the newest, is what all of them hold: a piece counts with the last that has
+    /// it.
+    pub fn held_beside(&self, later: &Snapshot) -> u64 {
+        let replaced_bytes = later.replaced_bytes.saturating_sub(self.replaced_bytes);
+        let flat_bytes = self.kept_flat().map_or(0, |flat| flat.bytes_beside(later.kept_flat()));
+        replaced_bytes.min(self.memory_bytes()) + flat_bytes
+    }
+
+    fn kept_flat(&self) -> Option<&FlatList> {
+        let own = self.flat.get().or(self.flat_before.as_ref().map(|(flat, _)| flat));
+        own.map(|flat| flat.as_ref())
     }
 
     /// Says where each piece of it lies: the address and the number of bytes. What other versions share is told, too.

@@ -122,14 +122,14 @@ impl<L: Leaf> Tree<L> {
 
     /// A tree of these leaves, which are in order and not empty.
     pub fn from_leaves(leaves: impl IntoIterator<Item = L>) -> Tree<L> {
-        Tree { root: grow(leaves.into_iter().map(Node::of_leaf).collect()) }
+        Tree { root: grow(leaves.into_iter().map(Node::of_leaf).collect(), &mut 0) }
     }
 
     /// A tree of these items, which are in order, each key once.
     pub fn from_items(items: &[L::Item<'_>]) -> Tree<L> {
         let mut leaves = Vec::new();
         push_leaves(items, &mut leaves);
-        Tree { root: grow(leaves) }
+        Tree { root: grow(leaves, &mut 0) }
     }
 
     /// The node over all leaves, for who keeps something for each part of the tree; `None` of an empty one.
@@ -142,19 +142,20 @@ impl<L: Leaf> Tree<L> {
         self.root.as_ref().map_or(Summary::default(), |root| root.summary)
     }
 
-    /// The tree after `edits`, which are sorted by key, each key once; this one when they change nothing.
-    pub fn apply<'a>(&'a self, edits: &[Edit<'a, L>]) -> Tree<L> {
+    /// The tree after `edits`, which are sorted by key, each key once; this one when they change nothing. The bytes of this one
+    /// that the other does not share, or a few more, are added to `replaced_bytes`.
+    pub fn apply<'a>(&'a self, edits: &[Edit<'a, L>], replaced_bytes: &mut u64) -> Tree<L> {
         let mut nodes = Vec::new();
         match &self.root {
             _ if edits.is_empty() => return self.clone(),
             Some(root) => {
-                if !root.apply(edits, false, &mut nodes) {
+                if !root.apply(edits, false, &mut nodes, replaced_bytes) {
                     return self.clone();
                 }
             }
             None => push_leaves(&merge(std::iter::empty(), edits), &mut nodes),
         }
-        Tree { root: grow(nodes) }
+        Tree { root: grow(nodes, replaced_bytes) }
     }
 
     /// Has the CPU fetch what searches for `keys`, which are sorted, are going to read: as many as [`PREFETCH_KEYS_MAX`].
@@ -305,8 +306,14 @@ impl<L: Leaf> Node<L> {
 
     /// Appends what becomes of this node to `nodes`: any number of nodes of the same height, none of them empty. When the
     /// edits change nothing it appends nothing and returns `false`. `is_prefetched` says whether the CPU has been asked for
-    /// the memory of all this.
-    fn apply<'a>(&'a self, edits: &[Edit<'a, L>], is_prefetched: bool, nodes: &mut Vec<Node<L>>) -> bool {
+    /// the memory of all this. What is replaced is added to `replaced_bytes`.
+    fn apply<'a>(
+        &'a self,
+        edits: &[Edit<'a, L>],
+        is_prefetched: bool,
+        nodes: &mut Vec<Node<L>>,
+        replaced_bytes: &mut u64,
+    ) -> bool {
         let children = match &self.content {
             Content::Branch(children) => children,
             Content::Leaf(leaf) => {
@@ -318,6 +325,7 @@ impl<L: Leaf> Node<L> {
                     }
                     Edited::New(edited) => push_leaves(&edited.items().collect::<Vec<_>>(), nodes),
                 }
+                *replaced_bytes += self.memory().bytes() as u64;
                 return true;
             }
         };
@@ -332,15 +340,16 @@ impl<L: Leaf> Node<L> {
         for (at, own) in parts(children, edits, &|edit: &Edit<'a, L>| edit.key) {
             applied.extend_from_slice(&children[done..at]);
             done = at;
-            if children[at].apply(own, is_prefetched || prefetches, &mut applied) {
+            if children[at].apply(own, is_prefetched || prefetches, &mut applied, replaced_bytes) {
                 is_changed = true;
                 done = at + 1;
             }
         }
         if is_changed {
             applied.extend_from_slice(&children[done..]);
-            join_small_neighbours(&mut applied);
+            join_small_neighbours(&mut applied, replaced_bytes);
             push_branches(applied, nodes);
+            *replaced_bytes += self.memory().bytes() as u64;
         }
         is_changed
     }
@@ -353,14 +362,15 @@ impl<L: Leaf> Node<L> {
         }
     }
 
-    fn join(&self, next: &Node<L>) -> Node<L> {
+    fn join(&self, next: &Node<L>, replaced_bytes: &mut u64) -> Node<L> {
+        *replaced_bytes += (self.memory().bytes() + next.memory().bytes()) as u64;
         match (&self.content, &next.content) {
             (Content::Leaf(left), Content::Leaf(right)) => {
                 Node::of_leaf(L::from_items(&left.items().chain(right.items()).collect::<Vec<_>>()))
             }
             (Content::Branch(left), Content::Branch(right)) => {
                 let mut children: Vec<Node<L>> = left.iter().chain(right.iter()).cloned().collect();
-                join_small_neighbours(&mut children);
+                join_small_neighbours(&mut children, replaced_bytes);
                 Node::of_children(children)
             }
             _ => unreachable!("neighbours have the same height"),
@@ -462,14 +472,14 @@ fn part_ends(weights: impl Iterator<Item = usize> + Clone, target: usize) -> Vec
 
 /// Joins neighbours that deletes have left small. Before a batch no two neighbours were to be joined, so what this does
 /// is bounded by what the batch touched.
-fn join_small_neighbours<L: Leaf>(nodes: &mut Vec<Node<L>>) {
+fn join_small_neighbours<L: Leaf>(nodes: &mut Vec<Node<L>>, replaced_bytes: &mut u64) {
     if !nodes.windows(2).any(|pair| pair[0].is_joined_with(&pair[1])) {
         return;
     }
     let mut joined: Vec<Node<L>> = Vec::with_capacity(nodes.len());
     for node in nodes.drain(..) {
         match joined.last_mut() {
-            Some(last) if last.is_joined_with(&node) => *last = last.join(&node),
+            Some(last) if last.is_joined_with(&node) => *last = last.join(&node, replaced_bytes),
             _ => joined.push(node),
         }
     }
@@ -477,8 +487,8 @@ fn join_small_neighbours<L: Leaf>(nodes: &mut Vec<Node<L>>) {
 }
 
 /// The root over these nodes of one height.
-fn grow<L: Leaf>(mut nodes: Vec<Node<L>>) -> Option<Node<L>> {
-    join_small_neighbours(&mut nodes);
+fn grow<L: Leaf>(mut nodes: Vec<Node<L>>, replaced_bytes: &mut u64) -> Option<Node<L>> {
+    join_small_neighbours(&mut nodes, replaced_bytes);
     while nodes.len() > 1 {
         let mut parents = Vec::new();
         push_branches(nodes, &mut parents);

@@ -14,6 +14,7 @@ mod crowd;
 mod descriptors;
 mod half_closed;
 mod never_reading;
+mod old_lists;
 mod resets;
 mod slow;
 mod uploads;

@@ -115,7 +115,7 @@ proptest! {
         let mut model = start;
         let mut tree = Tree::<Few>::from_items(&model.iter().map(|(&key, &value)| (key, value)).collect::<Vec<_>>());
         for batch in &batches {
-            tree = tree.apply(&edits(batch));
+            tree = tree.apply(&edits(batch), &mut 0);
             for (&key, &value) in batch {
                 match value {
                     Some(value) => model.insert(key, value),
@@ -162,7 +162,7 @@ fn nothing_stands_after_the_last_byte_of_a_tree_of_any_height() {
 fn an_edit_shares_all_that_it_does_not_touch() {
     let items: Vec<(u16, u8)> = (0..1000).map(|key| (2 * key, 2)).collect();
     let before = Tree::<Few>::from_items(&items);
-    let after = before.apply(&[Edit { key: 777, item: Some((777, 2)) }]);
+    let after = before.apply(&[Edit { key: 777, item: Some((777, 2)) }], &mut 0);
     let (before, after) = (before.check(), after.check());
     let kept = after.iter().filter(|leaf| before.iter().any(|old| Arc::ptr_eq(&old.0, &leaf.0))).count();
     assert!(kept + 1 >= before.len(), "{kept} of {} leaves kept", before.len());
@@ -175,13 +175,13 @@ fn deletes_leave_no_dust() {
     for start in 0..10 {
         let batch: Vec<_> = (start..3000).step_by(10).filter(|key| key % 50 != 0).collect();
         for key in batch {
-            tree = tree.apply(&[Edit { key, item: None }]);
+            tree = tree.apply(&[Edit { key, item: None }], &mut 0);
         }
     }
     assert_eq!(tree.summary().len, 60);
     let leaves = tree.check().len();
     assert!(leaves <= 40, "{leaves} leaves for 60 items of weight 1");
-    assert_eq!(tree.apply(&edits(&(0..3000).map(|key| (key, None)).collect())).check().len(), 0);
+    assert_eq!(tree.apply(&edits(&(0..3000).map(|key| (key, None)).collect()), &mut 0).check().len(), 0);
 }
 
 #[test]

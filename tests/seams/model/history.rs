@@ -11,7 +11,7 @@ use million_rps::feed::{ChangeSet, FeedError, FeedPublisher, FeedSubscriber, in_
 use million_rps::observe::status::Status;
 use million_rps::refresher::{RefreshLoop, RefresherParts};
 use million_rps::shard::inbox::{Inbox, Message};
-use million_rps::snapshot::Snapshot;
+use million_rps::snapshot::{OldLists, Snapshot};
 use million_rps::store::{AppliedOffsets, Identity};
 use million_rps::todo::{Action, Command, JsonParser, Timestamp, Todo, TodoId};
 use million_rps::worker::{Worker, WorkerMetrics};
@@ -296,6 +296,7 @@ impl Api {
             // The feed alone has to do; the list's expiry is one of its faults.
             verify_interval: Duration::from_secs(3600),
             room: None,
+            old_lists: OldLists::new(None, 1),
         };
         let (timed, chancy) = (Arc::clone(&seat.stage), Arc::clone(&seat.stage));
         let clock = move || *STARTED_AT + Duration::from_millis(timed.world().now_ms);
