@@ -33,6 +33,7 @@ pub use setting::{DefaultValue, Group, Setting};
 pub use sources::{DotEnv, Environment, Origin, Sources};
 pub use table::SETTINGS;
 
+use crate::limits::{CONNECTION_MEMORY_DEFAULT_MIN_BYTES, CONNECTION_MEMORY_SHARE_BYTES};
 use values::Values;
 
 /// The settings of a process, checked, grouped by who needs them.
@@ -72,6 +73,8 @@ pub struct Http {
     pub compression: bool,
     /// Open connections of the whole process.
     pub max_connections: usize,
+    /// What buffers of connections may take beyond what each has without asking, in bytes.
+    pub connection_memory_bytes: usize,
     /// From a request's first byte, or from the accept, to the end of its head.
     pub header_timeout: Duration,
     /// From the end of the head to the end of the body.
@@ -255,6 +258,13 @@ pub struct Requirements {
     pub jwt_secret: bool,
 }
 
+/// As set, or in proportion to the connections.
+fn connection_memory_bytes(values: &Values) -> usize {
+    let share = values.integer::<usize>("MAX_CONNECTIONS").saturating_mul(CONNECTION_MEMORY_SHARE_BYTES);
+    let set = values.optional_integer("CONNECTION_MEMORY_MAX_BYTES");
+    set.unwrap_or(share.max(CONNECTION_MEMORY_DEFAULT_MIN_BYTES))
+}
+
 impl Config {
     /// Reads and checks all settings.
     ///
@@ -283,6 +293,7 @@ impl Config {
                 },
                 compression: values.choice("COMPRESSION") == "on",
                 max_connections: values.integer("MAX_CONNECTIONS"),
+                connection_memory_bytes: connection_memory_bytes(&values),
                 header_timeout: values.milliseconds("HEADER_TIMEOUT_MS"),
                 body_timeout: values.milliseconds("BODY_TIMEOUT_MS"),
                 write_timeout: values.milliseconds("WRITE_TIMEOUT_MS"),

@@ -2,7 +2,7 @@
 
 use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
-use crate::limits::{JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN, LOG_RECORD_MAX_BYTES};
+use crate::limits::{CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN, LOG_RECORD_MAX_BYTES};
 
 /// The row of a setting.
 ///
@@ -109,6 +109,16 @@ pub const SETTINGS: &[Setting] = &[
         unit: "connections",
         help: "Open client connections of the whole process.",
         example: "10000",
+    },
+    Setting {
+        name: "CONNECTION_MEMORY_MAX_BYTES",
+        group: Group::Limits,
+        kind: Kind::Integer { min: CONNECTION_MEMORY_MIN_BYTES, max: 1 << 40 },
+        default: DefaultValue::Unset { meaning: "16 KiB for each of MAX_CONNECTIONS, at least 64 MiB" },
+        unit: "bytes",
+        help: "What buffers of all connections may take beyond 16 KiB each. When it is short, connections get less; a request \
+               that does not fit is answered with 503, and those that hold most for long are closed.",
+        example: "167772160",
     },
     Setting {
         name: "HEADER_TIMEOUT_MS",

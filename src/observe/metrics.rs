@@ -51,6 +51,10 @@ pub struct ShardMetrics {
     pub connections_lingering: Counter,
     /// Those that were closed before their time, because there were too many.
     pub lingering_cut: Counter,
+    /// Bytes of the memory of connections that the shard's use.
+    pub connection_memory_bytes: Counter,
+    /// Connections that were refused more of it, or closed for others.
+    pub connection_memory_refused: Counter,
     /// Failed accepts (file descriptors used up, mostly).
     pub accept_errors: Counter,
     /// Connections that ran into a deadline, by the number of the [`Expiry`].
@@ -180,7 +184,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 22] = [
+        let families: [(&str, &str, &str, Pick); 24] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -198,6 +202,15 @@ impl Metrics {
             ("million_rps_lingering_cut_total", "counter", "Of those, closed early because they were too many.", |m| {
                 &m.lingering_cut
             }),
+            ("million_rps_connection_memory_bytes", "gauge", "Memory of connections in use.", |m| {
+                &m.connection_memory_bytes
+            }),
+            (
+                "million_rps_connection_memory_refused_total",
+                "counter",
+                "Connections closed because memory was short.",
+                |m| &m.connection_memory_refused,
+            ),
             ("million_rps_accept_errors_total", "counter", "Failed accepts.", |m| &m.accept_errors),
             ("million_rps_received_bytes_total", "counter", "Bytes received.", |m| &m.bytes_received),
             ("million_rps_sent_bytes_total", "counter", "Bytes sent.", |m| &m.bytes_sent),

@@ -22,11 +22,13 @@ pub enum Component {
     DeadLetters,
     /// A limit of the list, the log or the memory that has been reached.
     Limits,
+    /// The memory of the buffers of connections, when it is short.
+    ConnectionMemory,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 7] = [
+    pub const ALL: [Component; 8] = [
         Component::Feed,
         Component::CommandLog,
         Component::Topic,
@@ -34,6 +36,7 @@ impl Component {
         Component::DataFolder,
         Component::DeadLetters,
         Component::Limits,
+        Component::ConnectionMemory,
     ];
 
     /// Its name in `/ready`, in metrics and in logs.
@@ -46,6 +49,7 @@ impl Component {
             Component::DataFolder => "data_folder",
             Component::DeadLetters => "dead_letters",
             Component::Limits => "limits",
+            Component::ConnectionMemory => "connection_memory",
         }
     }
 }

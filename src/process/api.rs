@@ -21,6 +21,7 @@ use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::observe::status::Status;
 use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
+use crate::shard::connection_memory::ConnectionMemory;
 use crate::shard::inbox::{Inbox, InboxSender, Message};
 use crate::shard::places::Places;
 use crate::shard::reactor::driver::{Driver, DriverChoice, choose_driver};
@@ -172,6 +173,7 @@ impl Api {
         let lingering =
             (config.http.max_connections / LINGERING_ONE_TO_CONNECTIONS).clamp(LINGERING_MIN, LINGERING_MAX);
         let lingering_places = Places::new(lingering);
+        let memory = ConnectionMemory::new(config.http.connection_memory_bytes);
         let mut shards = Vec::with_capacity(count);
         for (number, ((cpu, listener), inbox)) in
             plan.cpus.into_iter().zip(plan.listeners).zip(plan.inboxes).enumerate()
@@ -185,6 +187,7 @@ impl Api {
                 listens_with_list: plan.has_neighbour,
                 settings: settings.clone(),
                 places: Arc::clone(&places),
+                memory: Arc::clone(&memory),
                 lingering_places: Arc::clone(&lingering_places),
                 inbox,
                 submissions: submissions.clone(),

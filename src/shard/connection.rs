@@ -13,9 +13,11 @@ use std::task::Poll;
 use super::dispatch::Dispatch;
 use super::input::Input;
 use super::output::{Output, WriteBatch};
+use super::reactor::driver::Driver;
 use super::reactor::{SendManner, Unsent};
 use super::registry::{ConnectionState, NEVER, Phase};
 use super::{LINGER_SILENCE, Shard};
+use crate::limits::CONNECTION_FREE_BYTES;
 
 /// The buffers of a connection that has bytes; an idle one has none.
 #[derive(Default)]
@@ -23,6 +25,13 @@ pub struct Buffers {
     pub(super) input: Input,
     pub(super) output: Output,
     pub(super) batch: WriteBatch,
+}
+
+impl Buffers {
+    /// Bytes of memory that they hold for their connection alone.
+    fn held_bytes(&self) -> usize {
+        self.input.held_bytes() + self.output.held_bytes() + self.batch.held_bytes()
+    }
 }
 
 /// The connection cannot be used any more; there is nobody to tell.
@@ -45,12 +54,20 @@ pub struct Connection {
     buffers: Option<Box<Buffers>>,
     dispatch: Dispatch,
     received_end: bool,
+    /// What it holds of the memory of connections.
+    held_bytes: usize,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.hold(0);
+    }
 }
 
 impl Connection {
     /// A connection that has just been accepted.
     pub fn new(shard: Rc<Shard>, state: Rc<ConnectionState>) -> Connection {
-        Connection { shard, state, buffers: None, dispatch: Dispatch::default(), received_end: false }
+        Connection { shard, state, buffers: None, dispatch: Dispatch::default(), received_end: false, held_bytes: 0 }
     }
 
     /// Serves the connection to its end. Its future is a part of the task of every open connection, so it borrows: an
@@ -84,8 +101,13 @@ impl Connection {
     async fn exchange(&mut self) -> Result<(), Broken> {
         loop {
             self.answer_requests();
+            self.account_for_input()?;
             if self.settle() {
                 self.send().await?;
+                if self.has_input() && self.shard.reactor.driver() == Driver::Epoll {
+                    // A ring sends when the task waits; here a long pipeline would go on while others wait.
+                    self.shard.reactor.next_turn().await;
+                }
             } else if self.has_output() {
                 self.wait_for_log().await?;
             } else if self.dispatch.is_closing() || self.received_end {
@@ -104,7 +126,9 @@ impl Connection {
         let Connection { shard, state, buffers, dispatch, .. } = self;
         let Some(buffers) = buffers else { return };
         let Buffers { input, output, .. } = &mut **buffers;
-        while !dispatch.is_closing() && !input.is_empty() && output.accepts_more() {
+        let has_room =
+            |output: &Output| output.accepts_more() && !(shard.memory.is_short() && output.has_short_share());
+        while !dispatch.is_closing() && !input.is_empty() && has_room(output) {
             let mark = output.mark();
             let answered = catch_unwind(AssertUnwindSafe(|| dispatch.answer_next(shard, state, input, output)));
             match answered {
@@ -118,6 +142,42 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Takes the memory that unfinished requests need beyond what each connection has, or answers 503.
+    #[inline]
+    fn account_for_input(&mut self) -> Result<(), Broken> {
+        let input = self.buffers.as_ref().map_or(0, |buffers| buffers.input.held_bytes());
+        if self.hold(input + self.dispatch.held_bytes()) {
+            return Ok(());
+        }
+        self.shard.metrics.connection_memory_refused.add(1);
+        self.hold(0);
+        let Connection { shard, buffers, dispatch, .. } = self;
+        let Buffers { input, output, .. } = &mut **buffers.get_or_insert_with(|| shard.buffers());
+        input.free();
+        if !dispatch.is_closing() {
+            dispatch.answer_short_of_memory(shard, output);
+        }
+        Ok(())
+    }
+
+    /// Accounts for these bytes in place of those before, as far as they are more than each connection has. Returns whether
+    /// there is so much; if not, nothing changes.
+    #[inline]
+    fn hold(&mut self, bytes: usize) -> bool {
+        let bytes = bytes.saturating_sub(CONNECTION_FREE_BYTES);
+        bytes == self.held_bytes || self.change_held(bytes)
+    }
+
+    #[cold]
+    fn change_held(&mut self, bytes: usize) -> bool {
+        let may = self.shard.memory.change(self.held_bytes, bytes);
+        if may {
+            self.held_bytes = bytes;
+            self.state.hold(bytes, self.shard.clock.ticks());
+        }
+        may
     }
 
     /// Whether something can be sent now.
@@ -149,6 +209,11 @@ impl Connection {
         while !buffers.batch.is_sent() {
             if manner == SendManner::Patient {
                 self.watch_send(&buffers);
+                // What the socket does not take at once may be held for long.
+                if !self.hold(buffers.held_bytes() + self.dispatch.held_bytes()) {
+                    self.shard.metrics.connection_memory_refused.add(1);
+                    return Err(Broken);
+                }
             } else {
                 self.state.enter_send(self.shard.after(self.shard.settings.write_timeout));
             }
@@ -299,12 +364,15 @@ impl Connection {
         };
         if has_begun {
             let output = &mut self.buffers.get_or_insert_with(|| self.shard.buffers()).output;
-            self.dispatch.answer_timeout(&self.shard, output);
+            match self.state.take_evicted() {
+                true => self.dispatch.answer_short_of_memory(&self.shard, output),
+                false => self.dispatch.answer_timeout(&self.shard, output),
+            }
         } else {
             self.received_end = true;
         }
         if let Some(buffers) = &mut self.buffers {
-            buffers.input.clear();
+            buffers.input.free();
         }
     }
 

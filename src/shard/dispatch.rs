@@ -11,6 +11,7 @@ use super::input::Input;
 use super::list_answer::push_list;
 use super::output::Output;
 use super::registry::ConnectionState;
+use super::reply::RETRY_AFTER_S;
 use super::reply::Reply;
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
@@ -50,6 +51,11 @@ impl Dispatch {
     /// Whether a request has been answered before.
     pub fn has_answered(&self) -> bool {
         self.has_answered
+    }
+
+    /// Bytes of memory that the request at hand holds beside the input.
+    pub fn held_bytes(&self) -> usize {
+        self.chunked.as_ref().map_or(0, |request| request.head.capacity() + request.body.capacity())
     }
 
     /// Whether a head has been read and its body is awaited.
@@ -249,6 +255,14 @@ impl Dispatch {
             false => "the head did not arrive within HEADER_TIMEOUT_MS",
         };
         self.reject(shard, &Problem::request_timeout(detail), output);
+    }
+
+    /// Answers 503: the request at hand, and what stands behind it, needs more memory than there is.
+    pub fn answer_short_of_memory(&mut self, shard: &Shard, output: &mut Output) {
+        self.chunked = None;
+        self.awaits_body = false;
+        let detail = "the server is short of memory for connections; send less at a time, or try again";
+        self.reject(shard, &Problem::unavailable(detail, RETRY_AFTER_S), output);
     }
 
     /// Answers 500: the handler panicked.

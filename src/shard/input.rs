@@ -53,7 +53,22 @@ impl Input {
             self.bytes.drain(..self.consumed);
             self.consumed = 0;
         }
+        let wanted = self.bytes.len() + received.len();
+        if wanted > READ_BUFFER_BYTES && wanted > self.bytes.capacity() {
+            // A large body need not have twice its memory.
+            self.bytes.reserve_exact(wanted.next_multiple_of(READ_BUFFER_BYTES) - self.bytes.len());
+        }
         self.bytes.extend_from_slice(received);
+    }
+
+    /// Bytes of memory that it holds for its connection alone; none when nothing is there, as it goes back then.
+    pub fn held_bytes(&self) -> usize {
+        if self.is_empty() { 0 } else { self.bytes.capacity() }
+    }
+
+    /// Forgets everything, and frees its memory.
+    pub fn free(&mut self) {
+        *self = Input::default();
     }
 
     /// Whether the buffer has grown beyond what a shard keeps for the next connection.

@@ -13,6 +13,7 @@
 mod answer;
 mod clock;
 mod connection;
+pub mod connection_memory;
 mod dispatch;
 mod encoded_pages;
 pub mod in_flight;
@@ -49,7 +50,8 @@ use core_affinity::CoreId;
 use futures_util::FutureExt;
 
 use self::clock::Clock;
-use self::connection::{Buffers, Connection};
+use self::connection::Connection;
+use self::connection_memory::{ConnectionMemory, ShardMemory};
 use self::encoded_pages::EncodedPages;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
@@ -68,8 +70,8 @@ use self::user_rates::UserRates;
 use self::visibility::Visibility;
 use self::write_watch::WriteLimits;
 use crate::auth::Verifier;
+use crate::command_log::Acknowledgement;
 use crate::command_log::new_ids::NewIds;
-use crate::command_log::{Acknowledgement, Coverage};
 use crate::config::{Auth, ReadyDetails, Secret};
 use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::Coding;
@@ -142,7 +144,9 @@ pub struct ShardParts {
     pub settings: Settings,
     /// Where its connections take their places, as those of all shards.
     pub places: Arc<Places>,
-    /// The same for those that linger.
+    /// What the buffers of its connections are of.
+    pub memory: Arc<ConnectionMemory>,
+    /// The same as `places` for those that linger.
     pub lingering_places: Arc<Places>,
     /// Its inbox, and the sending end for itself.
     pub inbox: (InboxSender, Inbox),
@@ -194,6 +198,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         visibility: RefCell::default(),
         settings: parts.settings,
         places: parts.places,
+        memory: ShardMemory::new(parts.memory),
         lingering: RefCell::new(Lingering::new(parts.lingering_places)),
         snapshot: RefCell::new(None),
         lists: RefCell::default(),
@@ -266,6 +271,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
 pub(crate) struct Shard {
     settings: Settings,
     places: Arc<Places>,
+    memory: ShardMemory,
     lingering: RefCell<Lingering>,
     snapshot: RefCell<Option<Rc<LocalSnapshot>>>,
     lists: RefCell<PreparedLists>,
@@ -332,6 +338,7 @@ impl Shard {
                 self.registry.stop_waiting();
             }
             last_excess = excess;
+            self.look_at_memory();
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
             let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);
@@ -445,17 +452,6 @@ impl Shard {
         let _ = wishes.try_send(Wish { snapshot: snapshot.share(), limit, coding, answers: answers + 1 });
     }
 
-    /// Tells those who wait for it that the snapshot, which was swapped in just before, shows their writes.
-    fn show(&self, coverage: &Coverage) {
-        self.change_visibility(|visibility| visibility.advance(coverage));
-    }
-
-    fn change_visibility(&self, change: impl FnOnce(&mut Visibility)) {
-        let mut visibility = self.visibility.borrow_mut();
-        change(&mut visibility);
-        self.metrics.writes_waiting.set(visibility.len() as u64);
-    }
-
     fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
         let mut in_flight = self.in_flight.borrow_mut();
         let now = Instant::now();
@@ -508,13 +504,5 @@ impl Shard {
     /// The tick at which `duration` will have passed.
     fn after(&self, duration: Duration) -> u64 {
         self.clock.after(duration)
-    }
-
-    fn buffers(&self) -> Box<Buffers> {
-        self.spare_buffers.borrow_mut().take()
-    }
-
-    fn give_back(&self, buffers: Box<Buffers>) {
-        self.spare_buffers.borrow_mut().give_back(buffers);
     }
 }

@@ -11,7 +11,10 @@ use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
 use super::prepared::PreparedAnswer;
-use crate::limits::{LONG_WRITE_MIN_BYTES, PIPELINE_DEPTH_MAX, UNSENT_MAX_BYTES, WRITE_PIECES_MAX};
+use crate::limits::{
+    LONG_WRITE_MIN_BYTES, PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES,
+    TEXT_BUFFER_KEPT_BYTES, UNSENT_MAX_BYTES, UNSENT_TEXT_MAX_BYTES, WRITE_PIECES_MAX,
+};
 use crate::snapshot::Run;
 
 /// One part of the answers.
@@ -58,7 +61,23 @@ impl Output {
     pub fn accepts_more(&self) -> bool {
         self.segments.len() < self.segments_max
             && self.unsent_bytes < UNSENT_MAX_BYTES as u64
-            && self.text.len() < UNSENT_MAX_BYTES
+            && self.text.len() < UNSENT_TEXT_MAX_BYTES
+    }
+
+    /// Whether as many answers wait as may while memory is short.
+    #[inline]
+    pub fn has_short_share(&self) -> bool {
+        self.segments.len() >= SHORT_PIPELINE_DEPTH_MAX || self.text.len() >= SHORT_UNSENT_TEXT_MAX_BYTES
+    }
+
+    /// Bytes of memory that it holds for its connection alone.
+    pub fn held_bytes(&self) -> usize {
+        self.text.capacity() + self.segments.capacity() * size_of::<Segment>()
+    }
+
+    /// Whether it has grown beyond what a shard keeps for the next connection.
+    pub fn is_oversized(&self) -> bool {
+        self.text.capacity() > TEXT_BUFFER_KEPT_BYTES
     }
 
     /// Whether nothing waits.
@@ -236,7 +255,7 @@ impl Output {
         self.text = batch.end();
         if self.segments.is_empty() {
             self.text.clear();
-            if self.text.capacity() > UNSENT_MAX_BYTES {
+            if self.is_oversized() {
                 self.text = Vec::new();
             }
         }
@@ -331,6 +350,13 @@ impl WriteBatch {
             self.push_piece(piece);
             self.has_room()
         });
+    }
+
+    /// Bytes of memory that it holds for its connection alone.
+    pub fn held_bytes(&self) -> usize {
+        self.text.capacity()
+            + self.pieces.capacity() * size_of::<libc::iovec>()
+            + self.held.capacity() * size_of::<Held>()
     }
 
     /// Whether others have to wait for it so long that it waits for its own turn.

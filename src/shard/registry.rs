@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::reactor::Socket;
 use super::write_watch::{SPEED_KNOWN_TICKS, WriteLimits, WriteWatch};
+use crate::limits::MEMORY_HELD_MIN_MS;
 use crate::observe::expiry::Expiry;
 
 /// How often deadlines are looked at: the precision of every timeout.
@@ -44,6 +45,11 @@ pub struct ConnectionState {
     /// Ticks of the shard's clock at which the phase has lasted too long.
     deadline: Cell<u64>,
     expired: Cell<bool>,
+    /// Bytes that it holds of the memory of connections, and the tick since when it holds any.
+    held_bytes: Cell<usize>,
+    held_since: Cell<u64>,
+    /// Its wait was ended because it holds most of that memory.
+    is_evicted: Cell<bool>,
     waker: Cell<Option<Waker>>,
     /// While an answer is being sent that did not fit into the socket.
     watch: Cell<Option<WriteWatch>>,
@@ -60,6 +66,9 @@ impl ConnectionState {
             phase: Cell::new(Phase::New),
             deadline: Cell::new(NEVER),
             expired: Cell::new(false),
+            held_bytes: Cell::new(0),
+            held_since: Cell::new(NEVER),
+            is_evicted: Cell::new(false),
             waker: Cell::new(None),
             watch: Cell::new(None),
         }
@@ -114,6 +123,40 @@ impl ConnectionState {
         self.expired.replace(false)
     }
 
+    /// Notes what it holds of the memory of connections.
+    pub fn hold(&self, bytes: usize, now: u64) {
+        if self.held_bytes.replace(bytes) == 0 {
+            self.held_since.set(now);
+        }
+    }
+
+    /// Whether its wait was ended because others need its memory.
+    pub fn take_evicted(&self) -> bool {
+        self.is_evicted.replace(false)
+    }
+
+    /// Whether it has held memory for so long that it may be closed for others.
+    fn is_evictable(&self, now: u64) -> bool {
+        let min_ticks = MEMORY_HELD_MIN_MS / TICK.as_millis() as u64;
+        let waits_for_client = matches!(self.phase.get(), Phase::Head | Phase::Body | Phase::Send);
+        self.held_bytes.get() > 0 && now >= self.held_since.get() + min_ticks && waits_for_client && !self.expired.get()
+    }
+
+    /// Ends its wait.
+    fn end_wait(&self) {
+        match self.phase.get() {
+            Phase::Send => self.cut_off(),
+            Phase::Idle | Phase::Head | Phase::Body => {
+                self.expired.set(true);
+                self.socket.wake();
+            }
+            Phase::New | Phase::Log | Phase::Linger => {
+                self.expired.set(true);
+                self.socket.shut_down(libc::SHUT_RDWR);
+            }
+        }
+    }
+
     /// Remembers the task that waits for an acknowledgement.
     pub fn set_waker(&self, waker: &Waker) {
         self.waker.set(Some(waker.clone()));
@@ -160,17 +203,7 @@ impl ConnectionState {
                 Err(reason) => expiry = reason,
             }
         }
-        match self.phase.get() {
-            Phase::Send => self.cut_off(),
-            Phase::Idle | Phase::Head | Phase::Body => {
-                self.expired.set(true);
-                self.socket.wake();
-            }
-            Phase::New | Phase::Log | Phase::Linger => {
-                self.expired.set(true);
-                self.socket.shut_down(libc::SHUT_RDWR);
-            }
-        }
+        self.end_wait();
         Swept::Ended(expiry)
     }
 
@@ -310,6 +343,26 @@ impl Registry {
     /// Old lists take no more than they may.
     pub fn stop_waiting(&self) {
         self.waited_ticks.set(0);
+    }
+
+    /// Ends the waits of those that have held most of the memory of connections for a while, until `bytes` come back or none is
+    /// left; returns how many.
+    pub fn evict_largest(&self, now: u64, bytes: usize) -> usize {
+        let states = self.states.borrow();
+        let mut candidates: Vec<_> = states.iter().flatten().filter(|state| state.is_evictable(now)).collect();
+        candidates.sort_unstable_by_key(|state| std::cmp::Reverse(state.held_bytes.get()));
+        let mut coming = 0;
+        let mut ended = 0;
+        for state in candidates {
+            if coming >= bytes {
+                break;
+            }
+            coming += state.held_bytes.get();
+            ended += 1;
+            state.is_evicted.set(true);
+            state.end_wait();
+        }
+        ended
     }
 
     /// Calls `visit` for each connection.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Shard;
 use super::connection::Buffers;
 
 /// Sets of buffers that a shard keeps at most; a set has about 8 KiB.
@@ -31,7 +32,7 @@ impl SpareBuffers {
     pub fn give_back(&mut self, mut buffers: Box<Buffers>) {
         buffers.input.clear();
         buffers.output.clear();
-        if self.spare.len() < SPARE_BUFFERS_MAX && !buffers.input.is_oversized() {
+        if self.spare.len() < SPARE_BUFFERS_MAX && !buffers.input.is_oversized() && !buffers.output.is_oversized() {
             self.spare.push(buffers);
         }
     }
@@ -42,6 +43,16 @@ impl SpareBuffers {
         self.spare.truncate(self.spare.len() - freed);
         self.unused = self.spare.len();
         freed
+    }
+}
+
+impl Shard {
+    pub(super) fn buffers(&self) -> Box<Buffers> {
+        self.spare_buffers.borrow_mut().take()
+    }
+
+    pub(super) fn give_back(&self, buffers: Box<Buffers>) {
+        self.spare_buffers.borrow_mut().give_back(buffers);
     }
 }
 

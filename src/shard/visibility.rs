@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::Shard;
 use super::in_flight::{Outcome, PendingWrite};
 use crate::command_log::{Coverage, LogPosition, Offset, PartitionId};
 use crate::limits::WAITING_WRITES_MAX;
@@ -86,6 +87,19 @@ impl Visibility {
     /// Lets nobody wait beyond this moment.
     pub fn shorten(&mut self, until: Instant) {
         self.waiting.values().for_each(|write| write.shorten_wait(until));
+    }
+}
+
+impl Shard {
+    /// Tells those who wait for it that the snapshot, which was swapped in just before, shows their writes.
+    pub(super) fn show(&self, coverage: &Coverage) {
+        self.change_visibility(|visibility| visibility.advance(coverage));
+    }
+
+    pub(super) fn change_visibility(&self, change: impl FnOnce(&mut Visibility)) {
+        let mut visibility = self.visibility.borrow_mut();
+        change(&mut visibility);
+        self.metrics.writes_waiting.set(visibility.len() as u64);
     }
 }
 

@@ -13,6 +13,7 @@ mod bystander;
 mod crowd;
 mod descriptors;
 mod half_closed;
+mod memory;
 mod never_reading;
 mod old_lists;
 mod resets;
