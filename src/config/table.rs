@@ -4,14 +4,6 @@ use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
 use crate::limits::{CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN, LOG_RECORD_MAX_BYTES};
 
-/// The row of a setting.
-///
-/// # Panics
-/// When the table has no such name.
-pub(super) fn setting(name: &str) -> &'static Setting {
-    SETTINGS.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("the table has no setting {name}"))
-}
-
 /// A deadline: long enough for a slow network, short enough to free what a dead client holds.
 const DEADLINE_MS: Kind = Kind::Integer { min: 100, max: 600_000 };
 /// An upper bound of a pool.

@@ -4,13 +4,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::EffectiveSetting;
 use super::error::SettingError;
 use super::kind::Value;
 use super::platform::Platform;
 use super::setting::Setting;
 use super::sources::{Origin, Sources};
 use super::table::SETTINGS;
-use super::{EffectiveSetting, table};
+
+/// The row of a setting.
+///
+/// # Panics
+/// When the table has no such name.
+fn setting_named(name: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("the table has no setting {name}"))
+}
 
 /// The value of each setting, by name. The typed getters panic for a name or a type that the table does not have: any
 /// start of the program, and any test that loads settings, would show it.
@@ -60,7 +68,7 @@ impl Values {
 
     /// An error about a setting whose value is fine by itself.
     pub fn error(&self, name: &'static str, problem: impl Into<String>) -> SettingError {
-        let setting = table::setting(name);
+        let setting = setting_named(name);
         let effective = self.effective.iter().find(|effective| effective.setting.name == name);
         let shown = effective.and_then(|effective| effective.shown.clone());
         setting.error(self.given(name), shown, problem.into())
@@ -119,7 +127,7 @@ impl Values {
             Some(Value::Text(text)) => Some(text.clone()),
             Some(other) => panic!("{name} is no text of the table: {other:?}"),
             None => {
-                table::setting(name);
+                setting_named(name);
                 None
             }
         }

@@ -3,6 +3,7 @@
 //! It follows the feed. While that fails, or stays behind the store, it reads the list from the store alone: it asks for the
 //! offsets, and reads the list when they have moved. Then it tries the feed again, less and less often.
 
+mod metrics;
 mod store_alone;
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,13 +16,13 @@ use crate::command_log::Coverage;
 use crate::feed::{Acquaintance, FeedError, FeedEvent, FeedSubscriber, short_of};
 use crate::limits::{FEED_COMPARE_MS, FEED_COMPARE_PATIENCE_MS, FEED_COMPARE_PAUSE_MS};
 use crate::memory::{self, Occupancy};
-use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 use crate::shard::room::ListRoom;
 use crate::snapshot::{HashKeys, OldLists, Reconciler, Snapshot, SnapshotBuilder};
 use crate::store::{AppliedOffsets, Changes, Store, StoreError};
 use crate::todo::{IDEMPOTENCY, IdKey, Todo};
+pub use metrics::RefresherMetrics;
 use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
 
 /// Least time between two swaps: changes that arrive meanwhile go into one snapshot, so that a flood of writes costs the
@@ -33,30 +34,6 @@ const FEED_WAIT: Duration = Duration::from_millis(100);
 const HELD_AFTER: Duration = Duration::from_millis(200);
 /// First and longest pause after a failure.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-
-/// What the refresher counts.
-#[derive(Debug)]
-pub struct RefresherMetrics {
-    /// From receiving changes until the shards were handed the snapshot with them.
-    pub refresh_time: Histogram,
-    /// Changed todos in each such snapshot.
-    pub refresh_todos: Histogram,
-    /// Time for reading the whole list.
-    pub load_time: Histogram,
-    /// Times that changes were missed.
-    pub losses: Counter,
-}
-
-impl Default for RefresherMetrics {
-    fn default() -> RefresherMetrics {
-        RefresherMetrics {
-            refresh_time: Histogram::of_times(),
-            refresh_todos: Histogram::of_sizes(),
-            load_time: Histogram::of_times(),
-            losses: Counter::default(),
-        }
-    }
-}
 
 /// What the refresher works with.
 pub struct RefresherParts {

@@ -33,6 +33,7 @@ pub mod reactor;
 pub mod registry;
 mod reply;
 pub mod room;
+mod settings;
 mod spare_buffers;
 pub mod user_rates;
 mod visibility;
@@ -65,14 +66,14 @@ use self::reactor::driver::Driver;
 use self::reactor::{Listener, Reactor, Socket};
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::room::ListRoom;
+pub use self::settings::Settings;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
-use self::write_watch::WriteLimits;
 use crate::auth::Verifier;
 use crate::command_log::Acknowledgement;
 use crate::command_log::new_ids::NewIds;
-use crate::config::{Auth, ReadyDetails, Secret};
+use crate::config::{Auth, Secret};
 use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::Coding;
 use crate::limits::{LINGER_SILENCE_MS, NEW_WISHES_PER_S_MAX};
@@ -89,44 +90,6 @@ pub const DRAIN_IDLE_GRACE: Duration = Duration::from_millis(500);
 pub const LINGER_SILENCE: Duration = Duration::from_millis(LINGER_SILENCE_MS);
 /// How often a draining shard looks whether its last connection has left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-
-/// Bounds and deadlines of one shard.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// From the first byte of a request (or the accept) to the end of its head.
-    pub header_timeout: Duration,
-    /// From the end of the head to the end of the body.
-    pub body_timeout: Duration,
-    /// Longest time without the client taking a byte of the answer.
-    pub write_timeout: Duration,
-    /// What a client has to take of an answer in a second, on the average over each `write_rate_grace`.
-    pub write_rate_min_bytes: u64,
-    /// See `write_rate_min_bytes`.
-    pub write_rate_grace: Duration,
-    /// Longest time between two requests.
-    pub idle_timeout: Duration,
-    /// Longest wait for the command log before a write is answered 503.
-    pub ack_timeout: Duration,
-    /// Who sees in `/ready` what the services say.
-    pub ready_details: ReadyDetails,
-    /// Commands of this shard that wait for the log.
-    pub commands_max: usize,
-    /// Bytes of those commands.
-    pub command_bytes_max: usize,
-}
-
-impl Settings {
-    fn write_limits(&self) -> WriteLimits {
-        WriteLimits::new(self.write_timeout, self.write_rate_min_bytes, self.write_rate_grace)
-    }
-
-    /// The shortest of the deadlines that connections are under as long as the shard does not drain.
-    fn shortest_timeout(&self) -> Duration {
-        let look_interval = self.write_limits().look_interval();
-        let timeouts = [self.header_timeout, self.body_timeout, look_interval, self.idle_timeout];
-        timeouts.into_iter().fold(LINGER_SILENCE, Duration::min)
-    }
-}
 
 /// What a shard is made of.
 pub struct ShardParts {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::shape::part_ends;
 use super::*;
 
 impl<L: Leaf> Tree<L> {

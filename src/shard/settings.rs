@@ -1,0 +1,45 @@
+//! What is set for a shard: its bounds and deadlines.
+
+use std::time::Duration;
+
+use super::LINGER_SILENCE;
+use super::write_watch::WriteLimits;
+use crate::config::ReadyDetails;
+
+/// Bounds and deadlines of one shard.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// From the first byte of a request (or the accept) to the end of its head.
+    pub header_timeout: Duration,
+    /// From the end of the head to the end of the body.
+    pub body_timeout: Duration,
+    /// Longest time without the client taking a byte of the answer.
+    pub write_timeout: Duration,
+    /// What a client has to take of an answer in a second, on the average over each `write_rate_grace`.
+    pub write_rate_min_bytes: u64,
+    /// See `write_rate_min_bytes`.
+    pub write_rate_grace: Duration,
+    /// Longest time between two requests.
+    pub idle_timeout: Duration,
+    /// Longest wait for the command log before a write is answered 503.
+    pub ack_timeout: Duration,
+    /// Who sees in `/ready` what the services say.
+    pub ready_details: ReadyDetails,
+    /// Commands of this shard that wait for the log.
+    pub commands_max: usize,
+    /// Bytes of those commands.
+    pub command_bytes_max: usize,
+}
+
+impl Settings {
+    pub(super) fn write_limits(&self) -> WriteLimits {
+        WriteLimits::new(self.write_timeout, self.write_rate_min_bytes, self.write_rate_grace)
+    }
+
+    /// The shortest of the deadlines that connections are under as long as the shard does not drain.
+    pub(super) fn shortest_timeout(&self) -> Duration {
+        let look_interval = self.write_limits().look_interval();
+        let timeouts = [self.header_timeout, self.body_timeout, look_interval, self.idle_timeout];
+        timeouts.into_iter().fold(LINGER_SILENCE, Duration::min)
+    }
+}
