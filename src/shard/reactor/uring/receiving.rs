@@ -137,6 +137,10 @@ impl Uring {
             if filled.len() >= buffers.len() / 2 {
                 buffers.grow();
             }
+            if connection.stash.len() >= READ_BUFFER_BYTES {
+                // It has as much as it may have unread; the task receives again when it has taken that.
+                return Ok(());
+            }
             return self.receive(slot);
         }
         if result <= 0 && result != -libc::ECANCELED {
