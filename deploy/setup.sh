@@ -4,7 +4,8 @@
 #
 #   deploy/setup.sh build       Rust and a C compiler: all that the embedded server needs
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
-#   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer; curl and xz for deploy/corpora.sh
+#   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer, the proxy nginx, clients in
+#                               Python, Node and Java; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (five minutes of CPU time)
 #   deploy/setup.sh bench       the load generators wrk and oha, and the servers that the benches compare with; of these,
 #                               what cannot be installed is only said: the benches leave it out and tell so
@@ -44,7 +45,8 @@ check_test() {
     PATH=$PATH:/usr/sbin has pgbouncer || missing="$missing pgbouncer"
     has slowhttptest || missing="$missing slowhttptest"
     has curl || missing="$missing curl ca-certificates"
-    # Clients and a proxy whose uploads are refused; Java comes with the services.
+    # Clients and a proxy whose uploads are refused. Java runs a client from its source, for which it needs its compiler.
+    has javac || missing="$missing default-jdk-headless"
     has python3 || missing="$missing python3"
     has node || missing="$missing nodejs"
     PATH=$PATH:/usr/sbin:/sbin has nginx || missing="$missing nginx-light"
@@ -151,7 +153,7 @@ apt_install() {
 # ---- main ------------------------------------------------------------------------------------------------------------
 
 if [ $# = 0 ]; then
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 missing=
