@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
+#[cfg(feature = "services")]
 use crate::harness::process::Process;
 use crate::harness::request::{get, post};
 use crate::harness::server::{Driver, Server, Setup};

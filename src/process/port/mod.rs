@@ -89,6 +89,7 @@ impl PortClaim {
     }
 
     /// What proofs are made with; whoever learns the deployment's key gives it here.
+    #[cfg(feature = "services")]
     pub fn standing(&self) -> &Arc<Standing> {
         &self.standing
     }

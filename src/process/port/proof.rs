@@ -16,6 +16,7 @@ use sha2::Sha256;
 use super::survey::{ClaimName, process_text};
 
 /// What the deployment's identity derives the key for.
+#[cfg(feature = "services")]
 pub const KEY_PURPOSE: &[u8] = b"port";
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
