@@ -130,7 +130,9 @@ fn the_document_has_each_metric_and_no_other() {
         let mut cells = line.strip_prefix("| `")?.split(" | ");
         Some((cells.next()?.trim_end_matches('`').to_owned(), cells.next()?.to_owned()))
     };
-    let mut told: Vec<(String, String)> = document.lines().filter_map(row).collect();
+    // A topic is Kafka's: tests/faults/measured.rs looks at its metrics.
+    let is_shown_here = |metric: &(String, String)| !metric.0.starts_with("million_rps_topic_");
+    let mut told: Vec<(String, String)> = document.lines().filter_map(row).filter(is_shown_here).collect();
     shown.sort();
     told.sort();
     assert_eq!(told, shown, "docs/metrics.md, and what /metrics shows");

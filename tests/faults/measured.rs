@@ -28,6 +28,24 @@ fn scrape(address: SocketAddr) -> Samples {
 }
 
 #[test]
+fn the_document_has_each_metric_of_the_topic_and_no_other() {
+    let deployment = Deployment::new();
+    let api = deployment.serve();
+    let shown = api.connect().call(&get("/metrics")).expect(200);
+    let names = |text: &str, before: &str| {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(before));
+        let names = lines
+            .filter_map(|rest| rest.split(['`', ' ']).next())
+            .filter(|name| name.starts_with("million_rps_topic_"));
+        names.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).expect("readable");
+    let told = names(&document, "| `");
+    assert!(told.len() >= 7, "{told:?}");
+    assert_eq!(told, names(shown.text(), "# TYPE "), "docs/metrics.md, and what /metrics shows");
+}
+
+#[test]
 fn a_worker_and_an_api_tell_what_waits_for_whom() {
     let deployment = Deployment::new().set("WORKER_HTTP_PORT", "0").set("ACK_TIMEOUT_MS", "20000");
     let [worker] = deployment.workers();
