@@ -21,7 +21,9 @@ pub use super::kafka_place::{Members, group_members, group_offsets, groups_of_to
 pub use super::kafka_reader::KafkaReader;
 use crate::command_log::LogError;
 use crate::command_log::kafka_trouble::explained;
-use crate::limits::{KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES};
+use crate::limits::{
+    KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES,
+};
 
 /// How brokers know this program.
 pub(super) const CLIENT_ID: &str = "million-rps";
@@ -94,6 +96,7 @@ impl KafkaOptions {
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", CLIENT_ID)
+            .set("reconnect.backoff.ms", KAFKA_RECONNECT_BACKOFF_MS.to_string())
             .set("reconnect.backoff.max.ms", KAFKA_RECONNECT_BACKOFF_MAX_MS.to_string())
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")

@@ -4,6 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Least time between two log lines about a trouble whose reason changes: two servers that are away can take turns as the
+/// reason several times a second.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A part that can be in trouble by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,17 +64,40 @@ impl Component {
 pub struct Troubles {
     /// Whether `reasons` has any, so that good news costs no lock.
     any: AtomicBool,
-    reasons: Mutex<BTreeMap<Component, String>>,
+    reasons: Mutex<BTreeMap<Component, Reason>>,
+}
+
+/// Why a component is in trouble, and which reason the log has.
+#[derive(Debug, Default)]
+struct Reason {
+    text: String,
+    logged: String,
+    logged_at: Option<Instant>,
+}
+
+impl Reason {
+    /// Takes a reason; says whether the log should have it now.
+    fn change(&mut self, text: &str, now: Instant) -> bool {
+        if self.text != text {
+            text.clone_into(&mut self.text);
+        }
+        let has_been_quiet = self.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_INTERVAL);
+        let is_due = has_been_quiet && self.logged != text;
+        if is_due {
+            text.clone_into(&mut self.logged);
+            self.logged_at = Some(now);
+        }
+        is_due
+    }
 }
 
 impl Troubles {
-    /// Notes that a component is in trouble; logged when the trouble is new or has another reason.
+    /// Notes that a component is in trouble; logged when the trouble is new, and from time to time when its reason changes.
     pub fn note(&self, component: Component, reason: &str) {
         let mut reasons = self.lock();
         self.any.store(true, Ordering::Relaxed);
-        match reasons.insert(component, reason.to_owned()) {
-            Some(before) if before == reason => {}
-            _ => tracing::warn!(component = component.name(), reason, "in trouble"),
+        if reasons.entry(component).or_default().change(reason, Instant::now()) {
+            tracing::warn!(component = component.name(), reason, "in trouble");
         }
     }
 
@@ -95,16 +123,16 @@ impl Troubles {
 
     /// The components in trouble, with the reason of each.
     pub fn all(&self) -> Vec<(Component, String)> {
-        self.lock().iter().map(|(component, reason)| (*component, reason.clone())).collect()
+        self.lock().iter().map(|(component, reason)| (*component, reason.text.clone())).collect()
     }
 
     /// The same as text, `component: reason`, for whoever runs the process; [`Reasons`](super::readiness::Reasons) is what
     /// others see.
     pub fn lines(&self) -> Vec<String> {
-        self.lock().iter().map(|(component, reason)| format!("{}: {reason}", component.name())).collect()
+        self.lock().iter().map(|(component, reason)| format!("{}: {}", component.name(), reason.text)).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Component, String>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Component, Reason>> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -126,6 +154,20 @@ mod tests {
         assert_eq!(troubles.all(), [(Component::Store, "no rights".to_owned())]);
         troubles.clear(Component::Store);
         assert!(troubles.all().is_empty() && !troubles.any.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn reasons_that_take_turns_are_logged_now_and_then() {
+        let mut reason = Reason::default();
+        let start = Instant::now();
+        assert!(reason.change("no Redis", start));
+        for tenths in 1..99 {
+            let turn = if tenths % 2 == 0 { "no Redis" } else { "no store" };
+            assert!(!reason.change(turn, start + tenths * LOG_INTERVAL / 100), "{tenths}");
+            assert_eq!(reason.text, turn);
+        }
+        assert!(!reason.change("no Redis", start + LOG_INTERVAL), "the log has it");
+        assert!(reason.change("no store", start + LOG_INTERVAL));
     }
 
     #[test]

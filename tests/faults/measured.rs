@@ -30,6 +30,7 @@ fn scrape(address: SocketAddr) -> Samples {
 #[test]
 fn the_document_has_each_metric_of_the_topic_and_no_other() {
     let deployment = Deployment::new();
+    let [_worker] = deployment.workers();
     let api = deployment.serve();
     let shown = api.connect().call(&get("/metrics")).expect(200);
     let names = |text: &str, before: &str| {

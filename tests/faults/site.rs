@@ -68,7 +68,9 @@ fn a_burst_of_dead_letters_is_told_by_workers_and_by_apis_without_one() {
     write(&api, "refused");
     within("one dead letter", || (letters(&deployment).len() == 1).then_some(()));
     std::thread::sleep(std::time::Duration::from_millis(3 * DEAD_LETTER_WATCH_INTERVAL_MS / 2));
-    assert_eq!((&both.ready().1["status"], &api.ready().1["status"]), (&json!("ready"), &json!("ready")));
+    for process in [&both, &api] {
+        assert!(crate::harness::is_well(&process.ready().1), "one is no burst: {:?}", process.ready());
+    }
     (1..DEAD_LETTER_BURST).for_each(|_| write(&api, "refused"));
     both.await_trouble("dead_letters: ");
     api.await_trouble("dead_letters: ");
