@@ -344,9 +344,10 @@ pub const TOPIC_RETENTION_MIN_BYTES: i64 = 1024 * 1024 * 1024;
 /// How often it is asked whether the topic is about to delete what is not applied, in milliseconds: it takes a request for each
 /// partition, and nobody's retention is near to it.
 pub const KAFKA_BACKLOG_WATCH_MS: u64 = 15_000;
-/// First pause between two attempts of Kafka's client to connect to a broker, in milliseconds; an attempt after a long time of
-/// peace is made at once. Half of it lies between attempts to find any broker at all, and a process has several such clients.
-pub const KAFKA_RECONNECT_BACKOFF_MS: u64 = 500;
+/// Pause between two attempts of Kafka's client to connect to a broker, in milliseconds, from the first on; an attempt after a
+/// time of peace is made at once. Half of it lies between attempts to find any broker at all, and a process has several such
+/// clients.
+pub const KAFKA_RECONNECT_BACKOFF_MS: u64 = 1_000;
 /// Longest pause between attempts to reach a Kafka broker, in milliseconds: how late a returned broker may be noticed.
 pub const KAFKA_RECONNECT_BACKOFF_MAX_MS: u64 = 1_000;
 /// Shortest time between two commits of a worker's progress to Kafka, in milliseconds: they only show it to people.
