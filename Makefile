@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 SECONDS ?= 600
-.PHONY: help run build test test-full soak lint bench bench-full bench-build setup services services-stop settings
+.PHONY: help run build test test-quick test-full soak lint bench bench-full bench-build setup services services-stop settings
 
 # The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
 # asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
@@ -27,6 +27,11 @@ test: ## run all tests; the last line says how many passed and failed
 	@deploy/setup.sh build services test
 	@deploy/corpora.sh
 	@exec tests/run.sh
+
+test-quick: ## the two-minute check: unit tests, documents, and the embedded server over its wire; needs no service
+	@deploy/setup.sh build
+	cargo test --locked --quiet --no-fail-fast --no-default-features --features fault-injection \
+		--lib --test docs --test embedded
 
 test-full: ## the same with the long forms of tests, and the fault suites three times in a row
 	@MILLION_RPS_TEST=full $(MAKE) test

@@ -117,6 +117,71 @@ fn every_kernel_setting_says_how_to_look() {
     assert!(count > 0);
 }
 
+/// Files below a folder whose names end so, without what is built.
+fn files_below(folder: &str, ending: &str) -> Vec<String> {
+    let within = |name: String| match name.strip_suffix('/') {
+        Some("target" | ".git" | "data") => Vec::new(),
+        Some(name) => files_below(&format!("{folder}{name}/"), ending),
+        None if name.ends_with(ending) => vec![format!("{folder}{name}")],
+        None => Vec::new(),
+    };
+    let folder = if folder.is_empty() { "." } else { folder };
+    names_in(folder).into_iter().flat_map(within).collect()
+}
+
+/// The headings of a document, as the ends of links to them.
+fn headings_of(document: &str) -> Vec<String> {
+    let anchor = |heading: &str| {
+        let kept = heading.trim_matches(['#', ' ']).chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>().to_lowercase()
+    };
+    read(document).lines().filter(|line| line.starts_with('#')).map(anchor).collect()
+}
+
+#[test]
+fn links_between_documents_hold() {
+    let mut count = 0;
+    for document in files_below("", ".md") {
+        let folder = Path::new(&document).parent().expect("a file is in a folder");
+        for link in read(&document).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { PathBuf::from(&document) } else { folder.join(file) };
+            let target = target.to_str().expect("names are UTF-8");
+            assert!(path(target).exists(), "{document} has a link to {link}, and there is no {target}");
+            let holds = heading.is_empty() || headings_of(target).iter().any(|found| found == heading);
+            assert!(holds, "{document} has a link to {link}, and {target} has no such heading");
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn paths_that_documents_and_comments_name_are_there() {
+    const TOP: [&str; 9] =
+        ["src/", "tests/", "docs/", "bench/", "deploy/", "wrk-scripts/", "crates/", ".ci/", ".github/"];
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let comments = |source: &String| {
+        let lines = read(source);
+        lines.lines().filter(|line| line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    };
+    let scripts = ["Makefile", ".ci/run", ".github/workflows/ci.yml", "tests/run.sh"].map(String::from);
+    let documents = files_below("", ".md").into_iter().chain(scripts).map(|name| (read(&name), name));
+    let sources = ["src/", "tests/", "bench/"].into_iter().flat_map(|folder| files_below(folder, ".rs"));
+    let mut count = 0;
+    for (text, name) in documents.chain(sources.map(|name| (comments(&name), name))) {
+        for word in text.split(|c| !is_part(c)).filter(|word| TOP.iter().any(|top| word.starts_with(top))) {
+            let named = word.trim_end_matches(['.', '-']);
+            assert!(path(named).exists(), "{name} names {named}, and there is none");
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}
+
 #[test]
 fn the_changelog_has_a_part_for_this_version() {
     let changelog = read("CHANGELOG.md");

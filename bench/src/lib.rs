@@ -9,7 +9,7 @@
 //! server       a program under test, alone on its CPU      client, writes, wrk, oha   the loads, on another CPU
 //! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON
 //! page, chart  JSON -> docs/benchmarks.md, its drawings, the README's figures
-//! constant     what the servers that write a constant response share (src/bin/)
+//! constant     what the servers that write a constant response share (bench/src/bin/)
 //! ```
 //!
 //! The product is measured as its users run it: the released program, over the loopback, with its own files. Nothing in

@@ -1,5 +1,5 @@
-//! gunicorn's requests (`tests/requests`): 81 that have to be refused, 62 that have to be understood, each with what its
-//! authors expect.
+//! gunicorn's requests (`requests` among its tests): 81 that have to be refused, 62 that have to be understood, each with
+//! what its authors expect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
