@@ -125,6 +125,10 @@ pub const LINGERING_MAX: usize = 1_024;
 pub const JWT_SECRET_MIN_BYTES: usize = 32;
 /// Longest token that is looked at, in bytes; it has to fit into the head.
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
+/// Shortest time between two lines of the log about tokens that another key of ours has signed, in seconds.
+pub const OTHER_KEY_LOG_INTERVAL_SEC: i64 = 60;
+/// Tokens with a wrong signature that are looked at again with the other keys, in a second: 2 µs each and key.
+pub const OTHER_KEY_CHECKS_MAX_PER_SEC: u32 = 100;
 /// Verified tokens that a shard remembers.
 pub const TOKEN_CACHE_ENTRIES: usize = 4096;
 /// Longest token that a shard remembers, in bytes; a longer one is verified each time. Keeps the cache of a shard below

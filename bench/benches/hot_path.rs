@@ -71,7 +71,7 @@ fn find_resource(criterion: &mut Criterion) {
 
 fn check_token(criterion: &mut Criterion) {
     let secret = Secret::new("0123456789abcdef0123456789abcdef");
-    let settings = Auth { secret: None, issuer: None, audience: None, leeway: Duration::ZERO };
+    let settings = Auth::default();
     let now = FIRST_CREATED_AT_US / 1_000_000;
     let token = mint(&secret, &settings, "bench", Duration::from_secs(3600), now).expect("a valid user");
     let authorization = format!("Bearer {token}").into_bytes();

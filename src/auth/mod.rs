@@ -9,6 +9,7 @@ mod error;
 mod hs256;
 mod key_file;
 mod mint;
+mod other_keys;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -16,6 +17,7 @@ mod verifier;
 pub use error::AuthError;
 pub use key_file::{KEY_FILE_NAME, KeyFileError, read_key_file};
 pub use mint::{MintError, mint};
+pub use other_keys::{KeySource, OtherKeys};
 pub use verifier::Verifier;
 
 /// A moment in whole seconds since 1970-01-01T00:00:00Z, as tokens count time.

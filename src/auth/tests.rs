@@ -16,7 +16,7 @@ const NOW: UnixSeconds = 1_800_000_000;
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 fn settings() -> Auth {
-    Auth { secret: None, issuer: None, audience: None, leeway: Duration::ZERO }
+    Auth::default()
 }
 
 fn verifier() -> Verifier {

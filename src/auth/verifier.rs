@@ -96,7 +96,7 @@ impl Verifier {
 }
 
 /// Splits `Bearer <token>` (RFC 6750 section 2.1; the scheme in any case, RFC 9110 section 11.1).
-fn bearer_token(authorization: &[u8]) -> Result<&[u8], AuthError> {
+pub(super) fn bearer_token(authorization: &[u8]) -> Result<&[u8], AuthError> {
     const SCHEME: &[u8] = b"bearer";
     let Some((scheme, rest)) = authorization.split_at_checked(SCHEME.len()) else {
         return Err(AuthError::Missing);
@@ -118,7 +118,7 @@ fn bearer_token(authorization: &[u8]) -> Result<&[u8], AuthError> {
 
 /// The library checks shape, algorithm and signature. Claims are checked here: its own checks round dates, ignore dates
 /// of a wrong type, and would have to be repeated for cached tokens.
-fn signature_only() -> Validation {
+pub(super) fn signature_only() -> Validation {
     let mut validation = Validation::new(Algorithm::HS256);
     validation.required_spec_claims.clear();
     validation.validate_exp = false;

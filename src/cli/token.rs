@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::TokenArguments;
-use crate::auth::{self, KeyFileError, MintError, UnixSeconds, read_key_file};
+use crate::auth::{self, KeyFileError, MintError, OtherKeys, UnixSeconds, read_key_file};
 use crate::config::{Config, Deployment, Secret};
 
 /// Why no token could be made.
@@ -28,6 +28,11 @@ pub enum TokenError {
 /// [`TokenError`].
 pub fn token(config: &Config, arguments: &TokenArguments) -> Result<String, TokenError> {
     let secret = signing_secret(config)?;
+    let keys = OtherKeys::find(&config.auth, &secret);
+    for other in keys.others() {
+        // Not an error: which of them the server has, only the server knows.
+        tracing::info!("the token is signed with the key of {}, not of {other}", keys.taken());
+    }
     Ok(auth::mint(&secret, &config.auth, &arguments.sub, arguments.ttl, unix_seconds_now())?)
 }
 

@@ -118,10 +118,16 @@ pub enum IoDriver {
 }
 
 /// Bearer tokens.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Auth {
     /// The key of HS256, from `JWT_SECRET`; `None` in the embedded deployment means the one in the data folder.
     pub secret: Option<Secret>,
+    /// Where `JWT_SECRET` was given.
+    pub secret_origin: Origin,
+    /// Another `JWT_SECRET`, in `.env`, that the environment's has put aside.
+    pub overruled_secret: Option<Secret>,
+    /// The folder that has a key of an embedded deployment, present or past: `DATA_DIR`.
+    pub key_folder: PathBuf,
     /// The `iss` that tokens must have; `None` accepts any.
     pub issuer: Option<String>,
     /// The `aud` that tokens must name; `None` accepts any.
@@ -275,13 +281,13 @@ impl Config {
         let values = Values::read(sources, platform, &mut errors);
         check::together(&values, platform, needs, &mut errors);
         if errors.is_empty() {
-            Ok(Config::from_values(values, sources.warnings()))
+            Ok(Config::from_values(values, sources.overruled("JWT_SECRET").map(Secret::new), sources.warnings()))
         } else {
             Err(ConfigErrors::new(errors))
         }
     }
 
-    fn from_values(mut values: Values, warnings: Vec<String>) -> Config {
+    fn from_values(mut values: Values, overruled_secret: Option<Secret>, warnings: Vec<String>) -> Config {
         Config {
             http: Http {
                 listen: SocketAddr::new(values.address("HTTP_HOST"), values.integer("HTTP_PORT")),
@@ -310,6 +316,9 @@ impl Config {
             },
             auth: Auth {
                 secret: values.optional_text("JWT_SECRET").map(Secret::new),
+                secret_origin: values.given("JWT_SECRET").unwrap_or(Origin::Default),
+                overruled_secret,
+                key_folder: PathBuf::from(values.text("DATA_DIR")),
                 issuer: values.optional_text("JWT_ISSUER"),
                 audience: values.optional_text("JWT_AUDIENCE"),
                 leeway: values.seconds("JWT_LEEWAY_SEC"),

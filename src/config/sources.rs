@@ -18,9 +18,10 @@ const DOLLAR: &str =
     "has a $ outside of single quotes, which programs read in different ways; put the value in single quotes";
 
 /// Where a value came from, strongest last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Origin {
     /// The table.
+    #[default]
     Default,
     /// The file `.env` in the working directory.
     DotEnv,
@@ -96,8 +97,17 @@ impl Sources<'_> {
         if let Some(value) = (self.environment)(setting.name).filter(|value| !value.is_empty()) {
             return Some((Origin::Environment, value.into_string().map_err(|_| ())));
         }
-        let value = self.dot_env.values.get(setting.name).filter(|value| !value.is_empty())?;
-        Some((Origin::DotEnv, Ok(value.clone())))
+        Some((Origin::DotEnv, Ok(self.in_dot_env(setting.name)?)))
+    }
+
+    /// The value in `.env` that another in the environment has put aside.
+    pub(super) fn overruled(&self, name: &str) -> Option<String> {
+        let in_environment = (self.environment)(name).filter(|value| !value.is_empty())?;
+        self.in_dot_env(name).filter(|value| **value != *in_environment)
+    }
+
+    fn in_dot_env(&self, name: &str) -> Option<String> {
+        self.dot_env.values.get(name).filter(|value| !value.is_empty()).cloned()
     }
 }
 

@@ -14,6 +14,7 @@ use super::events::{Event, Events};
 use super::farewell::Farewell;
 use super::port::{self, Admission, PortClaim};
 use super::seams::ApiSeams;
+use crate::auth::OtherKeys;
 use crate::config::{Config, Deployment, IoDriver};
 use crate::encoder::EncoderThread;
 use crate::limits::{LINGERING_MAX, LINGERING_MIN, LINGERING_ONE_TO_CONNECTIONS};
@@ -168,6 +169,8 @@ impl Api {
             },
             Arc::clone(stop),
         )?;
+        let other_keys = Arc::new(OtherKeys::find(&config.auth, &seams.token_secret));
+        tell_key(&other_keys);
         let user_rates = config.write.rate_per_user.map(UserRates::new).transpose()?.map(Arc::new);
         let places = Places::new(config.http.max_connections);
         let lingering =
@@ -194,6 +197,7 @@ impl Api {
                 new_ids: Arc::clone(&new_ids),
                 wishes: wishes.clone(),
                 token_secret: seams.token_secret.clone(),
+                other_keys: Arc::clone(&other_keys),
                 auth: config.auth.clone(),
                 user_rates: user_rates.clone(),
                 room: room.clone(),
@@ -238,6 +242,17 @@ impl Api {
             farewell.join("encoder", encoder.into_thread());
         }
         farewell
+    }
+}
+
+/// Names the place of the key that tokens are checked with, and of those that it has put aside.
+fn tell_key(keys: &OtherKeys) {
+    let others: Vec<String> = keys.others().map(ToString::to_string).collect();
+    match others.as_slice() {
+        [] => tracing::info!("tokens are checked with the key of {}", keys.taken()),
+        others => {
+            tracing::info!("tokens are checked with the key of {}, not of {}", keys.taken(), others.join(" or "));
+        }
     }
 }
 

@@ -3,14 +3,19 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
+use crate::auth::KeySource;
 use crate::config::{Config, Deployment};
 
-/// Prints where the API listens, and, when it is embedded, three lines to try.
+/// Prints where the API listens and where the key of its tokens comes from, and, when it is embedded, lines to try.
 pub fn print(config: &Config, address: SocketAddr) {
     // The one line that programs may rely on.
     let mut text = format!("million-rps listens on http://{address}\n");
-    if let Deployment::Embedded { data_dir } = &config.deployment {
-        text += &first_steps(&reached_at(address), &data_dir.display().to_string(), &program());
+    let key = KeySource::of(&config.auth);
+    match &config.deployment {
+        Deployment::Embedded { data_dir } => {
+            text += &first_steps(&reached_at(address), &data_dir.display().to_string(), &program(), &key);
+        }
+        Deployment::Services(_) => text += &format!("Tokens are checked with the key of {key}.\n"),
     }
     print_text(&text);
 }
@@ -41,11 +46,20 @@ fn program() -> String {
     std::env::current_exe().map_or_else(|_| "million-rps".into(), |path| path.display().to_string())
 }
 
-fn first_steps(authority: &str, data_dir: &str, program: &str) -> String {
+fn first_steps(authority: &str, data_dir: &str, program: &str, key: &KeySource) -> String {
     let (data_dir, program) = (shell_quoted(data_dir), shell_quoted(program));
+    // A terminal without the server's key would sign with another one: there the line signs nothing and says what is missing.
+    let (remark, guard) = match key {
+        KeySource::Environment => (
+            " It is in this terminal's environment: export the same JWT_SECRET in the other one first.",
+            "JWT_SECRET=${JWT_SECRET:?is not set: export the JWT_SECRET that the server was started with} ",
+        ),
+        KeySource::DotEnv | KeySource::File(_) => ("", ""),
+    };
     format!(
-        "\nEverything is kept in {data_dir}. Paste these lines into another terminal, in this folder:\n\n  \
-         TOKEN=$({program} token --data-dir {data_dir} --sub me --ttl 24h)\n\n  \
+        "\nEverything is kept in {data_dir}. Tokens are checked with the key of {key}.{remark}\n\
+         Paste these lines into another terminal, in this folder:\n\n  \
+         TOKEN=$({guard}{program} token --data-dir {data_dir} --sub me --ttl 24h)\n\n  \
          curl -i http://{authority}/todos -H \"Authorization: Bearer $TOKEN\" \
          -H 'Content-Type: application/json' -d '{{\"title\":\"Try it\"}}'\n  \
          curl -i http://{authority}/todos\n  \
@@ -70,7 +84,8 @@ mod tests {
     fn the_lines_survive_odd_folders() {
         assert_eq!(shell_quoted("data"), "data");
         assert_eq!(shell_quoted("my data's"), r"'my data'\''s'");
-        let text = first_steps("localhost:8080", "my data", "/opt/x");
+        let key = KeySource::File("my data/jwt-secret".into());
+        let text = first_steps("localhost:8080", "my data", "/opt/x", &key);
         assert!(text.contains("TOKEN=$(/opt/x token --data-dir 'my data' --sub me --ttl 24h)"), "{text}");
         assert_eq!(text.matches("curl ").count(), 3);
     }

@@ -15,6 +15,7 @@ use super::prepared::PreparedList;
 use super::registry::ConnectionState;
 use super::reply::{RETRY_AFTER_S, Reply};
 use super::{DRAIN_IDLE_GRACE, Shard};
+use crate::auth::AuthError;
 use crate::command_log::{Refusal, Submission};
 use crate::http::asker;
 use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
@@ -336,8 +337,12 @@ impl Request<'_> {
 
 impl Shard {
     fn authenticate(&self, head: &Head<'_>) -> Result<Rc<str>, Problem> {
-        let verified = self.verifier.borrow_mut().verify(head.authorization(), self.clock.unix_seconds());
+        let (authorization, now) = (head.authorization(), self.clock.unix_seconds());
+        let verified = self.verifier.borrow_mut().verify(authorization, now);
         verified.map_err(|error| {
+            if error == AuthError::WrongSignature {
+                self.other_keys.explain(authorization, now);
+            }
             Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
         })
     }

@@ -70,7 +70,7 @@ pub use self::settings::Settings;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
-use crate::auth::Verifier;
+use crate::auth::{OtherKeys, Verifier};
 use crate::command_log::Acknowledgement;
 use crate::command_log::new_ids::NewIds;
 use crate::config::{Auth, Secret};
@@ -121,6 +121,8 @@ pub struct ShardParts {
     pub wishes: Option<WishQueue>,
     /// The key of the tokens.
     pub token_secret: Secret,
+    /// Keys that tokens are not taken with, for the log.
+    pub other_keys: Arc<OtherKeys>,
     /// What else a token has to have.
     pub auth: Auth,
     /// How fast users may write, where that is limited.
@@ -170,6 +172,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         new_wishes: Cell::default(),
         memo: RefCell::default(),
         verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
+        other_keys: parts.other_keys,
         id_key: RefCell::default(),
         parser: RefCell::default(),
         body: RefCell::default(),
@@ -244,6 +247,7 @@ pub(crate) struct Shard {
     new_wishes: Cell<(i64, usize)>,
     memo: RefCell<Memo>,
     verifier: RefCell<Verifier>,
+    other_keys: Arc<OtherKeys>,
     /// The key of ids from `Idempotency-Key`; `None` until the store has been asked for it.
     id_key: RefCell<Option<IdKey>>,
     parser: RefCell<JsonParser>,

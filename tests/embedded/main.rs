@@ -18,6 +18,7 @@ mod folder;
 mod framing;
 mod head;
 mod idempotency;
+mod key_source;
 mod limits;
 mod metrics;
 #[cfg(feature = "fault-injection")]
