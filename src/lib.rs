@@ -35,7 +35,7 @@
 //! of [`mod@todo`] and becomes a command -> [`producer`] -> [`command_log`] -> acknowledged: 202. Later, and in order:
 //! [`worker`] -> [`store`] -> [`feed`] -> [`refresher`] -> the next snapshot.
 //!
-//! What each room holds and what it may know: `docs/architecture.md`. Why things are as they are: `docs/decisions.md`.
+//! What each room holds and what it may know: `docs/architecture.md`. Why things are as they are: `docs/decisions/`.
 
 pub mod auth;
 pub mod cli;

@@ -183,6 +183,25 @@ fn paths_that_documents_and_comments_name_are_there() {
 }
 
 #[test]
+fn each_decision_is_a_page_and_the_index_has_it() {
+    let index = read("docs/decisions/README.md");
+    let pages = names_in("docs/decisions").into_iter().filter(|name| name != "README.md");
+    for (place, name) in (1..).zip(pages) {
+        assert!(name.starts_with(&format!("{place:02}-")), "docs/decisions/{name} is number {place} of its folder");
+        let page = read(&format!("docs/decisions/{name}"));
+        let title = page.lines().next().and_then(|line| line.strip_prefix("# ")).expect("a title");
+        assert!(
+            index.contains(&format!("- [{place:02}]({name}) {title}\n")),
+            "docs/decisions/README.md has no line for {name}, {title}"
+        );
+        let parts: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+        assert!(parts.starts_with(&["Context", "Choice", "Price"]), "docs/decisions/{name} has {parts:?}");
+        let is_known = |part: &&str| ["Figure", "Tried without gain"].contains(part);
+        assert!(parts[3..].iter().all(is_known), "docs/decisions/{name} has {parts:?}");
+    }
+}
+
+#[test]
 fn the_changelog_has_a_part_for_this_version() {
     let changelog = read("CHANGELOG.md");
     let version = concat!("## ", env!("CARGO_PKG_VERSION"));
