@@ -20,8 +20,8 @@ pub const BODY_MAX_BYTES: usize = 64 * 1024;
 pub const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Longest request target, in bytes; a longer one is 414.
 pub const TARGET_MAX_BYTES: usize = 4 * 1024;
-/// Most header fields of one request; more is 431.
-pub const HEADERS_MAX: usize = 64;
+/// Most header fields of one request; more is 431. Envoy and hyper take 100 from a client, and a proxy adds its own to them.
+pub const HEADERS_MAX: usize = 128;
 /// Longest method name, in bytes, that is read to its end. The longest registered one (`UPDATEREDIRECTREF`) has 17.
 pub const METHOD_MAX_BYTES: usize = 32;
 /// Empty lines before a request line that are skipped: RFC 9112 section 2.2 asks for at least one, because old clients

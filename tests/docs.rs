@@ -48,6 +48,22 @@ fn the_readme_names_both_commands_and_every_call() {
 }
 
 #[test]
+fn the_readme_has_the_limits_of_a_todo() {
+    use million_rps::limits::{BODY_MAX_BYTES, DESCRIPTION_MAX_CHARS, HEADERS_MAX, TITLE_MAX_CHARS, USER_ID_MAX_BYTES};
+    let readme = read("README.md");
+    let thousands = |number: usize| format!("{},{:03}", number / 1000, number % 1000);
+    for words in [
+        format!("| `title` | text | 1 to {TITLE_MAX_CHARS} characters"),
+        format!("| `description` | text | up to {} characters", thousands(DESCRIPTION_MAX_CHARS)),
+        format!("1 to {USER_ID_MAX_BYTES} bytes, no control characters"),
+        format!("A body is at most {} KiB", BODY_MAX_BYTES / 1024),
+    ] {
+        assert!(readme.contains(&words), "README.md does not say {words:?}");
+    }
+    assert!(read("docs/api.md").contains(&format!("| {HEADERS_MAX}: ")), "docs/api.md says how many header fields");
+}
+
+#[test]
 fn the_readme_has_the_settings_of_the_table() {
     let readme = read("README.md");
     let begin = readme.find("<!-- settings").expect("README.md has the first marker");

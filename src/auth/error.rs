@@ -1,70 +1,119 @@
 //! Why a request has no user.
 
+use std::fmt;
+
 /// Why a request has no user. No variant carries bytes of the token, so that none can get into an answer or a log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthError {
     /// No `Authorization` field, or one of another scheme.
-    #[error("a bearer token is required")]
     Missing,
     /// Not `Bearer` and one token; or a token that is not three parts of base64url.
-    #[error("the token is malformed")]
     Malformed,
     /// Longer than [`crate::limits::TOKEN_MAX_BYTES`].
-    #[error("the token is too long")]
     TooLong,
     /// The header is not understood, or its `alg` is not HS256.
-    #[error("the header is malformed or its algorithm is not HS256")]
     WrongHeader,
     /// The header names another kind of token (`typ`), or asks for an extension (`crit`, `b64`) that is not supported.
-    #[error("the token is of an unsupported kind")]
     Unsupported,
     /// The signature does not fit the key.
-    #[error("the signature is invalid")]
     WrongSignature,
-    /// The claims are no JSON object, or one has the wrong type or stands twice.
-    #[error("the claims are malformed")]
+    /// The claims are no JSON object, or a number among them is none that can be held.
     MalformedClaims,
+    /// This claim has the wrong type.
+    MalformedClaim(Claim),
+    /// This claim stands twice.
+    RepeatedClaim(Claim),
     /// No `exp`.
-    #[error("the claim exp is missing")]
     MissingExpiry,
     /// `exp` has passed.
-    #[error("the token has expired")]
     Expired,
     /// `nbf` has not come.
-    #[error("the token is not valid yet")]
     NotYetValid,
     /// No `sub`, or one that is empty, too long or has control characters.
-    #[error("the claim sub is missing or invalid")]
     InvalidSubject,
     /// `iss` is not the one that the settings ask for.
-    #[error("the issuer is not accepted")]
     WrongIssuer,
     /// `aud` does not name the audience that the settings ask for.
-    #[error("the audience is not accepted")]
     WrongAudience,
+}
+
+/// A claim that this server looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// `sub`
+    Subject,
+    /// `exp`
+    ExpiresAt,
+    /// `nbf`
+    NotBefore,
+    /// `iss`
+    Issuer,
+    /// `aud`
+    Audience,
+}
+
+impl Claim {
+    /// All of them.
+    #[cfg(test)]
+    pub(super) const ALL: [Claim; 5] =
+        [Claim::Subject, Claim::ExpiresAt, Claim::NotBefore, Claim::Issuer, Claim::Audience];
+
+    /// The claim with this name.
+    pub(super) fn from_name(name: &str) -> Option<Claim> {
+        Some(match name {
+            "sub" => Claim::Subject,
+            "exp" => Claim::ExpiresAt,
+            "nbf" => Claim::NotBefore,
+            "iss" => Claim::Issuer,
+            "aud" => Claim::Audience,
+            _ => return None,
+        })
+    }
 }
 
 impl AuthError {
     /// The `error_description` of the challenge that goes with the 401: the text of the error, for a token that was sent
     /// but refused. A request without credentials gets no error code (RFC 6750 section 3.1), so no description either.
     pub const fn description(self) -> Option<&'static str> {
-        match self {
-            AuthError::Missing => None,
-            AuthError::Malformed => Some("the token is malformed"),
-            AuthError::TooLong => Some("the token is too long"),
-            AuthError::WrongHeader => Some("the header is malformed or its algorithm is not HS256"),
-            AuthError::Unsupported => Some("the token is of an unsupported kind"),
-            AuthError::WrongSignature => Some("the signature is invalid"),
-            AuthError::MalformedClaims => Some("the claims are malformed"),
-            AuthError::MissingExpiry => Some("the claim exp is missing"),
-            AuthError::Expired => Some("the token has expired"),
-            AuthError::NotYetValid => Some("the token is not valid yet"),
-            AuthError::InvalidSubject => Some("the claim sub is missing or invalid"),
-            AuthError::WrongIssuer => Some("the issuer is not accepted"),
-            AuthError::WrongAudience => Some("the audience is not accepted"),
-        }
+        Some(match self {
+            AuthError::Missing => return None,
+            AuthError::Malformed => "the token is malformed",
+            AuthError::TooLong => "the token is too long",
+            AuthError::WrongHeader => "the header is malformed or its algorithm is not HS256",
+            AuthError::Unsupported => "the token is of an unsupported kind (typ, crit or b64 of its header)",
+            AuthError::WrongSignature => "the signature is invalid",
+            AuthError::MalformedClaims => "the claims are not a JSON object with numbers in range",
+            AuthError::MalformedClaim(Claim::Subject) => "the claim sub is not a text",
+            AuthError::MalformedClaim(Claim::ExpiresAt) => "the claim exp is not a number of seconds",
+            AuthError::MalformedClaim(Claim::NotBefore) => "the claim nbf is not a number of seconds",
+            AuthError::MalformedClaim(Claim::Issuer) => "the claim iss is not a text",
+            AuthError::MalformedClaim(Claim::Audience) => "the claim aud is neither a text nor a list of texts",
+            AuthError::RepeatedClaim(Claim::Subject) => "the claim sub is given twice",
+            AuthError::RepeatedClaim(Claim::ExpiresAt) => "the claim exp is given twice",
+            AuthError::RepeatedClaim(Claim::NotBefore) => "the claim nbf is given twice",
+            AuthError::RepeatedClaim(Claim::Issuer) => "the claim iss is given twice",
+            AuthError::RepeatedClaim(Claim::Audience) => "the claim aud is given twice",
+            AuthError::MissingExpiry => "the claim exp is missing",
+            AuthError::Expired => "the token has expired (claim exp)",
+            AuthError::NotYetValid => "the token is not valid yet (claim nbf)",
+            AuthError::InvalidSubject => {
+                "the claim sub is missing, empty, longer than 255 bytes, or has control characters"
+            }
+            AuthError::WrongIssuer => "the claim iss is not the issuer that is accepted here",
+            AuthError::WrongAudience => "the claim aud does not name the audience that is accepted here",
+        })
     }
 }
+
+const _: () = assert!(crate::limits::USER_ID_MAX_BYTES == 255, "the text about sub names the limit");
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.description().unwrap_or("a bearer token is required"))
+    }
+}
+
+impl std::error::Error for AuthError {}
 
 #[cfg(test)]
 mod tests {
@@ -73,7 +122,7 @@ mod tests {
     #[test]
     fn challenges_carry_the_error_text_in_the_characters_that_rfc_6750_allows() {
         use AuthError::*;
-        for error in [
+        let mut errors = vec![
             Malformed,
             TooLong,
             WrongHeader,
@@ -86,7 +135,9 @@ mod tests {
             InvalidSubject,
             WrongIssuer,
             WrongAudience,
-        ] {
+        ];
+        errors.extend(Claim::ALL.into_iter().flat_map(|claim| [MalformedClaim(claim), RepeatedClaim(claim)]));
+        for error in errors {
             let description = error.description().expect("every refused token has a reason");
             assert_eq!(description, error.to_string());
             assert!(description.bytes().all(|byte| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e)));

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::{Sha256, Sha384};
 
+use super::error::Claim;
 use super::*;
 use crate::config::{Auth, Secret};
 use crate::limits::{TOKEN_MAX_BYTES, USER_ID_MAX_BYTES};
@@ -232,7 +233,11 @@ fn dates_are_checked_to_the_second() {
     assert_eq!(with_exp(format!("{NOW}.999")), Err(AuthError::Expired));
     assert!(with_exp("99999999999999999999999999".to_owned()).is_ok());
     assert!(with_exp("1e300".to_owned()).is_ok());
-    for wrong in ["1e999", "\"1900000000\"", "null", "true", "[1900000000]", "{}", "0x7fffffff", "NaN"] {
+    for wrong in ["\"1900000000\"", "true", "[1900000000]", "{}"] {
+        assert_eq!(with_exp(wrong.to_owned()), Err(AuthError::MalformedClaim(Claim::ExpiresAt)), "{wrong}");
+    }
+    assert_eq!(with_exp("null".to_owned()), Err(AuthError::MissingExpiry));
+    for wrong in ["1e999", "0x7fffffff", "NaN"] {
         assert_eq!(with_exp(wrong.to_owned()), Err(AuthError::MalformedClaims), "{wrong}");
     }
 }
@@ -279,19 +284,29 @@ fn the_subject_is_a_text_that_can_be_stored() {
     for wrong in ["\"\"".to_owned(), r#""a\u0000""#.to_owned(), r#""a\n""#.to_owned(), format!("\"{longest}a\"")] {
         assert_eq!(with_sub(&wrong), Err(AuthError::InvalidSubject), "{wrong}");
     }
-    for wrong in ["7", "null", "[\"alice\"]", "{\"a\":1}", "true", "\"\\ud800\""] {
-        assert_eq!(with_sub(wrong), Err(AuthError::MalformedClaims), "{wrong}");
+    for wrong in ["7", "[\"alice\"]", "{\"a\":1}", "true"] {
+        assert_eq!(with_sub(wrong), Err(AuthError::MalformedClaim(Claim::Subject)), "{wrong}");
     }
+    assert_eq!(with_sub("null"), Err(AuthError::InvalidSubject));
+    assert_eq!(with_sub("\"\\ud800\""), Err(AuthError::MalformedClaims));
     let expiry = NOW + 60;
     assert_eq!(verify(&token(HEADER, &format!(r#"{{"exp":{expiry}}}"#))), Err(AuthError::InvalidSubject));
     let doubled = format!(r#"{{"sub":"alice","exp":{expiry},"sub":"bob"}}"#);
-    assert_eq!(verify(&token(HEADER, &doubled)), Err(AuthError::MalformedClaims));
+    assert_eq!(verify(&token(HEADER, &doubled)), Err(AuthError::RepeatedClaim(Claim::Subject)));
     for payload in ["", "null", "[]", "\"alice\"", "{\"sub\":\"alice\"", "\u{feff}{}"] {
         assert_eq!(verify(&token(HEADER, payload)), Err(AuthError::MalformedClaims), "{payload}");
     }
     let nested = format!(r#"{{"sub":"alice","exp":{expiry},"x":{}{}}}"#, "[".repeat(2000), "]".repeat(2000));
     // What is skipped is skipped without recursion, so that depth costs no stack.
     assert_eq!(verify(&token(HEADER, &nested)), Ok("alice".to_owned()));
+}
+
+#[test]
+fn null_where_nothing_is_checked_is_no_reason_to_refuse() {
+    assert_eq!(verify(&alice(r#","aud":null,"iss":null,"nbf":null"#)), Ok("alice".to_owned()));
+    for wrong in [r#","aud":7"#, r#","aud":[null]"#] {
+        assert_eq!(verify(&alice(wrong)), Err(AuthError::MalformedClaim(Claim::Audience)), "{wrong}");
+    }
 }
 
 #[test]
@@ -304,7 +319,7 @@ fn issuer_and_audience_are_checked_when_set() {
     for wrong in [r#","aud":"todos""#, r#","iss":"https://login/","aud":"todos""#, r#","iss":"","aud":"todos""#] {
         assert_eq!(with(wrong), Some(AuthError::WrongIssuer), "{wrong}");
     }
-    for wrong in ["", r#","aud":"todo""#, r#","aud":[]"#, r#","aud":["todos "]"#] {
+    for wrong in ["", r#","aud":null"#, r#","aud":"todo""#, r#","aud":[]"#, r#","aud":["todos "]"#] {
         assert_eq!(with(&format!(r#","iss":"https://login"{wrong}"#)), Some(AuthError::WrongAudience), "{wrong}");
     }
 }

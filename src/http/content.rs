@@ -7,7 +7,8 @@ use super::syntax::{list_elements, trim};
 
 /// Checks `Content-Type` and `Content-Encoding` of a request with a JSON body.
 ///
-/// `application/json` is accepted, with any parameters, but `charset` has to be UTF-8 (RFC 8259 section 8.1). So is a
+/// `application/json` is accepted, with any parameters, but `charset` has to be UTF-8 (RFC 8259 section 8.1), which many
+/// write without its hyphen. So is a
 /// missing type, as in the original. `application/*+json` is not: such a type means more than its syntax, as
 /// `application/merge-patch+json` does, and reading it as plain JSON would ignore what the client said.
 ///
@@ -31,7 +32,9 @@ fn is_json(value: &[u8]) -> bool {
     is_type
         && parts.all(|parameter| match parameter.split_first_chunk::<8>() {
             Some((name, charset)) if name.eq_ignore_ascii_case(b"charset=") => {
-                charset.eq_ignore_ascii_case(b"utf-8") || charset.eq_ignore_ascii_case(b"\"utf-8\"")
+                let quoted = charset.strip_prefix(b"\"").and_then(|charset| charset.strip_suffix(b"\""));
+                let charset = quoted.unwrap_or(charset);
+                charset.eq_ignore_ascii_case(b"utf-8") || charset.eq_ignore_ascii_case(b"utf8")
             }
             _ => true,
         })
@@ -59,6 +62,8 @@ mod tests {
             "Content-Type: application/json;charset=utf-8\r\n",
             "Content-Type: application/json ; Charset=\"UTF-8\"\r\n",
             "Content-Type: application/json; profile=x; charset=UTF-8;\r\n",
+            "Content-Type: application/json; charset=utf8\r\n",
+            "Content-Type: application/json; charset=\"UTF8\"\r\n",
         ];
         for fields in accepted {
             assert_eq!(status(fields), None, "{fields}");
@@ -73,6 +78,8 @@ mod tests {
             "Content-Type: application/x-www-form-urlencoded\r\n",
             "Content-Type: application/json; charset=iso-8859-1\r\n",
             "Content-Type: application/json; charset=\r\n",
+            "Content-Type: application/json; charset=\"utf8\r\n",
+            "Content-Type: application/json; charset=utf-16\r\n",
             "Content-Type: ; charset=utf-8\r\n",
         ];
         for fields in refused {

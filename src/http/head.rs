@@ -330,7 +330,7 @@ fn read_head_of_many_fields<'a>(
 fn refuse_fields(error: httparse::Error) -> Rejection {
     match error {
         httparse::Error::TooManyHeaders => {
-            Rejection::new(Status::HeaderFieldsTooLarge, "the request has more than 64 header fields")
+            Rejection::new(Status::HeaderFieldsTooLarge, "the request has more than 128 header fields")
         }
         httparse::Error::HeaderName => Rejection::bad_request(
             "a header field name has a character that is not allowed, or whitespace around it (folded lines are not accepted)",
@@ -342,7 +342,7 @@ fn refuse_fields(error: httparse::Error) -> Rejection {
     }
 }
 
-const _: () = assert!(HEADERS_MAX == 64, "the text of the 431 names the limit");
+const _: () = assert!(HEADERS_MAX == 128, "the text of the 431 names the limit");
 
 /// Checks the fields together and keeps those that the server uses. `bytes` is the whole head.
 #[inline(always)]

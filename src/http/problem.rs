@@ -96,6 +96,12 @@ impl Problem {
         Problem::new(Status::MethodNotAllowed, detail).with_hint(Hint::Allow(allow))
     }
 
+    /// The problem of a path that would mean something without the slash at its end.
+    pub fn with_slash_too_many(self) -> Problem {
+        let detail = format!("{}; this path ends in a slash: leave it out", self.detail);
+        Problem { detail: detail.into(), ..self }
+    }
+
     /// 408: the request did not arrive in time.
     pub fn request_timeout(detail: &'static str) -> Problem {
         Problem::new(Status::RequestTimeout, detail)

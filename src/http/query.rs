@@ -17,10 +17,12 @@ pub struct ListQuery {
     pub cursor: Option<TodoKey>,
 }
 
-/// Reads the query of the list. Parameters that are not known are ignored.
+/// Reads the query of the list.
 ///
 /// # Errors
-/// 400 for a `limit` out of its range, a `cursor` that this server has not made, and either given twice.
+/// 400 for a `limit` out of its range, a `cursor` that this server has not made, either given twice, and any other parameter:
+/// without what it asks for, the answer would be another list than the client takes it for. `_` alone means nothing: scripts
+/// in browsers send it with a number so that no cache answers.
 #[inline]
 pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery, Problem> {
     let mut page = ListQuery::default();
@@ -40,9 +42,28 @@ pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery, Problem> {
             if page.cursor.replace(cursor).is_some() {
                 return Err(Problem::invalid_request("cursor is given twice"));
             }
+        } else if !name.is_empty() && name != b"_" {
+            return Err(unknown_parameter(name));
         }
     }
     Ok(page)
+}
+
+/// Characters of an unknown parameter's name that are shown.
+const SHOWN_NAME_MAX_CHARS: usize = 40;
+
+#[cold]
+fn unknown_parameter(name: &[u8]) -> Problem {
+    let name: Vec<u8> = decoded(name).collect();
+    let name: String = String::from_utf8_lossy(&name).chars().take(SHOWN_NAME_MAX_CHARS).collect();
+    let lower_case = name.to_lowercase();
+    // Two slips in a word of five or six letters still leave the word.
+    let meant = ["limit", "cursor"].into_iter().find(|known| strsim::osa_distance(&lower_case, known) <= 2);
+    let remedy = match meant {
+        Some(meant) => format!("{meant} was perhaps meant"),
+        None => "the list has limit and cursor, and neither filters nor orders".to_owned(),
+    };
+    Problem::invalid_request(format!("the query parameter {name} is not known: {remedy}"))
 }
 
 #[cold]
@@ -147,13 +168,19 @@ mod tests {
         let cases = [
             ("", Ok(None)),
             ("&&", Ok(None)),
-            ("a=b&=&c", Ok(None)),
-            ("Limit=0", Ok(None)),
-            ("limits=0", Ok(None)),
+            ("=&=a&_=1700000000000&_", Ok(None)),
+            ("a=b", Err(400)),
+            ("limit=1&c", Err(400)),
+            ("Limit=1", Err(400)),
+            ("limits=1", Err(400)),
+            ("__=1", Err(400)),
+            ("offset=10", Err(400)),
+            ("limit[]=1", Err(400)),
+            ("%6c%69mit=1&\u{e9}=1", Err(400)),
             ("limit=1", Ok(Some(1))),
             ("limit=10000", Ok(Some(10_000))),
             ("limit=007", Ok(Some(7))),
-            ("x=1&limit=10&y", Ok(Some(10))),
+            ("_=1&limit=10&_", Ok(Some(10))),
             ("%6cimit=%31%30", Ok(Some(10))),
             ("limit=0", Err(400)),
             ("limit=10001", Err(400)),
@@ -176,6 +203,26 @@ mod tests {
         }
         let problem = list_query(Some(b"limit=0")).expect_err("zero");
         assert!(problem.detail.contains("1 to 10000"), "{}", problem.detail);
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_told_with_the_nearest_one() {
+        let detail = |query: &str| list_query(Some(query.as_bytes())).expect_err(query).detail.into_owned();
+        for (query, meant) in [
+            ("limt=2", "limit"),
+            ("LIMIT=2", "limit"),
+            ("limits=2", "limit"),
+            ("limit%5B%5D=2", "limit"),
+            ("curser=x", "cursor"),
+            ("crusor=x", "cursor"),
+        ] {
+            assert!(detail(query).ends_with(&format!("{meant} was perhaps meant")), "{}", detail(query));
+        }
+        assert_eq!(
+            detail("completed=true"),
+            "the query parameter completed is not known: the list has limit and cursor, and neither filters nor orders"
+        );
+        assert!(detail(&"\u{e9}".repeat(1000)).chars().count() < 150);
     }
 
     fn key(micros: i64, id: u128) -> TodoKey {

@@ -4,7 +4,7 @@ use super::authority;
 use super::head::{Rejection, Version};
 use super::method::Method;
 use super::status::Status;
-use super::syntax::{PLAIN_TARGET, TOKEN, percent_encodings_are_whole};
+use super::syntax::{PLAIN_TARGET, TOKEN, is_raw_in_query, percent_encodings_are_whole};
 use crate::limits::{METHOD_MAX_BYTES, TARGET_MAX_BYTES};
 
 /// A request line.
@@ -96,6 +96,7 @@ fn measure_target(input: &[u8]) -> Result<Option<TargetMeasure>, Rejection> {
             Some(b'?') => query_at = query_at.or(Some(length)),
             Some(b'%') => has_percent = true,
             Some(b'[' | b']') if is_absolute => {}
+            Some(&byte) if query_at.is_some() && is_raw_in_query(byte) => {}
             Some(&byte) => return Err(refuse_target(byte)),
             None if window.len() <= TARGET_MAX_BYTES => return Ok(None),
             None => return Err(TARGET_TOO_LONG),
@@ -179,10 +180,10 @@ fn read_absolute_target(method: Method, text: &[u8]) -> Result<Target<'_>, Rejec
     if !authority::is_valid(authority) || !authority::has_host(authority) {
         return Err(Rejection::bad_request("the authority of the absolute target is not host or host:port"));
     }
-    if path_and_query.iter().any(|byte| matches!(byte, b'[' | b']')) {
+    let (path, query) = split_query(path_and_query, path_and_query.iter().position(|&byte| byte == b'?'));
+    if path.iter().any(|byte| matches!(byte, b'[' | b']')) {
         return Err(refuse_target(b'['));
     }
-    let (path, query) = split_query(path_and_query, path_and_query.iter().position(|&byte| byte == b'?'));
     let path = match (path, query) {
         // RFC 9112 section 3.2.4: OPTIONS on an absolute URI without path and query means the server.
         (b"", None) if method == Method::Options => b"*",
@@ -221,6 +222,8 @@ mod tests {
             ("GET http://a:80/todos?x HTTP/1.1\r\n", Some("a:80"), "/todos", Some("x")),
             ("GET HTTP://[::1] HTTP/1.1\r\n", Some("[::1]"), "/", None),
             ("GET http://a?b HTTP/1.1\r\n", Some("a"), "/", Some("b")),
+            ("GET http://a/?b[]=[c] HTTP/1.1\r\n", Some("a"), "/", Some("b[]=[c]")),
+            ("GET /a?[b]={c}|d^e`f\\g=é HTTP/1.1\r\n", None, "/a", Some("[b]={c}|d^e`f\\g=é")),
             ("OPTIONS http://a HTTP/1.1\r\n", Some("a"), "*", None),
             ("OPTIONS http://a/ HTTP/1.1\r\n", Some("a"), "/", None),
         ];
@@ -277,6 +280,14 @@ mod tests {
             ("GET /a\"b HTTP/1.1\r\n", 400),
             ("GET /a\\b HTTP/1.1\r\n", 400),
             ("GET /[a] HTTP/1.1\r\n", 400),
+            ("GET /{a} HTTP/1.1\r\n", 400),
+            ("GET /[a]?b HTTP/1.1\r\n", 400),
+            ("GET http://a/[b]?c HTTP/1.1\r\n", 400),
+            ("GET /a?\"b\" HTTP/1.1\r\n", 400),
+            ("GET /a?<b> HTTP/1.1\r\n", 400),
+            ("GET /a?b\tc HTTP/1.1\r\n", 400),
+            ("GET /a?\u{7f} HTTP/1.1\r\n", 400),
+            ("GET /a?b#c HTTP/1.1\r\n", 400),
             ("GET /é HTTP/1.1\r\n", 400),
             ("GET /\u{7f} HTTP/1.1\r\n", 400),
             ("GET /% HTTP/1.1\r\n", 400),

@@ -19,7 +19,7 @@ pub enum Route {
     Ready,
     /// `/metrics`
     Metrics,
-    /// `*`, the server itself.
+    /// `*`, the server itself; what OPTIONS asks of `/` is asked of it, too.
     Server,
     /// Anything else.
     NotFound,
@@ -37,6 +37,12 @@ pub fn route(path: &[u8]) -> Route {
         Route::NotFound | Route::InvalidTodoId if path.contains(&b'%') => route_encoded(path),
         route => route,
     }
+}
+
+/// Whether `path` would mean something without the slash at its end.
+pub fn has_slash_too_many(path: &[u8]) -> bool {
+    path.strip_suffix(b"/")
+        .is_some_and(|bare| !matches!(route(bare), Route::NotFound | Route::InvalidTodoId | Route::Server))
 }
 
 fn route_plain(path: &[u8]) -> Route {
@@ -148,6 +154,17 @@ mod tests {
         ];
         for (path, expected) in cases {
             assert_eq!(route(path.as_bytes()), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_noticed() {
+        let todo = format!("/todos/{ID}/");
+        for path in ["/todos/", "/health/", "/ready/", "/metrics/", "/%74odos/", &todo] {
+            assert!(has_slash_too_many(path.as_bytes()), "{path}");
+        }
+        for path in ["/", "//", "*/", "/todos", "/todos//", "/todo/", "/todos/1/", ""] {
+            assert!(!has_slash_too_many(path.as_bytes()), "{path}");
         }
     }
 

@@ -32,6 +32,13 @@ pub(super) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;
 /// `pchar` and `/`, RFC 3986 section 3.3, without the `%` of `pct-encoded`: what a path and a query are made of, but for
 /// the characters that have a meaning there.
 pub(super) static PLAIN_TARGET: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=:@/");
+/// What stands in a query beside [`PLAIN_TARGET`], though RFC 3986 section 3.4 wants it percent-encoded: browsers send the ASCII
+/// ones as they are (the query percent-encode set of the URL Standard leaves them out), curl and others UTF-8. None of them
+/// separates anything, in a request line or in a query, so nobody can read them in two ways.
+pub(super) fn is_raw_in_query(byte: u8) -> bool {
+    matches!(byte, b'[' | b']' | b'{' | b'}' | b'|' | b'^' | b'`' | b'\\' | 0x80..)
+}
+
 /// `unreserved`, RFC 3986 section 2.3: these mean the same whether percent-encoded or not.
 pub(super) static UNRESERVED: ByteSet = ByteSet::alphanumeric_and(b"-._~");
 

@@ -25,7 +25,7 @@ use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
-use crate::http::route::route;
+use crate::http::route::{has_slash_too_many, route};
 use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::{ID_KEY_RETRY_S, PREFER_WAIT_MAX_S};
 use crate::observe::readiness::Audience;
@@ -40,7 +40,7 @@ pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     if matches!(head.method, Method::Post | Method::Put | Method::Delete) {
         let user = shard.authenticate(head)?;
         shard.check_rate(&user)?;
-        check_todo_id(route)?;
+        check_todo_id(head, route)?;
     }
     if matches!(head.method, Method::Post | Method::Put) {
         check_json(head)?;
@@ -55,15 +55,23 @@ fn check_route(head: &Head<'_>) -> Result<Route, Problem> {
     let route = route(head.path);
     match (route, head.method) {
         (_, Method::Other) => Err(Problem::unknown_method()),
-        (Route::NotFound, _) => Err(Problem::not_found("there is nothing at this path; try /todos")),
-        (route, method) if !route.allows(method) => Err(Problem::method_not_allowed(route.allow())),
+        // What health checks ask, HAProxy's by default.
+        (Route::NotFound, Method::Options) if head.path == b"/" => Ok(Route::Server),
+        (Route::NotFound, _) => Err(of_path(head, Problem::not_found("there is nothing at this path; try /todos"))),
+        (route, method) if !route.allows(method) => Err(of_path(head, Problem::method_not_allowed(route.allow()))),
         (route, _) => Ok(route),
     }
 }
 
-fn check_todo_id(route: Route) -> Result<(), Problem> {
+/// A problem with the path, which says where its slash at the end is too many.
+#[cold]
+fn of_path(head: &Head<'_>, problem: Problem) -> Problem {
+    if has_slash_too_many(head.path) { problem.with_slash_too_many() } else { problem }
+}
+
+fn check_todo_id(head: &Head<'_>, route: Route) -> Result<(), Problem> {
     match route {
-        Route::InvalidTodoId => Err(Problem::invalid_todo_id()),
+        Route::InvalidTodoId => Err(of_path(head, Problem::invalid_todo_id())),
         _ => Ok(()),
     }
 }
@@ -128,7 +136,7 @@ impl Request<'_> {
                 if !method.is_read() {
                     self.shard.authenticate(self.head)?;
                 }
-                check_todo_id(route)
+                check_todo_id(self.head, route)
             }
             (Route::Health, _) => {
                 self.reply.document(Status::Ok, ContentType::Json, b"{\"status\":\"ok\"}");
@@ -235,9 +243,9 @@ impl Request<'_> {
             None => self.shard.new_ids.next(now.timestamp),
         };
         let mut parser = self.shard.parser.borrow_mut();
-        let NewTodo { title, description } = NewTodo::from_json(body, &mut parser)?;
+        let NewTodo { title, description, completed } = NewTodo::from_json(body, &mut parser)?;
         self.shard.check_room_for_create(id, &user)?;
-        let action = Action::Create { title: title.into(), description: description.into(), completed: false };
+        let action = Action::Create { title: title.into(), description: description.into(), completed };
         self.submit(WriteKind::Create, id, &user, now, action)
     }
 

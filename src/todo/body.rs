@@ -10,6 +10,8 @@ pub struct NewTodo<'a> {
     pub title: &'a str,
     /// The description; absent and null are empty.
     pub description: &'a str,
+    /// Whether it starts as done; absent and null are false.
+    pub completed: bool,
 }
 
 impl<'a> NewTodo<'a> {
@@ -21,16 +23,18 @@ impl<'a> NewTodo<'a> {
         let mut tape = parser.parse(body)?;
         let mut title = None;
         let mut description = None;
+        let mut completed = None;
         tape.each(|name, value| match name {
             "title" => value.optional_string("title").map(|given| title = given),
             "description" => value.optional_string("description").map(|given| description = given),
+            "completed" => value.optional_bool("completed").map(|given| completed = given),
             _ => Ok(()),
         })?;
         let title = title.ok_or_else(|| BodyError::new("title", "is required"))?;
         let description = description.unwrap_or_default();
         check_title(title)?;
         check_description(description)?;
-        Ok(NewTodo { title, description })
+        Ok(NewTodo { title, description, completed: completed.unwrap_or_default() })
     }
 }
 

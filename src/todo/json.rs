@@ -2,6 +2,7 @@
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
+use super::json_fault::{judge, place};
 use super::validation::BodyError;
 use super::{InvalidTodoId, Timestamp, TodoId};
 use crate::limits::JSON_MAX_DEPTH;
@@ -60,15 +61,21 @@ fn write_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&bytes[copied..]);
 }
 
+/// U+FEFF, which some programs begin a text with. A parser may ignore it (RFC 8259 section 8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The reusable buffers of the JSON parser; one for each thread that parses.
 pub struct JsonParser {
     buffers: Buffers,
     nodes: Vec<Node<'static>>,
+    /// The text as it came: parsing changes it, and what is wrong with it is looked for afterwards.
+    original: Vec<u8>,
 }
 
 impl Default for JsonParser {
     fn default() -> Self {
-        JsonParser { buffers: Buffers::with_max_depth(1024, JSON_MAX_DEPTH), nodes: Vec::new() }
+        let buffers = Buffers::with_max_depth(1024, JSON_MAX_DEPTH);
+        JsonParser { buffers, nodes: Vec::new(), original: Vec::new() }
     }
 }
 
@@ -78,20 +85,54 @@ impl JsonParser {
         if json.is_empty() {
             return Err(BodyError::whole("the body is empty; a JSON object is expected"));
         }
-        if std::str::from_utf8(json).is_err() {
-            return Err(BodyError::whole("the body is not valid UTF-8"));
+        if let Err(error) = std::str::from_utf8(json) {
+            return Err(BodyError::whole(format!("the body is not valid UTF-8, {}", place(json, error.valid_up_to()))));
         }
-        let mut tape: Tape<'a> = Tape(std::mem::take(&mut self.nodes)).reset();
-        let parsed = simd_json::fill_tape(json, &mut self.buffers, &mut tape);
-        let object = ObjectTape { tape, home: &mut self.nodes };
-        match parsed {
-            Err(error) if matches!(error.error(), simd_json::ErrorType::DepthLimitExceeded) => {
-                Err(BodyError::whole(format!("the body is nested deeper than {JSON_MAX_DEPTH} levels")))
+        if json.starts_with(BYTE_ORDER_MARK) {
+            // As white space, it leaves every place as it was.
+            json[..BYTE_ORDER_MARK.len()].fill(b' ');
+        }
+        self.original.clear();
+        self.original.extend_from_slice(json);
+        let text: *mut [u8] = json;
+        // SAFETY: the pointer comes from the only reference to these bytes, which lives for 'a and is not used below. The
+        // compiler alone does not see that what this attempt borrows has ended where the attempt has failed.
+        let tape = match self.fill_tape(unsafe { &mut *text }) {
+            Ok(tape) => tape,
+            Err(error) => {
+                self.explain(&error)?;
+                // SAFETY: as above; the tape of the failed attempt, all that had pieces of the text, is gone.
+                let text: &'a mut [u8] = unsafe { &mut *text };
+                text.copy_from_slice(&self.original);
+                self.fill_tape(text).map_err(|error| {
+                    let place = place(&self.original, error.index());
+                    BodyError::whole(format!("the body is not valid JSON, {place}"))
+                })?
             }
-            Err(error) => Err(BodyError::whole(format!("the body is not valid JSON (near byte {})", error.index()))),
-            Ok(()) if matches!(object.tape.0.first(), Some(Node::Object { .. })) => Ok(object),
-            Ok(()) => Err(BodyError::whole("the body must be a JSON object")),
+        };
+        let object = ObjectTape { tape, home: &mut self.nodes };
+        match object.tape.0.first() {
+            Some(Node::Object { .. }) => Ok(object),
+            _ => Err(BodyError::whole("the body must be a JSON object")),
         }
+    }
+
+    fn fill_tape<'a>(&mut self, json: &'a mut [u8]) -> Result<Tape<'a>, simd_json::Error> {
+        let mut tape: Tape<'a> = Tape(std::mem::take(&mut self.nodes)).reset();
+        let filled = simd_json::fill_tape(json, &mut self.buffers, &mut tape);
+        if filled.is_err() {
+            self.nodes = std::mem::replace(&mut tape, Tape(Vec::new())).reset().0;
+        }
+        filled.map(|()| tape)
+    }
+
+    /// Why a text was refused; `Ok` when it is valid, and may be tried again as it now stands in `original`.
+    #[cold]
+    fn explain(&mut self, error: &simd_json::Error) -> Result<(), BodyError> {
+        if matches!(error.error(), simd_json::ErrorType::DepthLimitExceeded) {
+            return Err(BodyError::whole(format!("the body is nested deeper than {JSON_MAX_DEPTH} levels")));
+        }
+        judge(&mut self.original)
     }
 }
 

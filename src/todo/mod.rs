@@ -7,6 +7,7 @@ mod body;
 mod command;
 mod id;
 mod json;
+mod json_fault;
 #[cfg(test)]
 mod tests;
 mod timestamp;

@@ -37,11 +37,62 @@ fn a_body_is_read_or_refused_with_its_field() {
         r#"{"title":"\ud800"}"#,
         "{\"title\":\"\u{1}\"}",
         "{title:1}",
-        "\u{feff}{}",
+        "\u{feff}",
+        "{}\u{feff}",
     ] {
         let error = new_todo(json).expect_err(json);
         assert!(error.starts_with("the body is not valid JSON"), "{json}: {error}");
     }
+}
+
+#[test]
+fn what_others_take_is_taken() {
+    for json in [
+        "\u{feff}{\"title\":\"a\"}".to_owned(),
+        r#"{"title":"a","n":123456789012345678901234567890}"#.to_owned(),
+        r#"{"n":[-1e400,{"m":1e-400}],"title":"\u0061","description":null}"#.to_owned(),
+        format!(r#"{{"n":{},"title":"a"}}"#, "9".repeat(5_000)),
+        format!(r#"{{"n":0.{}e-7,"title":"a","m":1E999}}"#, "3".repeat(900)),
+    ] {
+        assert_eq!(new_todo(&json), Ok(("a".to_owned(), String::new())), "{json}");
+    }
+    for (json, expected) in [
+        (r#"{"title":1e400}"#, "title must be a string or null"),
+        (r#"{"title":"a","completed":1e400}"#, "completed must be true, false or null"),
+        (r#"{"n":1e400}"#, "title is required"),
+        (r#"{"n":1e400,"title":"\ud800"}"#, "the body is not valid JSON: "),
+        ("[1e400]", "the body must be a JSON object"),
+    ] {
+        let told = new_todo(json).expect_err(json);
+        assert!(told.starts_with(expected), "{json}: {told}");
+    }
+    assert!(new_todo(r#"{"n":1e400,"title":"\ud800"}"#).expect_err("lone").contains("at line 1, byte "));
+    // The parser goes on, and so does a command that another program has written.
+    let mut parser = JsonParser::default();
+    for _ in 0..3 {
+        let mut body = br#"{"title":"a","n":1e400}"#.to_vec();
+        assert!(NewTodo::from_json(&mut body, &mut parser).is_ok());
+        let mut command =
+            br#"{"action":"delete","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","n":1e400}"#.to_vec();
+        assert!(Command::from_json(&mut command, Timestamp::default(), &mut parser).is_ok());
+    }
+}
+
+#[test]
+fn a_new_todo_may_be_done_already() {
+    for (json, completed) in [
+        (r#"{"title":"a"}"#, false),
+        (r#"{"title":"a","completed":null}"#, false),
+        (r#"{"title":"a","completed":false}"#, false),
+        (r#"{"title":"a","completed":true}"#, true),
+    ] {
+        let mut body = json.as_bytes().to_vec();
+        let todo = NewTodo::from_json(&mut body, &mut JsonParser::default()).expect(json);
+        assert_eq!(todo.completed, completed, "{json}");
+    }
+    let mut body = br#"{"title":"a","completed":"true"}"#.to_vec();
+    let error = NewTodo::from_json(&mut body, &mut JsonParser::default()).expect_err("a text");
+    assert_eq!(error.to_string(), "completed must be true, false or null");
 }
 
 #[test]
@@ -68,7 +119,7 @@ fn deep_nesting_is_refused_and_the_parser_goes_on() {
 fn invalid_utf8_is_named() {
     let mut body = b"{\"title\":\"\xff\"}".to_vec();
     let error = NewTodo::from_json(&mut body, &mut JsonParser::default()).expect_err("invalid");
-    assert_eq!(error.to_string(), "the body is not valid UTF-8");
+    assert_eq!(error.to_string(), "the body is not valid UTF-8, at line 1, byte 11");
 }
 
 #[test]

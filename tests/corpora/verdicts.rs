@@ -17,6 +17,7 @@ pub const GUNICORN_ACCEPTED_HERE: &[(&str, &str)] = &[
     ("003c", METHODS),
     ("007", LIMIT),
     ("008", LIMIT),
+    ("009", LIMIT),
     ("010", LIMIT),
     ("011", LIMIT),
     ("012", LIMIT),

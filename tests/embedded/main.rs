@@ -10,6 +10,7 @@ mod harness;
 mod auth;
 mod bodies;
 mod codings;
+mod contract;
 mod deadlines;
 mod drain;
 mod drivers;

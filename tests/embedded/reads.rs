@@ -96,13 +96,12 @@ fn limits_cut_the_list(server: &Server) {
     for spelling in [
         "/todos?limit=007",
         "/todos?limit=%37",
-        "/todos?x=y&limit=7&z",
+        "/todos?_=1700000000000&limit=7&_",
         "/todos?%6cimit=7",
         "http://localhost/todos?limit=7",
     ] {
         assert_eq!(list(&mut client, spelling), seven, "{spelling}");
     }
-    assert_eq!(list(&mut client, "/todos?Limit=7&limits=0&x=limit=0"), all, "unknown parameters are ignored");
 }
 
 /// The target of the next page.

@@ -33,7 +33,7 @@ const UNKNOWN_ID: &str = "01900000-0000-7000-8000-000000000000";
 fn unknown_paths_are_404(server: &Server) {
     let mut client = server.connect();
     for path in
-        ["/", "/todo", "/todosx", "/Todos", "//todos", "/todos/a/b", "/./todos", "/health/", "/todos%2f", "/x?limit=5"]
+        ["//", "/todo", "/todosx", "/Todos", "//todos", "/todos/a/b", "/./todos", "/health/", "/todos%2f", "/x?limit=5"]
     {
         for method in ["GET", "DELETE", "OPTIONS"] {
             let text = client.call(&Request::new(method, path)).problem(404);

@@ -76,8 +76,7 @@ pub enum SeedFailure {
     },
 }
 
-/// Sends the todos of `plan` to the server at `address`, in the name of the token's user. All are created as not
-/// completed: the API has no other way. A todo whose 503 was wrong about the log may turn up twice.
+/// Sends the todos of `plan` to the server at `address`, in the name of the token's user. A todo whose 503 was wrong about the log may turn up twice.
 ///
 /// # Errors
 /// [`SeedError`] says how many were taken before it.

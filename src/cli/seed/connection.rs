@@ -99,7 +99,7 @@ impl Connection {
             write_json_string(&mut self.body, &todo.title);
             self.body.extend_from_slice(b",\"description\":");
             write_json_string(&mut self.body, &todo.description);
-            self.body.push(b'}');
+            self.body.extend_from_slice(if todo.completed { b",\"completed\":true}" } else { b"}" });
             self.outgoing.extend_from_slice(&self.head_start);
             write!(self.outgoing, "{}\r\n\r\n", self.body.len())?;
             self.outgoing.extend_from_slice(&self.body);

@@ -96,7 +96,10 @@ fn expected(count: u64) -> HashMap<String, u64> {
     let mut bodies: HashMap<String, u64> = HashMap::new();
     for number in 0..count {
         let todo = SeedTodo::new(1, number);
-        let body = serde_json::json!({"title": todo.title, "description": todo.description});
+        let mut body = serde_json::json!({"title": todo.title, "description": todo.description});
+        if todo.completed {
+            body["completed"] = true.into();
+        }
         *bodies.entry(body.to_string()).or_default() += 1;
     }
     bodies
