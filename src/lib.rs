@@ -41,6 +41,7 @@ pub mod auth;
 pub mod cli;
 pub mod command_log;
 pub mod config;
+pub mod counted;
 pub mod data_dir;
 pub mod encoder;
 pub mod feed;

@@ -3,6 +3,7 @@
 use super::{DeadLettersAction, RecordPlace};
 use crate::command_log::{DeadLetter, embedded};
 use crate::config::{Config, Deployment};
+use crate::counted::Counted;
 use crate::data_dir::DataDir;
 use crate::process::ProcessError;
 
@@ -80,7 +81,7 @@ impl Listing {
     }
 
     fn finish(self) {
-        eprintln!("{} dead letters", self.count);
+        eprintln!("{}", Counted(self.count, "dead letters"));
     }
 }
 

@@ -21,6 +21,7 @@ pub use super::kafka_place::{Members, group_members, group_offsets, groups_of_to
 pub use super::kafka_reader::KafkaReader;
 use crate::command_log::LogError;
 use crate::command_log::kafka_trouble::explained;
+use crate::counted::Counted;
 use crate::limits::{
     KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES,
 };
@@ -265,8 +266,9 @@ fn too_few_brokers<C: rdkafka::ClientContext>(client: &Client<C>, topic: &str, r
     let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
     let brokers = client.fetch_metadata(Some(topic), timeout).map_or(0, |metadata| metadata.brokers().len());
     LogError::Unavailable(format!(
-        "the topic {topic} is to have KAFKA_REPLICATION_FACTOR={replicas} replicas, but the cluster has {brokers} broker(s), and \
-         each keeps one: start more brokers, or lower the setting. It is tried again"
+        "the topic {topic} is to have KAFKA_REPLICATION_FACTOR={replicas} replicas, but the cluster has {}, and \
+         each keeps one: start more brokers, or lower the setting. It is tried again",
+        Counted(brokers, "brokers")
     ))
 }
 

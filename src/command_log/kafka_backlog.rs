@@ -9,6 +9,7 @@ use crate::command_log::kafka::{KafkaOptions, log_error};
 use crate::command_log::kafka_extents::{all_extents, partition_list};
 use crate::command_log::kafka_shape::TopicSettings;
 use crate::command_log::{LogError, PartitionId};
+use crate::counted::Counted;
 use crate::limits::{KAFKA_BACKLOG_WATCH_MS, KAFKA_REQUEST_TIMEOUT_MS};
 use crate::todo::Timestamp;
 
@@ -79,13 +80,16 @@ fn danger(options: &KafkaOptions, partitions: usize, settings: &TopicSettings) -
     Ok(match (by_age, by_size) {
         (0, 0) => None,
         (0, records) => Some(format!(
-            "{records} commands of the topic {topic} are not applied while it deletes by size (retention.bytes={}): start \
-             workers of the group {}, or raise the bound, before they are lost",
-            settings.retention_bytes, options.group
+            "{} of the topic {topic} not applied, while it deletes by size (retention.bytes={}): start \
+             workers of the group {}, or raise the bound, before anything of it is lost",
+            Counted(records, "commands"),
+            settings.retention_bytes,
+            options.group
         )),
         (records, _) => Some(format!(
-            "{records} commands of the topic {topic} are not applied and have waited for more than half of the {} s after \
-             which it deletes them (retention.ms): start workers of the group {}, or raise it, before they are lost",
+            "{} of the topic {topic} not applied, after more than half of the {} s that it keeps a command \
+             (retention.ms): start workers of the group {}, or raise it, before anything of it is lost",
+            Counted(records, "commands"),
             settings.retention_ms / 1_000,
             options.group
         )),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::secret::mask_url;
+use crate::counted::Counted;
 
 /// A kind of value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +108,7 @@ impl Kind {
             Kind::Path => Ok(Value::Text(text.to_owned())),
             Kind::Url(schemes) => check_url(text, schemes),
             Kind::Secret { min_bytes } if text.len() < min_bytes => {
-                Err(format!("has {} bytes, which is too short", text.len()))
+                Err(format!("has {}, which is too short", Counted(text.len(), "bytes")))
             }
             Kind::Secret { .. } => check_secret(text),
         }

@@ -7,6 +7,7 @@ use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
 use super::sources::Origin;
 use super::table::SETTINGS;
+use crate::counted::Counted;
 
 /// The effective settings with where each came from, secrets masked, for `million-rps config`.
 pub fn text(config: &Config) -> String {
@@ -17,7 +18,7 @@ pub fn text(config: &Config) -> String {
             let setting = effective.setting;
             let value = match &effective.shown {
                 Some(shown) if setting.unit.is_empty() => shown.clone(),
-                Some(shown) => format!("{shown} {}", setting.unit),
+                Some(shown) => Counted(shown, setting.unit).to_string(),
                 None => format!("(not set: {})", setting.default.describe()),
             };
             let origin = match (effective.origin, setting.flag()) {
@@ -97,7 +98,7 @@ pub fn env_example() -> String {
 /// The help of a setting's flag: what it does, what is allowed, the default.
 pub fn help_of(setting: &Setting) -> String {
     let default = match setting.default {
-        DefaultValue::Fixed(text) if !setting.unit.is_empty() => format!("{text} {}", setting.unit),
+        DefaultValue::Fixed(text) if !setting.unit.is_empty() => Counted(text, setting.unit).to_string(),
         ref other => other.describe().to_owned(),
     };
     format!("{} [env: {}] [allowed: {}] [default: {default}]", setting.help, setting.name, setting.allowed())

@@ -351,6 +351,22 @@ fn the_report_shows_values_units_and_origins() {
 }
 
 #[test]
+fn one_of_a_unit_is_not_many() {
+    let report = text(&load(&[("WORKER_LANES", "1"), ("SHARDS", "2"), ("JWT_LEEWAY_SEC", "1")]).unwrap());
+    for (setting, value) in [("WORKER_LANES", "1 lane"), ("SHARDS", "2 threads"), ("JWT_LEEWAY_SEC", "1 s")] {
+        let line = report.lines().find(|line| line.starts_with(setting)).expect("every setting has its line");
+        assert!(line.contains(&format!("  {value}  ")), "{line}");
+    }
+    // Every unit is one whose singular is right.
+    let known =
+        ["thread", "connection", "byte", "command", "write/s", "todo", "lane", "partition", "replica", "s", "ms"];
+    for setting in SETTINGS.iter().filter(|setting| !setting.unit.is_empty()) {
+        let one = crate::counted::Counted(1, setting.unit).to_string();
+        assert!(known.iter().any(|unit| one == format!("1 {unit}")), "{}: {one}", setting.name);
+    }
+}
+
+#[test]
 fn the_table_is_sound() {
     let mut names: Vec<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
     names.sort_unstable();

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Shard;
+use crate::counted::Counted;
 use crate::http::{Problem, Status};
 use crate::snapshot::{Entry, Snapshot};
 use crate::todo::{TodoId, TodoPatch};
@@ -140,8 +141,10 @@ impl Shard {
         match shortage {
             Shortage::Todos(max) => {
                 self.metrics.writes_over_user_todos.add(1);
-                let detail =
-                    format!("this user has {max} todos, as many as TODOS_PER_USER_MAX allows; delete some first");
+                let detail = format!(
+                    "this user has {}, as many as TODOS_PER_USER_MAX allows; delete some first",
+                    Counted(max, "todos")
+                );
                 Problem::new(Status::TooManyRequests, detail)
             }
             Shortage::Bytes(max) => {

@@ -2,6 +2,7 @@
 
 use super::{Trouble, Worker};
 use crate::command_log::LogHistory;
+use crate::counted::Counted;
 use crate::observe::troubles::Component;
 use crate::store::LogPlace;
 
@@ -39,9 +40,10 @@ fn unknown_place(history: &LogHistory, has_todos: bool) -> String {
         (false, _) => format!("the group {group} has read it"),
     };
     format!(
-        "the store does not say how far it has applied {log}, which holds {records} records, but {known}: to apply them again \
+        "the store does not say how far it has applied {log}, which holds {}, but {known}: to apply them again \
          could bring deleted todos and old values back. Nothing is applied until one of these has been run: `million-rps \
          migrate --from-group {group}` goes on where that consumer group stands, `million-rps migrate --from-end` takes all \
-         of it for applied, `million-rps migrate --from-beginning` applies all of it"
+         of it for applied, `million-rps migrate --from-beginning` applies all of it",
+        Counted(records, "records")
     )
 }

@@ -129,7 +129,7 @@ fn a_topic_that_deletes_soon_is_named_and_so_is_what_it_is_about_to_delete() {
     // The broker looks for what is too old every five minutes, so nothing is lost within this test.
     alter(&deployment, "retention.ms", "4000");
     api.await_trouble("deletes commands after 4 s");
-    api.await_trouble("1 commands of the topic");
+    api.await_trouble("1 command of the topic");
     let _worker = deployment.worker();
     alter(&deployment, "retention.ms", "604800000");
     api.await_well();

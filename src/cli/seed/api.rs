@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::connection::{Answer, Connection, ConnectionError, PIPELINE_DEPTH};
 use super::progress::SeedProgress;
 use super::texts::SeedTodo;
+use crate::counted::Counted;
 
 /// Connections, each with a thread. With [`PIPELINE_DEPTH`] requests on each, about a thousand are in flight: enough to
 /// fill the batches of the command log.
@@ -39,9 +40,9 @@ pub struct SeedReport {
 impl fmt::Display for SeedReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.elapsed.as_secs_f64().max(0.001);
-        write!(f, "{} todos in {seconds:.1} s ({:.0}/s)", self.accepted, self.accepted as f64 / seconds)?;
+        write!(f, "{} in {seconds:.1} s ({:.0}/s)", Counted(self.accepted, "todos"), self.accepted as f64 / seconds)?;
         if self.retried > 0 {
-            write!(f, ", {} answers of 503 were tried again", self.retried)?;
+            write!(f, ", tried again: {} of 503", Counted(self.retried, "answers"))?;
         }
         Ok(())
     }
@@ -49,7 +50,7 @@ impl fmt::Display for SeedReport {
 
 /// Why a seeding ended early.
 #[derive(Debug, thiserror::Error)]
-#[error("stopped after {accepted} todos: {reason}")]
+#[error("stopped after {}: {reason}", Counted(*accepted, "todos"))]
 pub struct SeedError {
     /// Todos that the server took before; they stay.
     pub accepted: u64,

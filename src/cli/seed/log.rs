@@ -10,6 +10,7 @@ use super::texts::SeedTodo;
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, LogError, Refusal, Submission, Ticket,
 };
+use crate::counted::Counted;
 use crate::todo::{Action, Command, Timestamp, TodoId};
 
 /// Commands that are appended together.
@@ -94,7 +95,10 @@ fn wait_for_room(tally: &Tally, sent: u64, count: u64) -> Result<(u64, Vec<u64>)
         tally.changed.wait_timeout_while(tally.counts(), PATIENCE, must_wait).unwrap_or_else(PoisonError::into_inner);
     if counts.failed || waited.timed_out() {
         let done = counts.acknowledged;
-        return Err(LogError::Unavailable(format!("after {done} todos it refused one or stopped answering")));
+        return Err(LogError::Unavailable(format!(
+            "after {} it refused one or stopped answering",
+            Counted(done, "todos")
+        )));
     }
     Ok((counts.acknowledged, std::mem::take(&mut counts.full)))
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::cli::duration::show_duration;
+use crate::counted::Counted;
 
 /// Plain lines that one seeding prints.
 const PLAIN_LINES: u64 = 10;
@@ -95,7 +96,7 @@ fn progress_line(done: u64, count: u64, elapsed: Duration) -> String {
     let seconds = elapsed.as_secs_f64().max(0.001);
     let per_second = done as f64 / seconds;
     let left = Duration::from_secs_f64(count.saturating_sub(done) as f64 / per_second.max(0.001));
-    format!("{done} of {count} todos, {per_second:.0}/s, {} left", show_duration(left))
+    format!("{done} of {}, {per_second:.0}/s, {} left", Counted(count, "todos"), show_duration(left))
 }
 
 #[cfg(test)]

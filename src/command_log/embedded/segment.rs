@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::{fatal, record};
 use crate::command_log::{LogError, Offset};
+use crate::counted::Counted;
 use crate::data_dir::private;
 
 /// A segment file, as far as it is durable.
@@ -80,9 +81,10 @@ fn repair(folder: &Path, last: &mut Segment) -> Result<Offset, LogError> {
         }
         let torn_bytes = content.len() - at;
         tracing::warn!(
-            "{}: cut {torn_bytes} bytes off at byte {at} that a crash left unfinished ({reason}); none of them was \
+            "{}: cut {} off at byte {at} that a crash left unfinished ({reason}); none of them was \
              acknowledged",
-            path.display()
+            path.display(),
+            Counted(torn_bytes, "bytes")
         );
         cut(&path, at as u64).map_err(|error| fatal("cut", &path, &error))?;
     }
