@@ -10,6 +10,7 @@ use crate::config::{Config, Deployment};
 pub fn print(config: &Config, address: SocketAddr) {
     // The one line that programs may rely on.
     let mut text = format!("million-rps listens on http://{address}\n");
+    text += &who_reaches(address);
     let key = KeySource::of(&config.auth);
     match &config.deployment {
         Deployment::Embedded { data_dir } => {
@@ -41,6 +42,18 @@ fn reached_at(address: SocketAddr) -> String {
     }
 }
 
+/// Says of a listener that the network reaches how to keep it to this machine.
+fn who_reaches(address: SocketAddr) -> String {
+    match address.ip().to_canonical() {
+        ip if ip.is_unspecified() => {
+            format!(
+                "{ip} is every address of this machine: the network reaches it. HTTP_HOST=127.0.0.1 keeps it to itself.\n"
+            )
+        }
+        _ => String::new(),
+    }
+}
+
 /// How this program was called, so that the lines work as pasted.
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "million-rps".into(), |path| path.display().to_string())
@@ -60,10 +73,10 @@ fn first_steps(authority: &str, data_dir: &str, program: &str, key: &KeySource) 
         "\nEverything is kept in {data_dir}. Tokens are checked with the key of {key}.{remark}\n\
          Paste these lines into another terminal, in this folder:\n\n  \
          TOKEN=$({guard}{program} token --data-dir {data_dir} --sub me --ttl 24h)\n\n  \
-         curl -i http://{authority}/todos -H \"Authorization: Bearer $TOKEN\" \
+         curl -i -w '\\n' http://{authority}/todos -H \"Authorization: Bearer $TOKEN\" \
          -H 'Content-Type: application/json' -d '{{\"title\":\"Try it\"}}'\n  \
-         curl -i http://{authority}/todos\n  \
-         curl -i http://{authority}/ready\n\n"
+         curl -i -w '\\n' 'http://{authority}/todos?limit=10'\n  \
+         curl -i -w '\\n' http://{authority}/ready\n\n"
     )
 }
 
@@ -88,6 +101,21 @@ mod tests {
         let text = first_steps("localhost:8080", "my data", "/opt/x", &key);
         assert!(text.contains("TOKEN=$(/opt/x token --data-dir 'my data' --sub me --ttl 24h)"), "{text}");
         assert_eq!(text.matches("curl ").count(), 3);
+        assert!(
+            text.contains("'http://localhost:8080/todos?limit=10'"),
+            "a list of any length does not fill the screen: {text}"
+        );
+    }
+
+    #[test]
+    fn a_listener_that_the_network_reaches_is_named() {
+        for address in ["0.0.0.0:8080", "[::]:8080"] {
+            let text = who_reaches(address.parse().expect("an address"));
+            assert!(text.contains("the network reaches it. HTTP_HOST=127.0.0.1 "), "{text}");
+        }
+        for address in ["127.0.0.1:81", "[::1]:81", "10.1.2.3:8080"] {
+            assert_eq!(who_reaches(address.parse().expect("an address")), "");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ fn a_first_run_in_an_empty_folder_greets_with_lines_that_work() {
         (text.lines().filter(|line| line.trim_start().starts_with("curl ")).count() >= 3).then_some(text)
     });
     assert!(greeting.contains("token"), "it says how to mint a token: {greeting}");
+    assert!(greeting.contains("the network reaches it. HTTP_HOST=127.0.0.1 keeps it to itself"), "{greeting}");
     let is_command = |line: &&str| line.starts_with("curl ") || line.starts_with("TOKEN=");
     let lines: Vec<_> = greeting.lines().map(str::trim).filter(is_command).collect();
     assert_eq!(lines.iter().filter(|line| line.starts_with("curl ")).count(), 3, "{greeting}");
