@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 SECONDS ?= 600
-.PHONY: help run build test test-quick test-full soak lint bench bench-full bench-build setup services services-stop settings
+.PHONY: help run build test test-quick test-full soak lint bench bench-full bench-build setup services services-stop \
+	services-clear settings try-readme
 
 # The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
 # asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
@@ -12,7 +13,7 @@ uses_services = [ -n "$$DATABASE_URL" ] || grep -qsE '^[[:space:]]*(export[[:spa
 services_dir = target/services
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ gsub(/\$$\$$/, "$$"); printf "%-22s %s\n", $$1, $$2 }'
 
 run: ## build and start the server on port 8080; without settings it needs no service
 	@if $(uses_services); then deploy/setup.sh build services; else deploy/setup.sh build; fi
@@ -24,7 +25,7 @@ build: ## build the server for production, with everything: target/release/milli
 	cargo build --release --locked
 
 test: ## run all tests; the last line says how many passed and failed
-	@deploy/setup.sh build services test
+	@deploy/setup.sh build services servers test
 	@deploy/corpora.sh
 	@exec tests/run.sh
 
@@ -48,12 +49,15 @@ lint: ## check format, clippy, documentation and dependencies, with and without 
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	deploy/deny.sh
 
-services: ## start real PostgreSQL, Redis and Kafka to play with; prints the export lines
+services: ## start real PostgreSQL, Redis and Kafka to play with; use it as: eval "$$(make services)"
 	@deploy/services.sh start $(services_dir) >&2
-	@deploy/services.sh env $(services_dir)
+	@deploy/services.sh settings $(services_dir)
 
-services-stop: ## stop them; what they hold stays in target/services
+services-stop: ## stop them; ports, rows and topics stay in target/services for the next start
 	@deploy/services.sh stop $(services_dir)
+
+services-clear: ## stop them, and delete what they hold
+	@deploy/services.sh clear $(services_dir)
 
 # The page is made also when a bound does not hold; the command fails then.
 run_bench = failed=; \
@@ -73,9 +77,13 @@ bench-build:
 	cargo build --release --locked --keep-going -p million-rps-bench --features rivals || \
 		cargo build --release --locked -p million-rps-bench
 
-setup: ## install everything that any of these commands needs
-	@deploy/setup.sh build services test lint bench
+# What takes minutes to build, lint and the benches get when they run.
+setup: ## install the packages that running, building, testing, the services and the loads need
+	@deploy/setup.sh build services servers test load
 	@deploy/corpora.sh
+
+try-readme: ## run every command of README.md in a bare Debian of its own (root), and print what each takes
+	@exec tests/readme.sh
 
 settings: ## write the settings into README.md and .env.example again, after a change of src/config/table.rs
 	@mkdir -p target

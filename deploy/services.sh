@@ -1,15 +1,21 @@
 #!/bin/sh
 # Starts and stops real PostgreSQL, Redis and Apache Kafka on loopback, all data in one folder, for tests and for play.
 #
-#   deploy/services.sh install     install what is missing (Debian, Ubuntu; elsewhere: says what is needed)
-#   deploy/services.sh start DIR   install, start all three on free ports, wait until each answers
+#   deploy/services.sh start DIR   install what is missing (deploy/setup.sh), start all three, wait until each answers
 #   deploy/services.sh start DIR --brokers 3 [--proxied]   the same with a cluster of three brokers and a controller
-#   deploy/services.sh env DIR     print the export lines of what runs in DIR
+#   deploy/services.sh settings DIR   print what million-rps needs to use them, as export lines
+#   deploy/services.sh env DIR     print these lines and those that the tests need
 #   deploy/services.sh stop DIR    stop exactly what was started in DIR; harmless when nothing runs
+#   deploy/services.sh clear DIR   stop, and delete what PostgreSQL and Kafka hold
 #   deploy/services.sh pid DIR NAME      print a process id, for tests that inject faults
 #   deploy/services.sh restart DIR NAME  start one again on its old port, after a test has stopped it
+#   deploy/services.sh install     only install what is missing
+#   deploy/services.sh missing     only print the names of the packages that are missing
 #
 # NAME is postgres, redis or kafka; of a cluster kafka-1, kafka-2, kafka-3 or kafka-controller.
+#
+# The first start takes free ports. Every later one in the same DIR has the same ports, and what PostgreSQL and Kafka held; of
+# a port that somebody else has taken meanwhile it says which one it takes instead. Redis is a cache here and starts empty.
 #
 # Each also has doors that ask who is there: PostgreSQL takes TLS, and a password from the role in SECURED_USER; Kafka has
 # listeners for SASL, for TLS, and one that is advertised at an address where nobody listens, for a proxy in between.
@@ -52,31 +58,8 @@ missing_packages() {
 }
 
 install() {
-    missing=$(missing_packages | tr '\n' ' ')
-    if [ -n "$missing" ]; then
-        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-            say "installing $missing"
-            # The packages would start services of their own on the usual ports: policy-rc.d says no to that, unless the
-            # machine has a policy already.
-            policy=/usr/sbin/policy-rc.d
-            if [ -e $policy ]; then policy=; else
-                printf '#!/bin/sh\nexit 101\n' > $policy
-                chmod 755 $policy
-            fi
-            installed=yes
-            # shellcheck disable=SC2086 # a list of package names
-            apt_get_install $missing || { apt-get update </dev/null >&2 && apt_get_install $missing; } || installed=no
-            rm -f $policy
-            [ $installed = yes ] || die "apt-get failed; install by hand: $missing"
-        else
-            die "these are missing: $missing(names of Debian and Ubuntu). Install them, for example: sudo apt-get install $missing"
-        fi
-    fi
+    "$here/setup.sh" servers
     fetch_kafka
-}
-
-apt_get_install() {
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null >&2
 }
 
 fetch_kafka() {
@@ -94,19 +77,19 @@ fetch_kafka() {
 
 # ---- small parts -----------------------------------------------------------------------------------------------------
 
-# A TCP port of 127.0.0.1 that nobody listens on, and that no earlier service of this run has taken. Ports below the
+# A TCP port of 127.0.0.1 that nobody listens on, and that no other service of this folder has. Ports below the
 # range that the kernel gives to outgoing connections, so that none of those can take it before the service does.
 free_port() {
     while :; do
         port=$((20000 + $(od -An -N2 -tu2 /dev/urandom) % 12000))
-        hex=$(printf ':%04X' "$port")
-        if ! grep -qs "$hex 0*:0000 0A" /proc/net/tcp /proc/net/tcp6 && ! grep -qs "^$port$" "$dir/ports"; then
-            echo "$port" >> "$dir/ports"
+        if ! is_taken "$port" && ! grep -qs "_port=$port$" "$dir/settings"; then
             echo "$port"
             return
         fi
     done
 }
+
+is_taken() { grep -qs "$(printf ':%04X' "$1") 0*:0000 0A" /proc/net/tcp /proc/net/tcp6; }
 
 alive() { [ -n "${1:-}" ] && kill -0 "$1" 2>/dev/null && ! grep -qs '^State:[[:space:]]*Z' "/proc/$1/status"; }
 
@@ -169,8 +152,10 @@ drop_root() {
 secured_user=secured
 secured_password=a-password-for-tests
 
-# An authority of this folder, and a certificate that it signs for this machine.
+# An authority of this folder, and a certificate that it signs for this machine. They are made anew when they end within a
+# day.
 prepare_certificates() {
+    if openssl x509 -checkend 86400 -noout -in "$dir/tls/certificate.pem" >/dev/null 2>&1; then return; fi
     mkdir -p "$dir/tls"
     {
         new_key="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
@@ -203,6 +188,9 @@ prepare_postgres() {
         cat "$dir/postgres/pg_hba.conf"
     } > "$dir/pg_hba.conf"
     cat "$dir/pg_hba.conf" > "$dir/postgres/pg_hba.conf"
+}
+
+give_postgres_certificate() {
     cp "$dir/tls/certificate.pem" "$dir/tls/key.pem" "$dir/postgres/"
     # PostgreSQL takes no key that others may read.
     chmod 600 "$dir/postgres/key.pem"
@@ -210,8 +198,13 @@ prepare_postgres() {
 }
 
 create_secured_role() {
-    "$(postgres_bin)/psql" -h 127.0.0.1 -p "$(value postgres_port)" -U postgres -d postgres -q -v ON_ERROR_STOP=1 \
-        -c "CREATE ROLE $secured_user LOGIN SUPERUSER PASSWORD '$secured_password'" >&2
+    ask_postgres "SELECT 1 FROM pg_roles WHERE rolname = '$secured_user'" | grep -q . ||
+        ask_postgres "CREATE ROLE $secured_user LOGIN SUPERUSER PASSWORD '$secured_password'" >&2
+}
+
+# ask_postgres SQL: prints one line for each row
+ask_postgres() {
+    "$(postgres_bin)/psql" -h 127.0.0.1 -p "$(value postgres_port)" -U postgres -d postgres -qAt -v ON_ERROR_STOP=1 -c "$1"
 }
 
 start_postgres() {
@@ -222,7 +215,7 @@ start_postgres() {
     # After a kill -9 the number of the former server stays taken until the system has collected it, and PostgreSQL would
     # believe that it still runs.
     tenths=0
-    while [ -f "$dir/postgres/postmaster.pid" ] && kill -0 "$(head -n 1 "$dir/postgres/postmaster.pid")" 2>/dev/null; do
+    while former=$(head -n 1 "$dir/postgres/postmaster.pid" 2>/dev/null) && grep -qs '^postgres$' "/proc/$former/comm"; do
         tenths=$((tenths + 1))
         [ $tenths -lt 100 ] || die "a server still uses $dir/postgres"
         sleep 0.1
@@ -246,7 +239,7 @@ kafka_names() {
     if [ "$(value brokers)" = 3 ]; then echo kafka-controller kafka-1 kafka-2 kafka-3; else echo kafka; fi
 }
 
-prepare_kafka() {
+configure_kafka() {
     cat > "$dir/log4j2.properties" <<'LOGGING'
 status = warn
 appender.console.type = Console
@@ -256,7 +249,6 @@ appender.console.layout.pattern = [%d] %p %m (%c)%n
 rootLogger.level = warn
 rootLogger.appenderRef.console.ref = STDOUT
 LOGGING
-    cluster=$(kafka_java kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
     for name in $(kafka_names); do
         mkdir -p "$dir/$name"
         case $name in
@@ -264,6 +256,12 @@ LOGGING
             kafka-controller) kafka_controller ;;
             *) kafka_broker "${name#kafka-}" ;;
         esac > "$dir/$name/server.properties"
+    done
+}
+
+format_kafka() {
+    cluster=$(kafka_java kafka.tools.StorageTool random-uuid 2>>"$dir/kafka.log" | tail -n 1)
+    for name in $(kafka_names); do
         kafka_java kafka.tools.StorageTool format -t "$cluster" -c "$dir/$name/server.properties" \
             --add-scram "SCRAM-SHA-256=[name=$secured_user,password=$secured_password]" \
             --add-scram "SCRAM-SHA-512=[name=$secured_user,password=$secured_password]" >>"$dir/$name.log" 2>&1 || {
@@ -400,7 +398,7 @@ launch_kafka() {
 
 # await_kafka NAME PORT: the port opens before the broker serves; the tool's answer shows that it does.
 await_kafka() {
-    await "$1" grep -qs "$(printf ':%04X' "$2") 0*:0000 0A" /proc/net/tcp /proc/net/tcp6
+    await "$1" is_taken "$2"
     await "$1" kafka_java org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$2" --list
 }
 
@@ -415,44 +413,33 @@ all_run() {
 
 # start BROKERS PROXIED
 start() {
-    if all_run && [ "$(value brokers)" = "$1" ] && [ "$(value proxied)" = "$2" ]; then
+    if [ -f "$dir/prepared" ] && { [ "$(value brokers)" != "$1" ] || [ "$(value proxied)" != "$2" ]; }; then
+        die "$dir was made with other options, and what it holds would be of no use (brokers=$(value brokers)," \
+            "proxied=$(value proxied)). Delete it with: deploy/services.sh clear $dir; or take another folder"
+    fi
+    if all_run; then
         say "already running in $dir"
         return
     fi
     install
     stop
-    # What is in these folders belongs to this script; anything else in DIR is left alone.
-    mkdir -p "$dir"
-    rm -rf "$dir/postgres" "$dir/socket" "$dir/redis" "$dir/kafka" "$dir"/kafka-[123] "$dir/kafka-controller" "$dir/tls"
-    rm -f "$dir"/postgres.log "$dir"/redis.log "$dir"/kafka*.log "$dir/ports" "$dir/settings"
-    chmod 755 "$dir"
     # An interrupted or failed start leaves nothing running.
+    # shellcheck disable=SC2154 # it is assigned where it is used
     trap 'status=$?; trap - EXIT; stop; exit $status' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    {
-        echo "brokers=$1"
-        echo "proxied=$2"
-        echo "postgres_port=$(free_port)"
-        echo "redis_port=$(free_port)"
-        echo "kafka_port=$(free_port)"
-        echo "kafka_controller_port=$(free_port)"
-        echo "kafka_sasl_port=$(free_port)"
-        echo "kafka_tls_port=$(free_port)"
-        echo "kafka_sasl_tls_port=$(free_port)"
-        echo "kafka_proxied_port=$(free_port)"
-        echo "kafka_proxy_port=$(free_port)"
-        if [ "$1" = 3 ]; then
-            for broker in 1 2 3; do
-                for door in "" _proxied _proxy _between _between_proxy; do
-                    echo "kafka_$broker${door}_port=$(free_port)"
-                done
-            done
-        fi
-    } > "$dir/settings"
+    if [ ! -f "$dir/prepared" ]; then delete_all; choose_ports "$1" "$2"; else keep_ports; fi
+    rm -f "$dir"/postgres.log "$dir"/redis.log "$dir"/kafka*.log
+    chmod 755 "$dir"
     prepare_certificates
-    prepare_postgres
-    prepare_kafka
+    configure_kafka
+    if [ ! -f "$dir/prepared" ]; then
+        prepare_postgres
+        format_kafka
+        # Only now is it worth keeping: what an interrupted start has left is made anew.
+        touch "$dir/prepared"
+    fi
+    give_postgres_certificate
     start_postgres
     create_secured_role
     start_redis
@@ -461,13 +448,56 @@ start() {
     say "PostgreSQL, Redis and Kafka run in $dir"
 }
 
-print_env() {
+# What is in these folders belongs to this script; anything else in DIR is left alone.
+delete_all() {
+    rm -rf "$dir/postgres" "$dir/socket" "$dir/redis" "$dir/kafka" "$dir"/kafka-[123] "$dir/kafka-controller" "$dir/tls"
+    rm -f "$dir"/postgres.log "$dir"/redis.log "$dir"/kafka*.log "$dir"/tls.log "$dir"/initdb.log "$dir/pg_hba.conf" \
+        "$dir/log4j2.properties" "$dir/settings" "$dir/prepared"
+}
+
+# choose_ports BROKERS PROXIED
+choose_ports() {
+    printf 'brokers=%s\nproxied=%s\n' "$1" "$2" > "$dir/settings"
+    for door in postgres redis kafka kafka_controller kafka_sasl kafka_tls kafka_sasl_tls kafka_proxied kafka_proxy; do
+        echo "${door}_port=$(free_port)" >> "$dir/settings"
+    done
+    [ "$1" = 3 ] || return 0
+    for broker in 1 2 3; do
+        for door in "" _proxied _proxy _between _between_proxy; do
+            echo "kafka_$broker${door}_port=$(free_port)" >> "$dir/settings"
+        done
+    done
+}
+
+# Nothing of this folder runs, so whoever listens at one of its ports is somebody else.
+keep_ports() {
+    while IFS='=' read -r name port; do
+        case $name in *_port) is_taken "$port" || continue ;; *) continue ;; esac
+        another=$(free_port)
+        say "the port $port is taken by another program: ${name%_port} has $another from now on"
+        sed "s/^$name=.*/$name=$another/" "$dir/settings" > "$dir/settings.new"
+        mv "$dir/settings.new" "$dir/settings"
+    done <<SETTINGS
+$(cat "$dir/settings")
+SETTINGS
+}
+
+# What million-rps needs.
+print_settings() {
     for name in $(names); do
         pid_of "$name" >/dev/null || die "$name does not run in $dir; start it with: deploy/services.sh start $dir"
     done
     echo "export DATABASE_URL=postgres://postgres@127.0.0.1:$(value postgres_port)/postgres?sslmode=disable"
     echo "export REDIS_URL=redis://127.0.0.1:$(value redis_port)/0"
-    # For tests: where to find the processes, and the Java tools.
+    case $(value brokers) in
+        3) echo "export KAFKA_BROKERS=$(addresses port ,)" ;;
+        *) echo "export KAFKA_BROKERS=127.0.0.1:$(value kafka_port)" ;;
+    esac
+}
+
+# The same, and for tests: where to find the processes, the Java tools, and the other doors.
+print_env() {
+    print_settings
     echo "export SERVICES_DIR=$dir"
     echo "export KAFKA_JARS=$kafka_jars"
     echo "export SECURED_USER=$secured_user"
@@ -477,7 +507,6 @@ print_env() {
 }
 
 print_env_of_broker() {
-    echo "export KAFKA_BROKERS=127.0.0.1:$(value kafka_port)"
     # The doors that ask who is there.
     echo "export KAFKA_SASL_BROKERS=127.0.0.1:$(value kafka_sasl_port)"
     echo "export KAFKA_TLS_BROKERS=127.0.0.1:$(value kafka_tls_port)"
@@ -488,7 +517,6 @@ print_env_of_broker() {
 }
 
 print_env_of_cluster() {
-    echo "export KAFKA_BROKERS=$(addresses port ,)"
     # Proxies that listen at the first and connect to the second stand between each broker and its clients, or the other
     # brokers. In the order of the brokers.
     echo "export KAFKA_PROXY_ADDRESSES=$(addresses proxy_port ,)"
@@ -540,12 +568,13 @@ command=${1:-}
 if [ -n "${2:-}" ]; then
     mkdir -p "$2"
     dir=$(cd "$2" && pwd)
-elif [ "$command" != install ]; then
-    sed -n '2,25s/^# \{0,1\}//p' "$0" >&2
+elif [ "$command" != install ] && [ "$command" != missing ]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 case $command in
     install) install ;;
+    missing) missing_packages ;;
     start)
         shift 2
         brokers=1
@@ -561,8 +590,10 @@ case $command in
         case $brokers in 1 | 3) ;; *) die "--brokers is 1 or 3" ;; esac
         start "$brokers" $proxied
         ;;
+    settings) print_settings ;;
     env) print_env ;;
     stop) stop ;;
+    clear) stop; delete_all ;;
     pid) pid_of "${3:?which service?}" || die "$3 does not run in $dir" ;;
     restart)
         name=${3:?which service?}

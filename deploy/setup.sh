@@ -2,15 +2,19 @@
 # Checks for what the commands of the Makefile need and installs what is missing: on Debian and Ubuntu, as root or with a
 # sudo that asks for no password. Elsewhere it prints the command to type, and fails.
 #
-#   deploy/setup.sh build       Rust and a C compiler: all that the embedded server needs
+#   deploy/setup.sh build       Rust and a C compiler, all that the embedded server needs; curl, to try it
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
+#   deploy/setup.sh servers     PostgreSQL, Redis, and what Kafka needs, for deploy/services.sh
 #   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer, the proxy nginx, clients in
 #                               Python, Node and Java; curl and xz for deploy/corpora.sh
+#   deploy/setup.sh load        the load generator wrk
 #   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (five minutes of CPU time)
-#   deploy/setup.sh bench       the load generators wrk and oha, and the servers that the benches compare with; of these,
-#                               what cannot be installed is only said: the benches leave it out and tell so
+#   deploy/setup.sh bench       wrk, the load generator oha, which is built once (ten minutes of CPU time), and the servers that
+#                               the benches compare with; of these, what cannot be installed is only said: the benches leave
+#                               it out and tell so
 #
-# Several names may be given at once. Nothing is touched when nothing is missing.
+# Several names may be given at once; what is missing for all of them comes in one list. Nothing is touched when nothing is
+# missing.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,10 +23,12 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# ---- what each purpose needs: fills `missing` with names of Debian packages ------------------------------------------
+# ---- what each purpose needs: fills `missing` with names of Debian packages, `useful` with what nothing fails without ---
 
 check_build() {
     check_rust
+    # Nothing is built with it; the lines that the server prints to be tried are for it.
+    has curl || useful="curl ca-certificates"
     # SQLite and the allocator are C that is compiled with the program. A compiler without the C library's headers is of
     # no use, so try one.
     echo '#include <stdlib.h>' | cc -fsyntax-only -x c - 2>/dev/null || missing="$missing build-essential"
@@ -40,6 +46,10 @@ check_services() {
     { has pkg-config && pkg-config --exists openssl; } || missing="$missing pkg-config libssl-dev"
 }
 
+check_servers() {
+    for package in $("$root/deploy/services.sh" missing); do missing="$missing $package"; done
+}
+
 check_test() {
     # Debian keeps it in sbin, which is not in everybody's PATH.
     PATH=$PATH:/usr/sbin has pgbouncer || missing="$missing pgbouncer"
@@ -51,10 +61,16 @@ check_test() {
     has node || missing="$missing nodejs"
     PATH=$PATH:/usr/sbin:/sbin has nginx || missing="$missing nginx-light"
     has xz || missing="$missing xz-utils"
+    # tests/run.sh names the processes that outlive a test.
+    has ps || missing="$missing procps"
+}
+
+check_load() {
+    has wrk || missing="$missing wrk"
 }
 
 check_bench() {
-    has wrk || missing="$missing wrk"
+    check_load
     # Program and package.
     for pair in nginx=nginx-light h2o=h2o haproxy=haproxy varnishd=varnish redis-server=redis-server; do
         # Debian keeps some in sbin, which is not in everybody's PATH.
@@ -66,14 +82,14 @@ check_bench() {
 
 # Looks at dependencies; of one version, so that the same lock file gets the same answer.
 install_deny() {
-    say "building cargo-deny in target/tools: some minutes, once"
+    say "building cargo-deny in target/tools, once: about five minutes of CPU time"
     cargo install cargo-deny --version 0.20.2 --locked --root "$root/target/tools" --target-dir "$root/target/tools/build-deny" >&2 ||
         die "cargo-deny could not be built; its messages are above"
     rm -rf "$root/target/tools/build-deny"
 }
 
 install_oha() {
-    say "building oha in target/tools: some minutes, once"
+    say "building oha in target/tools, once: about ten minutes of CPU time"
     cargo install oha --locked --root "$root/target/tools" --target-dir "$root/target/tools/build" >&2 ||
         say "oha could not be built: there will be no latencies at fixed rates"
     rm -rf "$root/target/tools/build"
@@ -91,21 +107,26 @@ at_least() {
     [ "${have_rest%%.*}" -ge "${wanted_rest%%.*}" ]
 }
 
+# Sets `rust_problem` where Rust is missing or too old. A toolchain is a choice for all of a person's projects, and
+# distributions' are often too old: it is said, after the packages, and not installed.
 check_rust() {
     wanted=$(rust_wanted)
-    # A toolchain is a choice for all of a person's projects, and distributions' are often too old: say, do not install.
     how="get it with: curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
-    has cargo || die "Rust $wanted or later is needed, and there is no cargo in PATH; $how"
+    if ! has cargo; then
+        rust_problem="Rust $wanted or later is needed, and there is no cargo in PATH; $how"
+        return
+    fi
     found=$(cd "$root" && cargo --version | cut -d' ' -f2)
     at_least "$found" "$wanted" ||
-        die "Rust $wanted or later is needed, this is $found; $(has rustup && echo 'update it with: rustup update stable' || echo "$how")"
+        rust_problem="Rust $wanted or later is needed, this is $found; $(has rustup && echo 'update it with: rustup update stable' || echo "$how")"
 }
 
 check_lint() {
     check_rust
+    [ -z "$rust_problem" ] || return 0
     for component in rustfmt clippy; do
         case $component in rustfmt) tool=fmt ;; clippy) tool=clippy ;; esac
-        if (cd "$root" && cargo $tool --version) >/dev/null 2>&1; then continue; fi
+        if (cd "$root" && cargo "$tool" --version) >/dev/null 2>&1; then continue; fi
         has rustup || die "$component is missing; install it the way that Rust came onto this machine"
         say "installing $component"
         (cd "$root" && rustup component add $component) >&2
@@ -116,18 +137,26 @@ check_lint() {
 
 # ---- installing ------------------------------------------------------------------------------------------------------
 
+# give_up WORDS: about packages that are left to the person, who hears of Rust at the same time.
+give_up() {
+    [ -z "$rust_problem" ] || say "$rust_problem"
+    die "$1"
+}
+
+# Sets `as_root` to what stands before a command that root has to run; fails where there is no way.
+find_root() {
+    if [ "$(id -u)" = 0 ]; then as_root=; return; fi
+    as_root="sudo -n"
+    has sudo && sudo -n true 2>/dev/null
+}
+
 # install_packages PACKAGE...
 install_packages() {
     if ! has apt-get; then
-        die "these are missing, by their names in Debian and Ubuntu: $*. Install what your system calls so"
+        give_up "these are missing, by their names in Debian and Ubuntu: $*. Install what your system calls so"
     fi
-    if [ "$(id -u)" = 0 ]; then
-        as_root=
-    elif has sudo && sudo -n true 2>/dev/null; then
-        as_root="sudo -n"
-    else
-        die "these are missing: $*. Install them with: sudo apt-get install $*"
-    fi
+    find_root || \
+        give_up "these are missing: $*. Install them with: sudo apt-get install $*"
     say "installing $*"
     log=$(mktemp)
     # The lists of a fresh machine are empty, and those of an old one name packages that are gone: update and try again.
@@ -153,21 +182,28 @@ apt_install() {
 # ---- main ------------------------------------------------------------------------------------------------------------
 
 if [ $# = 0 ]; then
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 missing=
+useful=
 optional=
 wants_oha=
 wants_deny=
+rust_problem=
 for purpose in "$@"; do
     case $purpose in
-        build | services | test | lint | bench) "check_$purpose" ;;
-        *) die "unknown purpose $purpose; there are: build, services, test, lint, bench" ;;
+        build | services | servers | test | load | lint | bench) "check_$purpose" ;;
+        *) die "unknown purpose $purpose; there are: build, services, servers, test, load, lint, bench" ;;
     esac
 done
-# shellcheck disable=SC2086 # a list of package names
-if [ -n "$missing" ]; then install_packages $(printf '%s\n' $missing | sort -u); fi
+if [ -n "$useful" ] && [ -z "$missing" ] && ! { has apt-get && find_root; }; then
+    say "going on without $useful, with which you can try what is built"
+    useful=
+fi
+# shellcheck disable=SC2046,SC2086 # lists of package names
+if [ -n "$missing$useful" ]; then install_packages $(printf '%s\n' $missing $useful | sort -u); fi
+[ -z "$rust_problem" ] || die "$rust_problem"
 for package in $optional; do
     (install_packages "$package") || say "going on without $package"
 done

@@ -1,7 +1,9 @@
 //! What the documents say is what the tree has.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -222,4 +224,88 @@ fn the_changelog_has_a_part_for_this_version() {
     let changelog = read("CHANGELOG.md");
     let version = concat!("## ", env!("CARGO_PKG_VERSION"));
     assert!(changelog.contains("\n## Unreleased\n") || changelog.contains(version), "no part for the present version");
+}
+
+/// A machine as the scripts see it: these programs and no others.
+struct Bare {
+    folder: tempfile::TempDir,
+}
+
+impl Bare {
+    /// With what every Debian has, and a Rust that is new enough.
+    fn new() -> Bare {
+        let bare = Bare { folder: tempfile::tempdir().expect("a folder") };
+        for name in
+            ["sh", "env", "dirname", "sed", "sort", "cut", "head", "tail", "grep", "id", "mktemp", "rm", "cat", "tr"]
+        {
+            let places = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(name));
+            let place = places.iter().find(|place| place.exists()).unwrap_or_else(|| panic!("no {name}"));
+            std::os::unix::fs::symlink(place, bare.folder.path().join(name)).expect("a link");
+        }
+        bare.add("cargo", "echo cargo 99.0.0");
+        bare
+    }
+
+    fn add(&self, name: &str, script: &str) {
+        let path = self.folder.path().join(name);
+        let _ = fs::remove_file(&path);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("it is written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode is set");
+    }
+
+    fn run(&self, script: &str, arguments: &[&str]) -> Output {
+        let mut command = Command::new(path(script));
+        command.args(arguments).env_clear().env("PATH", self.folder.path()).env("HOME", self.folder.path());
+        command.env("STATE", self.folder.path()).output().expect("the script runs")
+    }
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn what_is_missing_comes_in_one_list() {
+    let bare = Bare::new();
+    let purposes = ["build", "services", "servers", "test", "load"];
+    let output = bare.run("deploy/setup.sh", &purposes);
+    let said = text_of(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    let lists: Vec<_> = said.lines().filter(|line| line.contains("missing")).collect();
+    assert_eq!(lists.len(), 1, "{said}");
+    let packages =
+        ["build-essential", "curl", "default-jre-headless", "libssl-dev", "maven", "openssl", "redis-server", "wrk"];
+    for package in packages {
+        assert!(lists[0].contains(&format!(" {package}")), "{package}: {said}");
+    }
+    // Without a toolchain that says so, too, the rest of the list is still there.
+    bare.add("cargo", "echo cargo 1.2.0");
+    let said = text_of(&bare.run("deploy/setup.sh", &purposes).stderr);
+    assert!(said.contains("this is 1.2.0") && said.contains(" curl "), "{said}");
+}
+
+#[test]
+fn a_sudo_that_asks_for_no_password_is_used() {
+    let bare = Bare::new();
+    bare.add("id", "echo 1000");
+    bare.add("sudo", "echo \"$*\" >> \"$STATE/asked\"");
+    bare.add("apt-get", "exit 1");
+    let output = bare.run("deploy/services.sh", &["install"]);
+    let asked = fs::read_to_string(bare.folder.path().join("asked")).unwrap_or_default();
+    let installed = asked.lines().find(|line| line.contains("apt-get install")).unwrap_or_default();
+    for package in ["openssl", "redis-server", "maven"] {
+        assert!(installed.contains(&format!(" {package}")), "{package}: {asked}\n{}", text_of(&output.stderr));
+    }
+    // One that asks is not; then the whole list is there to be typed.
+    bare.add("sudo", "exit 1");
+    let said = text_of(&bare.run("deploy/services.sh", &["install"]).stderr);
+    assert!(said.contains("sudo apt-get install ") && said.contains(" openssl "), "{said}");
+}
+
+#[test]
+fn a_load_without_its_token_says_what_to_do() {
+    for name in names_in("wrk-scripts") {
+        let script = read(&format!("wrk-scripts/{name}"));
+        assert!(!script.contains("getenv") || script.contains("TOKEN is not set"), "{name}");
+    }
 }

@@ -11,10 +11,19 @@ local writes_percent
 -- Todos made in this run, oldest first; a delete takes the oldest.
 local ids, first = {}, 1
 
+-- wrk ends with a panic of its Lua when init() fails, which reads like a fault of the script.
+local function token_of_environment()
+  local token = os.getenv("TOKEN") or ""
+  if token ~= "" then return token end
+  io.stderr:write("TOKEN is not set, and writes need one; the first line of this script says how:\n",
+    "  TOKEN=$(target/quick/million-rps token --sub wrk) wrk -s wrk-scripts/mixed.lua ...\n")
+  os.exit(2)
+end
+
 function init(arguments)
   math.randomseed(1)
   writes_percent = tonumber(arguments[1] or 5)
-  local token = os.getenv("TOKEN") or error("set TOKEN: the first line of this script says how")
+  local token = token_of_environment()
   fields = { ["Authorization"] = "Bearer " .. token, ["Content-Type"] = "application/json" }
   list_request = wrk.format("GET", "/todos?limit=10")
   create_request = wrk.format("POST", "/todos", fields, '{"title":"Made by wrk"}')
