@@ -2,20 +2,41 @@
 //! consistent at compile time. What an operator may want to change is a setting in [`crate::config`]; its default and
 //! its allowed range stand here too.
 
-/// Longest title of a todo, in characters (Unicode scalar values), as in the original's schema.
+/// Longest title that a request may bring, in characters (Unicode scalar values), where `TITLE_MAX_CHARS` is not set.
 pub const TITLE_MAX_CHARS: usize = 500;
-/// Longest description of a todo, in characters (Unicode scalar values).
+/// Longest description that a request may bring, in characters, where `DESCRIPTION_MAX_CHARS` is not set.
 pub const DESCRIPTION_MAX_CHARS: usize = 10_000;
-/// Longest `sub` of a token, in bytes: it is stored with every todo and compared on every write.
-pub const USER_ID_MAX_BYTES: usize = 255;
+/// Longest `sub` of a token, in bytes. It is stored with every todo and shown with it. OpenID Connect allows 255, but other
+/// issuers write more, and the original takes what they write; a token of [`TOKEN_MAX_BYTES`] holds so much and other claims.
+pub const USER_ID_MAX_BYTES: usize = 4 * 1024;
 /// Longest `Idempotency-Key`, in bytes. A UUID has 36.
 pub const IDEMPOTENCY_KEY_MAX_BYTES: usize = 255;
 /// Deepest nesting of a request body. A todo needs 1; the rest is room for unknown members.
 pub const JSON_MAX_DEPTH: usize = 32;
 
-/// Largest request body, in bytes. A description of 10,000 four-byte characters is 40,000 bytes, and JSON escapes may
-/// make it longer: 64 KiB holds every todo that a client writes without escaping for its own sake.
+/// Largest command on the log that is applied, in bytes, whoever wrote it: what a topic of Kafka takes out of the box
+/// (`max.message.bytes`), so it is the largest that the original's API can have been given. A larger one is a dead letter.
+///
+/// What it costs: three commands can give a todo three texts of this size, so its JSON has 3 MiB at most
+/// ([`TODO_JSON_MAX_BYTES`]). The list holds it once, a batch of a worker a few times (row, JSON, message to Redis).
+pub const COMMAND_MAX_BYTES: usize = 1024 * 1024;
+/// Largest JSON of a todo, in bytes: title, description and user, each from another command, and what stands around them.
+pub const TODO_JSON_MAX_BYTES: usize = 3 * COMMAND_MAX_BYTES + 1024;
+/// What a command has around the texts of its request's body, in bytes, at most: the user, whom a token brought as JSON, ids,
+/// dates and names; and the head of a batch of Kafka with this one command.
+pub const COMMAND_OVERHEAD_BYTES: usize = TOKEN_MAX_BYTES + 1024;
+/// Largest request body, in bytes, where `BODY_MAX_BYTES` is not set. A description of 10,000 four-byte characters is 40,000
+/// bytes, and JSON escapes may make it longer: 64 KiB holds every todo that a client writes without escaping for its own sake.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
+/// Largest value of `BODY_MAX_BYTES`, and of the lengths of texts: a command is never longer than the body that it comes from
+/// and [`COMMAND_OVERHEAD_BYTES`], so it can be applied.
+///
+/// What a larger body costs: an upload holds itself, and up to as much again while its buffer grows, of
+/// `CONNECTION_MEMORY_MAX_BYTES`; the command waits in `WRITE_QUEUE_BYTES`; a shard copies it once, and its parser takes about
+/// eight times as much for that moment. What is larger than [`BODY_BUFFER_KEPT_BYTES`] is freed afterwards.
+pub const BODY_LIMIT_MAX_BYTES: usize = COMMAND_MAX_BYTES - 16 * 1024;
+/// Body whose buffers a shard keeps for the next one, in bytes: all that the usual `BODY_MAX_BYTES` allows.
+pub const BODY_BUFFER_KEPT_BYTES: usize = BODY_MAX_BYTES;
 /// Largest request head (request line and header fields, with the empty line), in bytes.
 pub const HEAD_MAX_BYTES: usize = 16 * 1024;
 /// Longest request target, in bytes; a longer one is 414.
@@ -193,18 +214,23 @@ pub const ENCODER_QUEUE: usize = 256;
 /// How long the compressed pieces of a list are kept for the next snapshot after somebody has asked for it, in seconds.
 pub const ENCODED_PIECES_LIFETIME_S: u64 = 60;
 
-/// Largest record of the embedded log, in bytes: the largest command is a body plus its envelope.
-pub const LOG_RECORD_MAX_BYTES: usize = 256 * 1024;
+/// Largest record of the embedded log, in bytes: the largest command, and its head.
+pub const LOG_RECORD_MAX_BYTES: usize = COMMAND_MAX_BYTES + 1024;
 /// Size at which the embedded log starts a new segment file, in bytes.
 pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-/// Least value of `LOG_MAX_BYTES`: four segments, each with room for the largest record.
-pub const LOG_MAX_BYTES_MIN: u64 = 4 * LOG_RECORD_MAX_BYTES as u64;
+/// Least value of `LOG_MAX_BYTES`: four segments, each with room for the largest record of the usual `BODY_MAX_BYTES`. A larger
+/// body asks for more (`config/check.rs`).
+pub const LOG_MAX_BYTES_MIN: u64 = 1024 * 1024;
+/// Least value of `WRITE_QUEUE_BYTES`; more shards, and larger bodies, ask for more (`config/check.rs`).
+pub const WRITE_QUEUE_BYTES_MIN: u64 = 256 * 1024;
+/// Memory of a command on its way besides its JSON, in bytes: queue slots here and in the log's client.
+pub const SUBMISSION_OVERHEAD_BYTES: usize = 256;
 /// Segments that the embedded log has at least when it has as many bytes as it may: the last one is never deleted, so the
 /// others have to be most of it.
 pub const LOG_SEGMENTS_AT_LIMIT: u64 = 4;
 /// Bytes of the embedded log that are read at a time: thousands of commands of the usual size, and at least one of the
 /// largest.
-pub const LOG_READ_BYTES: usize = 1024 * 1024;
+pub const LOG_READ_BYTES: usize = 2 * 1024 * 1024;
 /// What the embedded log keeps of its write buffer between batches, in bytes; a larger batch gives its memory back.
 pub const LOG_WRITE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
@@ -413,11 +439,15 @@ const _: () = {
     assert!(POSTGRES_LOCK_TIMEOUT_MS < POSTGRES_STATEMENT_TIMEOUT_MS);
     assert!(POSTGRES_STATEMENT_TIMEOUT_MS < POSTGRES_REPLY_TIMEOUT_MS);
     let rate = LINK_MIN_BYTES_PER_SEC as u64;
-    let batch_ms = 1_000 * APPLY_BATCH_MAX_BYTES as u64 / rate;
+    // The last command may exceed the batch.
+    let batch_ms = 1_000 * (APPLY_BATCH_MAX_BYTES + COMMAND_MAX_BYTES) as u64 / rate;
     assert!(batch_ms < POSTGRES_REPLY_TIMEOUT_MS, "the largest batch is written over the slowest link");
-    let statement_ms = 1_000 * (POSTGRES_STATEMENT_TARGET_BYTES + BODY_MAX_BYTES) as u64 / rate;
+    let statement_ms = 1_000 * (POSTGRES_STATEMENT_TARGET_BYTES + COMMAND_MAX_BYTES) as u64 / rate;
     assert!(statement_ms < POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS, "and none of its statements passes for silence");
-    let part_ms = 1_000 * REDIS_PART_MAX_BYTES as u64 / rate;
+    // A todo that is larger than a part is one by itself.
+    let largest_part =
+        if TODO_JSON_MAX_BYTES > REDIS_PART_MAX_BYTES { TODO_JSON_MAX_BYTES } else { REDIS_PART_MAX_BYTES };
+    let part_ms = 1_000 * largest_part as u64 / rate;
     assert!(REDIS_REPLY_TIMEOUT_MS + part_ms < REDIS_LOAD_LOCK_MS, "the lock outlives the longest wait of its holder");
     let goodbye_ms = KAFKA_LAST_COMMIT_TIMEOUT_MS + KAFKA_LEAVE_TIMEOUT_MS;
     assert!(goodbye_ms < THREADS_STOP_TIMEOUT_MS, "a worker has the time to say goodbye");
@@ -427,8 +457,11 @@ const _: () = {
     assert!(CONNECTION_MEMORY_MIN_BYTES as usize >= 4 * CONNECTION_MEMORY_LOT_BYTES);
     assert!(TOKEN_MAX_BYTES < HEAD_MAX_BYTES);
     assert!(READ_BUFFER_BYTES >= HEAD_MAX_BYTES, "a whole head has to fit into the read buffer");
-    // Worst case of JSON in the log: every character of a body escaped as \u00XX takes six bytes.
-    assert!(LOG_RECORD_MAX_BYTES > 6 * DESCRIPTION_MAX_CHARS + 6 * TITLE_MAX_CHARS + 6 * USER_ID_MAX_BYTES + 1024);
+    assert!(BODY_LIMIT_MAX_BYTES + COMMAND_OVERHEAD_BYTES <= COMMAND_MAX_BYTES, "what is accepted can be applied");
+    assert!(BODY_MAX_BYTES <= BODY_LIMIT_MAX_BYTES && TITLE_MAX_CHARS + DESCRIPTION_MAX_CHARS < BODY_MAX_BYTES);
+    assert!(USER_ID_MAX_BYTES < TOKEN_MAX_BYTES / 4 * 3, "a token can carry it, in base64");
+    assert!(LOG_MAX_BYTES_MIN >= 4 * (BODY_MAX_BYTES + COMMAND_OVERHEAD_BYTES) as u64);
+    assert!(REDIS_CHANGES_MAX_BYTES > 2 * TODO_JSON_MAX_BYTES, "a reader can follow the largest changes");
     assert!(LOG_READ_BYTES >= LOG_RECORD_MAX_BYTES);
     assert!(WRITE_PIECES_MAX <= 1024);
     assert!(LINGER_TURN_MS < LINGER_PAUSE_MAX_MS && LINGER_PAUSE_MAX_MS < LINGER_SILENCE_MS);

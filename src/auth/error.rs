@@ -97,7 +97,7 @@ impl AuthError {
             AuthError::Expired => "the token has expired (claim exp)",
             AuthError::NotYetValid => "the token is not valid yet (claim nbf)",
             AuthError::InvalidSubject => {
-                "the claim sub is missing, empty, longer than 255 bytes, or has control characters"
+                "the claim sub is missing, empty, longer than 4096 bytes, or has control characters"
             }
             AuthError::WrongIssuer => "the claim iss is not the issuer that is accepted here",
             AuthError::WrongAudience => "the claim aud does not name the audience that is accepted here",
@@ -105,7 +105,7 @@ impl AuthError {
     }
 }
 
-const _: () = assert!(crate::limits::USER_ID_MAX_BYTES == 255, "the text about sub names the limit");
+const _: () = assert!(crate::limits::USER_ID_MAX_BYTES == 4096, "the text about sub names the limit");
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -20,6 +20,7 @@ pub struct Verifier {
     signature_only: Validation,
     issuer: Option<String>,
     audience: Option<String>,
+    takes_endless: bool,
     leeway_seconds: i64,
     cache: TokenCache,
 }
@@ -32,6 +33,7 @@ impl Verifier {
             signature_only: signature_only(),
             issuer: settings.issuer.clone(),
             audience: settings.audience.clone(),
+            takes_endless: settings.takes_endless,
             leeway_seconds: i64::try_from(settings.leeway.as_secs()).unwrap_or(i64::MAX),
             cache: TokenCache::new(),
         }
@@ -87,7 +89,11 @@ impl Verifier {
         {
             return Err(AuthError::WrongAudience);
         }
-        let expires_at = claims.expires_at.ok_or(AuthError::MissingExpiry)?;
+        let expires_at = match claims.expires_at {
+            Some(expires_at) => expires_at,
+            None if self.takes_endless => UnixSeconds::MAX,
+            None => return Err(AuthError::MissingExpiry),
+        };
         let not_before = claims.not_before.unwrap_or(UnixSeconds::MIN);
         let validity = Validity {
             from: not_before.saturating_sub(self.leeway_seconds),

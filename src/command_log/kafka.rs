@@ -23,7 +23,8 @@ use crate::command_log::LogError;
 use crate::command_log::kafka_trouble::explained;
 use crate::counted::Counted;
 use crate::limits::{
-    KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS, LOG_RECORD_MAX_BYTES,
+    BODY_MAX_BYTES, COMMAND_MAX_BYTES, COMMAND_OVERHEAD_BYTES, KAFKA_RECONNECT_BACKOFF_MAX_MS,
+    KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS,
 };
 
 /// How brokers know this program.
@@ -54,6 +55,8 @@ pub struct KafkaOptions {
     pub queue_max_messages: u32,
     /// Most kilobytes that wait for their acknowledgement; more are refused.
     pub queue_max_kb: u32,
+    /// Largest command that the requests of this deployment make, in bytes: a topic that takes less is told of.
+    pub command_max_bytes: u32,
     /// Longest that a message may wait for its acknowledgement, in milliseconds, before it is refused.
     pub acknowledge_timeout_ms: u64,
     /// The consumer group that the workers share.
@@ -79,6 +82,7 @@ impl KafkaOptions {
             compression: "none".to_owned(),
             queue_max_messages: 100_000,
             queue_max_kb: 128 * 1024,
+            command_max_bytes: (BODY_MAX_BYTES + COMMAND_OVERHEAD_BYTES) as u32,
             acknowledge_timeout_ms: 5_000,
             group: "todo-workers".to_owned(),
             group_instance: None,
@@ -119,7 +123,8 @@ impl KafkaOptions {
             // librdkafka would send what waits again under a new epoch, also what another broker has.
             .set("max.in.flight.requests.per.connection", "1")
             .set("partitioner", "murmur2_random")
-            .set("message.max.bytes", (2 * LOG_RECORD_MAX_BYTES).to_string());
+            // Twice the largest command; the topic's own bound is kept by `BatchBounds`.
+            .set("message.max.bytes", (2 * COMMAND_MAX_BYTES).to_string());
         config
     }
 }

@@ -23,7 +23,7 @@ use crate::command_log::kafka_topic::Topic;
 use crate::command_log::kafka_trouble::log_client_error;
 use crate::command_log::kafka_waiting::Waiting;
 use crate::command_log::{AcknowledgementSink, LogError, Refusal, Submission, Ticket};
-use crate::limits::LOG_RECORD_MAX_BYTES;
+use crate::limits::{BODY_LIMIT_MAX_BYTES, COMMAND_OVERHEAD_BYTES};
 use crate::todo::TODO_ID_TEXT_BYTES;
 
 /// How often the thread of delivery reports looks whether it shall end, in milliseconds.
@@ -40,16 +40,25 @@ const REQUEST_TIMEOUT_MIN_MS: u64 = 1_000;
 const REQUEST_TIMEOUT_MAX_MS: u64 = 60_000;
 /// librdkafka looks for requests that have waited too long once a second.
 const REQUEST_TIMEOUT_LATENESS: Duration = Duration::from_millis(1_500);
-/// Largest batch that is sent to a topic that takes all, in bytes.
-const BATCH_MAX_BYTES: u32 = 2 * LOG_RECORD_MAX_BYTES as u32;
+/// Largest batch of several commands, in bytes; a larger command is one by itself.
+const BATCH_MAX_BYTES: u32 = 512 * 1024;
 /// Bytes of a batch around one command: 61 of the batch's head, at most 40 of the record's, and some to spare.
 const BATCH_OVERHEAD_BYTES: u32 = 128;
+/// Largest batch of one command, in bytes: what a topic takes out of the box (`max.message.bytes`).
+const LARGEST_BATCH_BYTES: u32 = 1_048_588;
+
+const _: () = {
+    let largest = BODY_LIMIT_MAX_BYTES + COMMAND_OVERHEAD_BYTES + TODO_ID_TEXT_BYTES + BATCH_OVERHEAD_BYTES as usize;
+    assert!(largest <= LARGEST_BATCH_BYTES as usize, "every command that a request makes");
+};
 
 /// How much goes into one request for a partition, and into one command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BatchBounds {
     /// Bytes of a batch, without compression.
     batch_bytes: u32,
+    /// Bytes of a batch of one command.
+    largest_bytes: u32,
     /// Whether each command is a batch by itself, so that what is refused for its size is too large itself.
     singly: bool,
 }
@@ -57,8 +66,8 @@ pub(super) struct BatchBounds {
 impl BatchBounds {
     /// What a topic takes whose `max.message.bytes` is this; `None` while it is unknown.
     pub fn of(message_max_bytes: Option<u32>) -> BatchBounds {
-        let batch_bytes = message_max_bytes.unwrap_or(BATCH_MAX_BYTES).min(BATCH_MAX_BYTES);
-        BatchBounds { batch_bytes, singly: false }
+        let largest_bytes = message_max_bytes.unwrap_or(LARGEST_BATCH_BYTES).min(LARGEST_BATCH_BYTES);
+        BatchBounds { batch_bytes: largest_bytes.min(BATCH_MAX_BYTES), largest_bytes, singly: false }
     }
 
     /// The same bound for commands that are sent one by one.
@@ -68,13 +77,13 @@ impl BatchBounds {
 
     /// Whether batches are smaller by these.
     pub fn is_below(self, other: BatchBounds) -> bool {
-        self.batch_bytes < other.batch_bytes
+        self.batch_bytes < other.batch_bytes || self.largest_bytes < other.largest_bytes
     }
 
     /// Largest command, key included, in bytes.
     fn command_max_bytes(self) -> usize {
         // A topic that takes next to nothing refuses each by itself.
-        (self.batch_bytes.max(2 * BATCH_OVERHEAD_BYTES) - BATCH_OVERHEAD_BYTES) as usize
+        (self.largest_bytes.max(2 * BATCH_OVERHEAD_BYTES) - BATCH_OVERHEAD_BYTES) as usize
     }
 
     /// Whether a command fits, which is decided here: a broker's refusal costs all that is on its way a new beginning.
@@ -304,7 +313,13 @@ mod tests {
 
     #[test]
     fn bounds_follow_the_topic_and_leave_room_for_a_batchs_head() {
-        assert_eq!(BatchBounds::of(None), BatchBounds::of(Some(1_048_588)));
+        let usual = BatchBounds::of(Some(1_048_588));
+        assert_eq!((BatchBounds::of(None), BatchBounds::of(Some(2_000_000))), (usual, usual));
+        // The largest command is a batch by itself.
+        assert_eq!(usual.batch_bytes, BATCH_MAX_BYTES);
+        assert!(
+            usual.takes(&vec![0; BODY_LIMIT_MAX_BYTES + COMMAND_OVERHEAD_BYTES]) && !usual.takes(&vec![0; 1 << 20])
+        );
         let small = BatchBounds::of(Some(20_000));
         assert!(small.is_below(BatchBounds::of(None)) && !BatchBounds::of(None).is_below(small));
         assert!(small.takes(&[0; 19_800]) && !small.takes(&[0; 19_900]) && !small.takes(&[0; 30_000]));

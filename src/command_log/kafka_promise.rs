@@ -2,12 +2,7 @@
 
 use crate::command_log::kafka::KafkaOptions;
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape};
-use crate::limits::{
-    DESCRIPTION_MAX_CHARS, TITLE_MAX_CHARS, TOPIC_RETENTION_MIN_BYTES, TOPIC_RETENTION_MIN_MS, USER_ID_MAX_BYTES,
-};
-
-/// Largest command that a valid request makes, in bytes: every character escaped as `\u00XX`, and what stands around them.
-const COMMAND_MAX_BYTES: u32 = (6 * (TITLE_MAX_CHARS + DESCRIPTION_MAX_CHARS + USER_ID_MAX_BYTES) + 1024) as u32;
+use crate::limits::{TOPIC_RETENTION_MIN_BYTES, TOPIC_RETENTION_MIN_MS};
 
 /// What is to be said, and whether writes can be kept.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -60,7 +55,7 @@ pub(super) fn judge(options: &KafkaOptions, shape: &TopicShape, settings: Option
             alter("retention.bytes=-1")
         ));
     }
-    if (1..COMMAND_MAX_BYTES).contains(&settings.message_max_bytes) {
+    if (1..options.command_max_bytes).contains(&settings.message_max_bytes) {
         judgement.reasons.push(format!(
             "the topic {topic} takes no command above {} bytes (max.message.bytes): larger todos that are valid are refused \
              with 413. Remedy: {}",

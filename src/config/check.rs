@@ -4,12 +4,17 @@ use super::Requirements;
 use super::error::SettingError;
 use super::platform::Platform;
 use super::values::Values;
+use crate::limits::{COMMAND_OVERHEAD_BYTES, LOG_SEGMENTS_AT_LIMIT, SUBMISSION_OVERHEAD_BYTES};
+
+/// Bytes of a body around its texts: names, quotes and braces.
+const BODY_ENVELOPE_BYTES: u64 = 64;
 
 /// Adds what is wrong between settings to `errors`. Runs also when single values are wrong already, so that all is said
 /// at once, and takes a setting that was given wrongly as given.
 pub(super) fn together(values: &Values, platform: &Platform, needs: Requirements, errors: &mut Vec<SettingError>) {
     check_deployment(values, platform, needs, errors);
     check_connections(values, platform, errors);
+    check_bodies(values, errors);
     check_kafka_replicas(values, errors);
     check_kafka_security(values, errors);
 }
@@ -43,6 +48,46 @@ fn check_connections(values: &Values, platform: &Platform, errors: &mut Vec<Sett
             platform.open_files_max
         );
         errors.push(values.error("MAX_CONNECTIONS", problem));
+    }
+}
+
+/// The texts of a todo have to fit into a body, and a body into what holds it on its way.
+fn check_bodies(values: &Values, errors: &mut Vec<SettingError>) {
+    let Some(body) = values.checked_integer("BODY_MAX_BYTES") else { return };
+    let titles = values.checked_integer("TITLE_MAX_CHARS").unwrap_or(0);
+    let needed = titles + values.checked_integer("DESCRIPTION_MAX_CHARS").unwrap_or(0) + BODY_ENVELOPE_BYTES;
+    if needed > body {
+        let problem = format!(
+            "is less than the {needed} that the longest title and description take (TITLE_MAX_CHARS, DESCRIPTION_MAX_CHARS), \
+             in ASCII; four times as much holds them in any language"
+        );
+        errors.push(values.error("BODY_MAX_BYTES", problem));
+    }
+    let command = body + COMMAND_OVERHEAD_BYTES as u64;
+    let shards = values.checked_integer("SHARDS").unwrap_or(1);
+    for (name, needed, reason) in [
+        (
+            "CONNECTION_MEMORY_MAX_BYTES",
+            4 * body,
+            "an upload may take twice that, and what is taken counts as short from three quarters on",
+        ),
+        (
+            "WRITE_QUEUE_BYTES",
+            shards * (command + SUBMISSION_OVERHEAD_BYTES as u64),
+            "each of the SHARDS has an equal part, and the largest command has to fit into it",
+        ),
+        (
+            "LOG_MAX_BYTES",
+            LOG_SEGMENTS_AT_LIMIT * command,
+            "the log has four segments, and the largest command has to fit",
+        ),
+    ] {
+        // Unless set, they fit: a machine with a thousand CPUs starts all the same.
+        let is_set = values.given(name).or(values.given("BODY_MAX_BYTES")).is_some();
+        if is_set && values.checked_integer(name).is_some_and(|given| given < needed) {
+            let problem = format!("is too small for BODY_MAX_BYTES={body}: {reason}; take at least {needed}");
+            errors.push(values.error(name, problem));
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod secret;
 mod setting;
 mod sources;
 pub mod table;
+mod table_kafka;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -34,6 +35,7 @@ pub use sources::{DotEnv, Environment, Origin, Sources};
 pub use table::SETTINGS;
 
 use crate::limits::{CONNECTION_MEMORY_DEFAULT_MIN_BYTES, CONNECTION_MEMORY_SHARE_BYTES};
+use crate::todo::TextLimits;
 use values::Values;
 
 /// The settings of a process, checked, grouped by who needs them.
@@ -75,6 +77,8 @@ pub struct Http {
     pub max_connections: usize,
     /// What buffers of connections may take beyond what each has without asking, in bytes.
     pub connection_memory_bytes: usize,
+    /// Longest body of a request, in bytes.
+    pub body_max_bytes: usize,
     /// From a request's first byte, or from the accept, to the end of its head.
     pub header_timeout: Duration,
     /// From the end of the head to the end of the body.
@@ -132,6 +136,8 @@ pub struct Auth {
     pub issuer: Option<String>,
     /// The `aud` that tokens must name; `None` accepts any.
     pub audience: Option<String>,
+    /// Whether a token may be without `exp`.
+    pub takes_endless: bool,
     /// How far `exp` and `nbf` may be off, for clocks that disagree.
     pub leeway: Duration,
 }
@@ -139,6 +145,8 @@ pub struct Auth {
 /// The way of a command to the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
+    /// How long texts of a request may be.
+    pub text_limits: TextLimits,
     /// How long a write waits for the log before it is answered with 503.
     pub ack_timeout: Duration,
     /// Commands that may wait for the log, over all shards.
@@ -300,6 +308,7 @@ impl Config {
                 compression: values.choice("COMPRESSION") == "on",
                 max_connections: values.integer("MAX_CONNECTIONS"),
                 connection_memory_bytes: connection_memory_bytes(&values),
+                body_max_bytes: values.integer("BODY_MAX_BYTES"),
                 header_timeout: values.milliseconds("HEADER_TIMEOUT_MS"),
                 body_timeout: values.milliseconds("BODY_TIMEOUT_MS"),
                 write_timeout: values.milliseconds("WRITE_TIMEOUT_MS"),
@@ -321,9 +330,14 @@ impl Config {
                 key_folder: PathBuf::from(values.text("DATA_DIR")),
                 issuer: values.optional_text("JWT_ISSUER"),
                 audience: values.optional_text("JWT_AUDIENCE"),
+                takes_endless: values.choice("JWT_EXPIRY") == "optional",
                 leeway: values.seconds("JWT_LEEWAY_SEC"),
             },
             write: Write {
+                text_limits: TextLimits {
+                    title_max_chars: values.integer("TITLE_MAX_CHARS"),
+                    description_max_chars: values.integer("DESCRIPTION_MAX_CHARS"),
+                },
                 ack_timeout: values.milliseconds("ACK_TIMEOUT_MS"),
                 queue_commands: values.integer("WRITE_QUEUE_COMMANDS"),
                 queue_bytes: values.integer("WRITE_QUEUE_BYTES"),

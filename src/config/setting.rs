@@ -6,7 +6,7 @@ use super::platform::Platform;
 use super::sources::Origin;
 
 /// A setting: an environment variable, a line of `.env`, and, unless it may hold a secret, a flag.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
     /// The variable's name, its unit last.
     pub name: &'static str,

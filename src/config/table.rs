@@ -1,16 +1,40 @@
-//! The one table of all settings.
+//! The one table of all settings; the rows of Kafka are in `table_kafka.rs`.
 
 use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
-use crate::limits::{CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN, LOG_RECORD_MAX_BYTES};
+use super::table_kafka::KAFKA;
+use crate::limits::{
+    BODY_LIMIT_MAX_BYTES, CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN, WRITE_QUEUE_BYTES_MIN,
+};
 
 /// A deadline: long enough for a slow network, short enough to free what a dead client holds.
 const DEADLINE_MS: Kind = Kind::Integer { min: 100, max: 600_000 };
 /// An upper bound of a pool.
 const POOL: Kind = Kind::Integer { min: 1, max: 10_000 };
 
+/// The length of a text: one of ASCII has to fit into the largest body.
+const TEXT_MAX_CHARS: Kind = Kind::Integer { min: 1, max: BODY_LIMIT_MAX_BYTES as u64 };
+
 /// Every setting, in the order of [`Group::ALL`].
-pub const SETTINGS: &[Setting] = &[
+pub const SETTINGS: &[Setting] =
+    &joined::<{ BEFORE_KAFKA.len() + KAFKA.len() + LOGS.len() }>([BEFORE_KAFKA, KAFKA, LOGS]);
+
+/// The parts, one behind the other.
+const fn joined<const COUNT: usize>(parts: [&[Setting]; 3]) -> [Setting; COUNT] {
+    let mut all = [parts[0][0]; COUNT];
+    let (mut part, mut count) = (0, 0);
+    while part < parts.len() {
+        let mut at = 0;
+        while at < parts[part].len() {
+            all[count] = parts[part][at];
+            (at, count) = (at + 1, count + 1);
+        }
+        part += 1;
+    }
+    all
+}
+
+const BEFORE_KAFKA: &[Setting] = &[
     Setting {
         name: "HTTP_HOST",
         group: Group::Server,
@@ -113,6 +137,34 @@ pub const SETTINGS: &[Setting] = &[
         example: "167772160",
     },
     Setting {
+        name: "TITLE_MAX_CHARS",
+        group: Group::Limits,
+        kind: TEXT_MAX_CHARS,
+        default: DefaultValue::Fixed("500"),
+        unit: "characters",
+        help: "Longest title that a request may bring; a longer one that the todo has already may be sent back.",
+        example: "",
+    },
+    Setting {
+        name: "DESCRIPTION_MAX_CHARS",
+        group: Group::Limits,
+        kind: TEXT_MAX_CHARS,
+        default: DefaultValue::Fixed("10000"),
+        unit: "characters",
+        help: "The same for descriptions.",
+        example: "",
+    },
+    Setting {
+        name: "BODY_MAX_BYTES",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1024, max: BODY_LIMIT_MAX_BYTES as u64 },
+        default: DefaultValue::Fixed("65536"),
+        unit: "bytes",
+        help: "Longest body of a request; more is answered with 413. A character takes up to 4 bytes, escaped up to 12. Uploads \
+               take up to twice as much of CONNECTION_MEMORY_MAX_BYTES.",
+        example: "",
+    },
+    Setting {
         name: "HEADER_TIMEOUT_MS",
         group: Group::Limits,
         kind: DEADLINE_MS,
@@ -200,8 +252,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WRITE_QUEUE_BYTES",
         group: Group::Limits,
-        // At least the largest record has to fit.
-        kind: Kind::Integer { min: LOG_RECORD_MAX_BYTES as u64, max: 1 << 36 },
+        kind: Kind::Integer { min: WRITE_QUEUE_BYTES_MIN, max: 1 << 36 },
         default: DefaultValue::Fixed("67108864"),
         unit: "bytes",
         help: "Bytes of commands that may wait for the command log.",
@@ -273,6 +324,15 @@ pub const SETTINGS: &[Setting] = &[
         unit: "",
         help: "The aud that a token must name.",
         example: "todos",
+    },
+    Setting {
+        name: "JWT_EXPIRY",
+        group: Group::Tokens,
+        kind: Kind::Choice(&["required", "optional"]),
+        default: DefaultValue::Fixed("required"),
+        unit: "",
+        help: "Whether a token must have an exp. One without is good until JWT_SECRET changes, whoever gets hold of it.",
+        example: "optional",
     },
     Setting {
         name: "JWT_LEEWAY_SEC",
@@ -348,135 +408,9 @@ pub const SETTINGS: &[Setting] = &[
         help: "The list is verified against the store at least this often, and keys in Redis expire after it.",
         example: "",
     },
-    Setting {
-        name: "KAFKA_BROKERS",
-        group: Group::Kafka,
-        kind: Kind::Brokers,
-        default: DefaultValue::Fixed("localhost:9092"),
-        unit: "",
-        help: "Brokers to start from.",
-        example: "kafka-1:9092,kafka-2:9092",
-    },
-    Setting {
-        name: "KAFKA_TODO_TOPIC",
-        group: Group::Kafka,
-        kind: Kind::Topic,
-        default: DefaultValue::Fixed("todo-commands"),
-        unit: "",
-        help: "Topic of the commands; dead letters go to the topic of that name with .dead-letters behind it.",
-        example: "",
-    },
-    Setting {
-        name: "KAFKA_PARTITIONS",
-        group: Group::Kafka,
-        kind: Kind::Integer { min: 1, max: 10_000 },
-        default: DefaultValue::Fixed("16"),
-        unit: "partitions",
-        help: "Partitions of the topic when it has to be created: as many workers can share the work.",
-        example: "",
-    },
-    Setting {
-        name: "KAFKA_REPLICATION_FACTOR",
-        group: Group::Kafka,
-        // As many as Kafka's client takes.
-        kind: Kind::Integer { min: 1, max: 10_000 },
-        default: DefaultValue::Unset { meaning: "the brokers' default.replication.factor, 1 out of the box" },
-        unit: "replicas",
-        help: "Brokers that keep a copy of each topic that has to be created: the commands, the dead letters and the note of \
-               partitions.",
-        example: "3",
-    },
-    Setting {
-        name: "KAFKA_MIN_INSYNC_REPLICAS",
-        group: Group::Kafka,
-        kind: Kind::Integer { min: 1, max: 10_000 },
-        default: DefaultValue::Unset { meaning: "the brokers' min.insync.replicas, 1 out of the box" },
-        unit: "replicas",
-        help: "Copies that have to be written before a write is acknowledged, for the topics that have to be created; 2 or more, \
-               so that a 202 outlives a broker.",
-        example: "2",
-    },
-    Setting {
-        name: "KAFKA_GROUP_ID",
-        group: Group::Kafka,
-        kind: Kind::Text,
-        default: DefaultValue::Fixed("million-rps-workers"),
-        unit: "",
-        help: "Consumer group of the workers.",
-        example: "",
-    },
-    Setting {
-        name: "KAFKA_GROUP_INSTANCE_ID",
-        group: Group::Kafka,
-        kind: Kind::Text,
-        default: DefaultValue::Unset { meaning: "dynamic membership" },
-        unit: "",
-        help: "Names this worker across restarts (static membership): its partitions wait for it instead of moving.",
-        example: "worker-1",
-    },
-    Setting {
-        name: "KAFKA_LINGER_MS",
-        group: Group::Kafka,
-        kind: Kind::Integer { min: 0, max: 50 },
-        default: DefaultValue::Fixed("1"),
-        unit: "ms",
-        help: "How long the producer waits for a batch to fill.",
-        example: "",
-    },
-    Setting {
-        name: "KAFKA_COMPRESSION",
-        group: Group::Kafka,
-        kind: Kind::Choice(&["none", "gzip", "snappy", "lz4"]),
-        default: DefaultValue::Fixed("lz4"),
-        unit: "",
-        help: "Compression of the producer's batches.",
-        example: "",
-    },
-    Setting {
-        name: "KAFKA_SECURITY_PROTOCOL",
-        group: Group::Kafka,
-        kind: Kind::Choice(&["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]),
-        default: DefaultValue::Fixed("PLAINTEXT"),
-        unit: "",
-        help: "How to talk to the brokers.",
-        example: "",
-    },
-    Setting {
-        name: "KAFKA_SASL_MECHANISM",
-        group: Group::Kafka,
-        kind: Kind::Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]),
-        default: DefaultValue::Unset { meaning: "required with a SASL protocol" },
-        unit: "",
-        help: "How to log in to the brokers.",
-        example: "SCRAM-SHA-512",
-    },
-    Setting {
-        name: "KAFKA_SASL_USERNAME",
-        group: Group::Kafka,
-        kind: Kind::Text,
-        default: DefaultValue::Unset { meaning: "required with a SASL protocol" },
-        unit: "",
-        help: "User at the brokers.",
-        example: "million-rps",
-    },
-    Setting {
-        name: "KAFKA_SASL_PASSWORD",
-        group: Group::Kafka,
-        kind: Kind::Secret { min_bytes: 1 },
-        default: DefaultValue::Unset { meaning: "required with a SASL protocol" },
-        unit: "",
-        help: "Password at the brokers.",
-        example: "'a password'",
-    },
-    Setting {
-        name: "KAFKA_SSL_CA_LOCATION",
-        group: Group::Kafka,
-        kind: Kind::Path,
-        default: DefaultValue::Unset { meaning: "the system's" },
-        unit: "",
-        help: "File with the certificates of the authorities to trust (PEM).",
-        example: "/etc/ssl/kafka-ca.pem",
-    },
+];
+
+const LOGS: &[Setting] = &[
     Setting {
         name: "LOG_LEVEL",
         group: Group::Logs,

@@ -131,6 +131,39 @@ fn misspelt_names_are_refused_in_dot_env_and_warned_of_elsewhere() {
 }
 
 #[test]
+fn the_table_names_the_defaults_of_the_limits() {
+    let config = load(&[]).unwrap();
+    assert_eq!(config.write.text_limits, crate::todo::TextLimits::default());
+    assert_eq!(config.http.body_max_bytes, crate::limits::BODY_MAX_BYTES);
+}
+
+#[test]
+fn bodies_fit_into_what_holds_them() {
+    for (given, wrong) in [
+        (vec![("TITLE_MAX_CHARS", "60000")], vec!["BODY_MAX_BYTES"]),
+        (vec![("BODY_MAX_BYTES", "10000")], vec!["BODY_MAX_BYTES"]),
+        (vec![("BODY_MAX_BYTES", "2000"), ("DESCRIPTION_MAX_CHARS", "1400")], vec![]),
+        (vec![("BODY_MAX_BYTES", "1000000"), ("DESCRIPTION_MAX_CHARS", "990000")], vec![]),
+        (
+            vec![("BODY_MAX_BYTES", "1032192"), ("CONNECTION_MEMORY_MAX_BYTES", "2000000")],
+            vec!["CONNECTION_MEMORY_MAX_BYTES"],
+        ),
+        (
+            vec![("BODY_MAX_BYTES", "1032192"), ("SHARDS", "64"), ("WRITE_QUEUE_BYTES", "66000000")],
+            vec!["WRITE_QUEUE_BYTES"],
+        ),
+        (vec![("BODY_MAX_BYTES", "1032192"), ("SHARDS", "65")], vec!["WRITE_QUEUE_BYTES"]),
+        (vec![("BODY_MAX_BYTES", "1032192"), ("LOG_MAX_BYTES", "4000000")], vec!["LOG_MAX_BYTES"]),
+        (vec![("WRITE_QUEUE_BYTES", "262144"), ("SHARDS", "2")], vec![]),
+    ] {
+        let loaded = load(&given);
+        let found: Option<Vec<String>> =
+            loaded.as_ref().err().map(|errors| errors.all().iter().map(|error| error.name.clone()).collect());
+        assert_eq!(found.unwrap_or_default(), wrong, "{given:?}: {:?}", loaded.err());
+    }
+}
+
+#[test]
 fn an_empty_variable_counts_as_not_given() {
     let config = load_from(&[], &[("HTTP_PORT", ""), ("DATABASE_URL", "")], "HTTP_PORT=81\n", Requirements::default());
     let config = config.unwrap();

@@ -3,12 +3,13 @@
 use super::head::Rejection;
 use super::status::Status;
 use super::syntax::{TOKEN, hex_value, is_field_value_byte};
-use crate::limits::{BODY_MAX_BYTES, CHUNK_EXTENSIONS_MAX_BYTES, CHUNK_LINE_MAX_BYTES, TRAILERS_MAX_BYTES};
+use crate::limits::{CHUNK_EXTENSIONS_MAX_BYTES, CHUNK_LINE_MAX_BYTES, TRAILERS_MAX_BYTES};
 
 /// Takes a chunked body apart, as its bytes come in.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoder {
     state: State,
+    body_max_bytes: usize,
     /// Size of the present chunk while its line is read, then what is left of its data, in bytes.
     chunk_left_bytes: usize,
     body_bytes: usize,
@@ -54,12 +55,25 @@ enum State {
 }
 
 impl Decoder {
+    /// A decoder of a body of at most so many bytes.
+    pub fn new(body_max_bytes: usize) -> Decoder {
+        Decoder {
+            state: State::default(),
+            body_max_bytes,
+            chunk_left_bytes: 0,
+            body_bytes: 0,
+            line_bytes: 0,
+            extension_bytes: 0,
+            trailer_bytes: 0,
+        }
+    }
+
     /// Reads `input` on from where the last call stopped, and appends the data of the chunks to `body`. Extensions are
     /// checked and ignored; trailers are checked and dropped, because none is known here that may be merged into the
     /// head (RFC 9110 section 6.5.1).
     ///
     /// # Errors
-    /// 400 for what is no chunked body, 413 for a body over [`BODY_MAX_BYTES`], 431 for too many trailer bytes. The
+    /// 400 for what is no chunked body, 413 for a body over its limit, 431 for too many trailer bytes. The
     /// connection has to close, and the decoder is not to be used again.
     pub fn decode(&mut self, input: &[u8], body: &mut Vec<u8>) -> Result<Progress, Rejection> {
         let mut at = 0;
@@ -89,7 +103,7 @@ impl Decoder {
                 let digit = hex_value(byte).map_or(0, usize::from);
                 // Both factors are bounded by the check below, so that this cannot overflow.
                 self.chunk_left_bytes = self.chunk_left_bytes * 16 + digit;
-                if self.chunk_left_bytes > BODY_MAX_BYTES - self.body_bytes {
+                if self.chunk_left_bytes > self.body_max_bytes - self.body_bytes {
                     return Err(Rejection::BODY_TOO_LARGE);
                 }
                 Size
@@ -187,6 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::BODY_MAX_BYTES;
 
     /// The whole outcome: body and bytes consumed, or the status; `None` while more is needed.
     fn decode(input: &[u8]) -> Result<Option<(Vec<u8>, usize)>, u16> {
@@ -194,7 +209,7 @@ mod tests {
     }
 
     fn decode_in_pieces(input: &[u8], sizes: impl Iterator<Item = usize>) -> Result<Option<(Vec<u8>, usize)>, u16> {
-        let (mut decoder, mut body, mut consumed) = (Decoder::default(), Vec::new(), 0);
+        let (mut decoder, mut body, mut consumed) = (Decoder::new(BODY_MAX_BYTES), Vec::new(), 0);
         for size in sizes {
             let piece = &input[consumed..input.len().min(consumed + size)];
             let progress = decoder.decode(piece, &mut body).map_err(|rejection| rejection.status.code())?;

@@ -8,9 +8,12 @@ use super::syntax::{list_elements, trim};
 /// Checks `Content-Type` and `Content-Encoding` of a request with a JSON body.
 ///
 /// `application/json` is accepted, with any parameters, but `charset` has to be UTF-8 (RFC 8259 section 8.1), which many
-/// write without its hyphen. So is a
-/// missing type, as in the original. `application/*+json` is not: such a type means more than its syntax, as
-/// `application/merge-patch+json` does, and reading it as plain JSON would ignore what the client said.
+/// write without its hyphen. So are a missing type and what clients send that were never told one (`curl -d`, `fetch` with a
+/// text): the original never looks at it, and a body that is no JSON is refused all the same. Browsers send these types to
+/// other sites without asking first, but never with an `Authorization` of their own, without which there is no write.
+///
+/// Other types are 415: the client says that it sent another format. So is `application/*+json`: such a type means more than
+/// its syntax, as `application/merge-patch+json` does, and reading it as plain JSON would ignore what the client said.
 ///
 /// # Errors
 /// 415 (Unsupported Media Type).
@@ -26,9 +29,14 @@ pub fn check_json(head: &Head<'_>) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The second and third are what HTTP clients send by themselves with a body of text.
+const TAKEN_FOR_JSON: [&str; 4] = ["application/json", "application/x-www-form-urlencoded", "text/plain", "text/json"];
+
 fn is_json(value: &[u8]) -> bool {
     let mut parts = value.split(|&byte| byte == b';').map(trim);
-    let is_type = parts.next().is_some_and(|media_type| media_type.eq_ignore_ascii_case(b"application/json"));
+    let is_type = parts
+        .next()
+        .is_some_and(|media_type| TAKEN_FOR_JSON.iter().any(|taken| media_type.eq_ignore_ascii_case(taken.as_bytes())));
     is_type
         && parts.all(|parameter| match parameter.split_first_chunk::<8>() {
             Some((name, charset)) if name.eq_ignore_ascii_case(b"charset=") => {
@@ -64,18 +72,22 @@ mod tests {
             "Content-Type: application/json; profile=x; charset=UTF-8;\r\n",
             "Content-Type: application/json; charset=utf8\r\n",
             "Content-Type: application/json; charset=\"UTF8\"\r\n",
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            "Content-Type: text/plain;charset=UTF-8\r\n",
+            "Content-Type: Text/JSON\r\n",
         ];
         for fields in accepted {
             assert_eq!(status(fields), None, "{fields}");
         }
         let refused = [
             "Content-Type:\r\n",
-            "Content-Type: text/plain\r\n",
-            "Content-Type: text/json\r\n",
+            "Content-Type: text/plain; charset=latin1\r\n",
+            "Content-Type: text/html\r\n",
+            "Content-Type: multipart/form-data; boundary=x\r\n",
+            "Content-Type: application/xml\r\n",
             "Content-Type: application/jsonx\r\n",
             "Content-Type: application/json, text/plain\r\n",
             "Content-Type: application/merge-patch+json\r\n",
-            "Content-Type: application/x-www-form-urlencoded\r\n",
             "Content-Type: application/json; charset=iso-8859-1\r\n",
             "Content-Type: application/json; charset=\r\n",
             "Content-Type: application/json; charset=\"utf8\r\n",

@@ -3,14 +3,13 @@
 use super::head::{Rejection, Version};
 use super::status::Status;
 use super::syntax::{is_token, trim};
-use crate::limits::BODY_MAX_BYTES;
 
 /// How the body of a request is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// There is no body.
     None,
-    /// So many bytes, [`BODY_MAX_BYTES`] at most; zero when `Content-Length: 0` was sent.
+    /// So many bytes, however many a client claims; zero when `Content-Length: 0` was sent.
     Length(u64),
     /// Chunks, to be read with [`crate::http::chunked::Decoder`].
     Chunked,
@@ -93,7 +92,6 @@ fn read_content_length(value: &[u8]) -> Result<Framing, Rejection> {
         value.iter().try_fold(0u64, |length, digit| length.checked_mul(10)?.checked_add(u64::from(digit - b'0')));
     match length {
         None => Err(Rejection::bad_request("Content-Length is 2^64 or more")),
-        Some(length) if length > BODY_MAX_BYTES as u64 => Err(Rejection::BODY_TOO_LARGE),
         Some(length) => Ok(Framing::Length(length)),
     }
 }
@@ -139,9 +137,8 @@ mod tests {
             ("0", Ok(Framing::Length(0))),
             ("42", Ok(Framing::Length(42))),
             ("0000000000000000000000000000000042", Ok(Framing::Length(42))),
-            ("65536", Ok(Framing::Length(65536))),
-            ("65537", Err(413)),
-            ("18446744073709551615", Err(413)),
+            ("65537", Ok(Framing::Length(65537))),
+            ("18446744073709551615", Ok(Framing::Length(u64::MAX))),
             ("18446744073709551616", Err(400)),
             ("99999999999999999999999999999999", Err(400)),
             ("", Err(400)),

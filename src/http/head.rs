@@ -43,9 +43,8 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// The answer to a body over the limit.
-    pub const BODY_TOO_LARGE: Rejection =
-        Rejection::new(Status::ContentTooLarge, "the body is longer than 65536 bytes");
+    /// The answer to a body over the limit, in short: [`Problem::body_too_large`](super::Problem::body_too_large) names it.
+    pub const BODY_TOO_LARGE: Rejection = Rejection::new(Status::ContentTooLarge, "the body is longer than allowed");
 
     pub(super) const fn new(status: Status, detail: &'static str) -> Rejection {
         Rejection { status, detail }
@@ -55,8 +54,6 @@ impl Rejection {
         Rejection::new(Status::BadRequest, detail)
     }
 }
-
-const _: () = assert!(crate::limits::BODY_MAX_BYTES == 65536, "the text of the 413 names the limit");
 
 /// The head of a request. Everything borrows from the buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -112,6 +112,11 @@ impl Problem {
         Problem::new(Status::PreconditionFailed, "If-Match or If-None-Match does not hold; nothing was changed")
     }
 
+    /// 413: the body is longer than this server takes.
+    pub fn body_too_large(max_bytes: usize) -> Problem {
+        Problem::new(Status::ContentTooLarge, format!("the body is longer than {max_bytes} bytes (BODY_MAX_BYTES)"))
+    }
+
     /// 429: the client is over its limit.
     pub fn too_many_requests(detail: &'static str, retry_after_s: u32) -> Problem {
         Problem::new(Status::TooManyRequests, detail).with_hint(Hint::RetryAfterSeconds(retry_after_s))

@@ -289,6 +289,8 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         write_rate_grace: config.http.write_rate_grace,
         idle_timeout: config.http.idle_timeout,
         ack_timeout: config.write.ack_timeout,
+        body_max_bytes: config.http.body_max_bytes,
+        text_limits: config.write.text_limits,
         ready_details: config.http.ready_details,
         commands_max: config.write.queue_commands.div_ceil(shards),
         command_bytes_max: config.write.queue_bytes.div_ceil(shards),

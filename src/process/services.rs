@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions, KafkaReader, KafkaSecurity, watch_topic};
 use crate::config::{Config, Kafka, Services};
 use crate::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
+use crate::limits::COMMAND_OVERHEAD_BYTES;
 use crate::observe::status::Status;
 use crate::producer::ShardAcknowledgements;
 use crate::store::identity::keyed_hash;
@@ -110,6 +111,7 @@ pub fn kafka_options(config: &Config, services: &Services) -> KafkaOptions {
         compression: kafka.compression.to_owned(),
         queue_max_messages: u32::try_from(config.write.queue_commands.min(QUEUE_MAX_MESSAGES)).unwrap_or(u32::MAX),
         queue_max_kb: u32::try_from(queue_bytes.div_ceil(1024).min(QUEUE_MAX_KB)).unwrap_or(u32::MAX),
+        command_max_bytes: (config.http.body_max_bytes + COMMAND_OVERHEAD_BYTES) as u32,
         acknowledge_timeout_ms: u64::try_from(config.write.ack_timeout.as_millis()).unwrap_or(u64::MAX),
         group: kafka.group_id.clone(),
         group_instance: kafka.group_instance_id.clone(),

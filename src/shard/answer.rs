@@ -27,12 +27,9 @@ use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::{has_slash_too_many, route};
 use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
-use crate::limits::{ID_KEY_RETRY_S, PREFER_WAIT_MAX_S};
+use crate::limits::{ID_KEY_RETRY_S, PREFER_WAIT_MAX_S, SUBMISSION_OVERHEAD_BYTES};
 use crate::observe::readiness::Audience;
-use crate::todo::{Action, Command, NewTodo, TODO_ID_TEXT_BYTES, TodoId, TodoPatch};
-
-/// Memory of a command on its way besides its JSON, in bytes: queue slots here and in the log's client.
-const SUBMISSION_OVERHEAD_BYTES: usize = 256;
+use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo, TodoId, TodoPatch};
 
 /// What can be refused before the body is there: the same checks, in the same order, as for the whole request.
 pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
@@ -243,7 +240,8 @@ impl Request<'_> {
             None => self.shard.new_ids.next(now.timestamp),
         };
         let mut parser = self.shard.parser.borrow_mut();
-        let NewTodo { title, description, completed } = NewTodo::from_json(body, &mut parser)?;
+        let limits = self.shard.settings.text_limits;
+        let NewTodo { title, description, completed } = NewTodo::from_json(body, limits, &mut parser)?;
         self.shard.check_room_for_create(id, &user)?;
         let action = Action::Create { title: title.into(), description: description.into(), completed };
         self.submit(WriteKind::Create, id, &user, now, action)
@@ -255,6 +253,7 @@ impl Request<'_> {
         let mut parser = self.shard.parser.borrow_mut();
         let patch = TodoPatch::from_json(body, &mut parser)?;
         self.check_owner(id, &user)?;
+        patch.check_lengths(self.shard.settings.text_limits, || self.shard.todo(id))?;
         self.shard.check_room_for_update(id, &patch)?;
         let TodoPatch { title, description, completed } = patch;
         let (title, description) = (title.map(Cow::Borrowed), description.map(Cow::Borrowed));
@@ -344,6 +343,13 @@ impl Request<'_> {
 }
 
 impl Shard {
+    /// The todo as the snapshot has it.
+    fn todo(&self, id: TodoId) -> Option<Todo> {
+        let snapshot = self.snapshot()?;
+        let mut json = snapshot.get(id)?.json().to_vec();
+        Todo::from_json(&mut json, &mut JsonParser::default()).ok()
+    }
+
     fn authenticate(&self, head: &Head<'_>) -> Result<Rc<str>, Problem> {
         let (authorization, now) = (head.authorization(), self.clock.unix_seconds());
         let verified = self.verifier.borrow_mut().verify(authorization, now);

@@ -245,11 +245,12 @@ impl Connection {
         self.state.enter(Phase::Log, NEVER);
         let received = poll_fn(|context| {
             let wants_bytes = !self.received_end && !self.dispatch.is_closing();
+            let request_max_bytes = self.shard.settings.request_max_bytes();
             let Buffers { input, output, .. } = self.buffers();
             if output.is_front_decided() {
                 return Poll::Ready(None);
             }
-            let wants_bytes = wants_bytes && output.accepts_more() && !input.is_full();
+            let wants_bytes = wants_bytes && output.accepts_more() && !input.is_full(request_max_bytes);
             self.state.set_waker(context.waker());
             if wants_bytes { self.poll_receive().map(Some) } else { Poll::Pending }
         })
@@ -283,7 +284,7 @@ impl Connection {
     async fn receive(&mut self) -> Result<Option<(Rc<[u8]>, usize)>, Broken> {
         match &self.buffers {
             // Parsing refuses every request before it gets this long.
-            Some(buffers) if buffers.input.is_full() => return Err(Broken),
+            Some(buffers) if buffers.input.is_full(self.shard.settings.request_max_bytes()) => return Err(Broken),
             Some(buffers) if buffers.input.is_empty() => self.give_buffers_back(),
             _ => {}
         }

@@ -15,8 +15,8 @@ use super::reply::RETRY_AFTER_S;
 use super::reply::Reply;
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
-use crate::http::{Connection, Framing, Head, Parsed, Problem, asks_for_head, parse_head};
-use crate::limits::PIPELINE_DEPTH_MAX;
+use crate::http::{Connection, Framing, Head, Parsed, Problem, Rejection, asks_for_head, parse_head};
+use crate::limits::{BODY_BUFFER_KEPT_BYTES, PIPELINE_DEPTH_MAX};
 
 /// What a connection remembers between two calls.
 #[derive(Default)]
@@ -95,6 +95,10 @@ impl Dispatch {
         };
         let request_bytes = match head.framing {
             Framing::None => head_bytes,
+            Framing::Length(length) if length > shard.settings.body_max_bytes as u64 => {
+                self.reject(shard, &Problem::body_too_large(shard.settings.body_max_bytes), output);
+                return true;
+            }
             Framing::Length(length) => {
                 let request_bytes = head_bytes + length as usize;
                 if input.unread().len() < request_bytes {
@@ -111,7 +115,8 @@ impl Dispatch {
                     return true;
                 }
                 let head = input.unread()[..head_bytes].to_vec();
-                self.chunked = Some(Box::new(ChunkedRequest { head, decoder: Decoder::default(), body: Vec::new() }));
+                let decoder = Decoder::new(shard.settings.body_max_bytes);
+                self.chunked = Some(Box::new(ChunkedRequest { head, decoder, body: Vec::new() }));
                 input.consume(head_bytes);
                 return self.continue_chunked(shard, state, input, output);
             }
@@ -127,6 +132,9 @@ impl Dispatch {
             body.clear();
             body.extend_from_slice(&input.unread()[head_bytes..request_bytes]);
             request.answer(&mut body);
+            if body.capacity() > BODY_BUFFER_KEPT_BYTES {
+                *body = Vec::new();
+            }
         } else {
             request.answer_and_remember(&input.unread()[..head_bytes]);
         }
@@ -215,7 +223,11 @@ impl Dispatch {
         let ChunkedRequest { head, decoder, body } = &mut *request;
         match decoder.decode(input.unread(), body) {
             Err(rejection) => {
-                self.reject(shard, &Problem::from(rejection), output);
+                let problem = match rejection {
+                    Rejection::BODY_TOO_LARGE => Problem::body_too_large(shard.settings.body_max_bytes),
+                    other => Problem::from(other),
+                };
+                self.reject(shard, &problem, output);
                 true
             }
             Ok(progress) => {

@@ -1,9 +1,6 @@
 //! The bytes of a connection that have been received and not yet parsed.
 
-use crate::limits::{BODY_MAX_BYTES, HEAD_MAX_BYTES, READ_BUFFER_BYTES};
-
-/// A whole request with a length, head and body, has to fit; chunked bodies are taken out as they come.
-const UNREAD_MAX_BYTES: usize = HEAD_MAX_BYTES + BODY_MAX_BYTES;
+use crate::limits::READ_BUFFER_BYTES;
 
 /// `[consumed | unread]`. It owns no memory until bytes come.
 #[derive(Default)]
@@ -41,9 +38,9 @@ impl Input {
         self.consumed = 0;
     }
 
-    /// Whether it holds as much as a request may have, so that more bytes cannot help.
-    pub fn is_full(&self) -> bool {
-        self.unread().len() >= UNREAD_MAX_BYTES
+    /// Whether it holds so many bytes, as a request may have at most, so that more cannot help.
+    pub fn is_full(&self, request_max_bytes: usize) -> bool {
+        self.unread().len() >= request_max_bytes
     }
 
     /// Appends what has been received; what is unread moves to the front.
@@ -90,9 +87,9 @@ mod tests {
         assert_eq!(input.unread(), b"defgh");
         input.consume(5);
         assert!(input.is_empty() && input.bytes.is_empty());
-        input.append(&vec![b'x'; UNREAD_MAX_BYTES - 1]);
-        assert!(!input.is_full());
+        input.append(&vec![b'x'; 2 * READ_BUFFER_BYTES - 1]);
+        assert!(!input.is_full(2 * READ_BUFFER_BYTES));
         input.append(b"x");
-        assert!(input.is_full() && input.is_oversized());
+        assert!(input.is_full(2 * READ_BUFFER_BYTES) && input.is_oversized());
     }
 }

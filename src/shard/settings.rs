@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::LINGER_SILENCE;
 use super::write_watch::WriteLimits;
 use crate::config::ReadyDetails;
+use crate::limits::HEAD_MAX_BYTES;
+use crate::todo::TextLimits;
 
 /// Bounds and deadlines of one shard.
 #[derive(Debug, Clone)]
@@ -23,6 +25,10 @@ pub struct Settings {
     pub idle_timeout: Duration,
     /// Longest wait for the command log before a write is answered 503.
     pub ack_timeout: Duration,
+    /// Longest body of a request.
+    pub body_max_bytes: usize,
+    /// Longest texts that it may bring.
+    pub text_limits: TextLimits,
     /// Who sees in `/ready` what the services say.
     pub ready_details: ReadyDetails,
     /// Commands of this shard that wait for the log.
@@ -32,6 +38,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// A whole request with a length, head and body, has to fit; chunked bodies are taken out as they come.
+    pub(super) fn request_max_bytes(&self) -> usize {
+        HEAD_MAX_BYTES + self.body_max_bytes
+    }
+
     pub(super) fn write_limits(&self) -> WriteLimits {
         WriteLimits::new(self.write_timeout, self.write_rate_min_bytes, self.write_rate_grace)
     }

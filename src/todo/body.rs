@@ -1,7 +1,8 @@
 //! Request bodies: the JSON of POST and PUT, checked.
 
+use super::Todo;
 use super::json::JsonParser;
-use super::validation::{BodyError, check_description, check_title};
+use super::validation::{BodyError, TextLimits, check_storable, check_title};
 
 /// The body of `POST /todos`, checked; texts borrow from the request's own bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +20,11 @@ impl<'a> NewTodo<'a> {
     ///
     /// # Errors
     /// [`BodyError`] names the member and the reason.
-    pub fn from_json(body: &'a mut [u8], parser: &mut JsonParser) -> Result<NewTodo<'a>, BodyError> {
+    pub fn from_json(
+        body: &'a mut [u8],
+        limits: TextLimits,
+        parser: &mut JsonParser,
+    ) -> Result<NewTodo<'a>, BodyError> {
         let mut tape = parser.parse(body)?;
         let mut title = None;
         let mut description = None;
@@ -33,7 +38,9 @@ impl<'a> NewTodo<'a> {
         let title = title.ok_or_else(|| BodyError::new("title", "is required"))?;
         let description = description.unwrap_or_default();
         check_title(title)?;
-        check_description(description)?;
+        limits.check_title(title)?;
+        check_storable("description", description)?;
+        limits.check_description(description)?;
         Ok(NewTodo { title, description, completed: completed.unwrap_or_default() })
     }
 }
@@ -50,7 +57,7 @@ pub struct TodoPatch<'a> {
 }
 
 impl<'a> TodoPatch<'a> {
-    /// Reads and checks a body, in place: strings are unescaped inside `body`.
+    /// Reads and checks a body, but for the lengths of its texts, in place: strings are unescaped inside `body`.
     ///
     /// # Errors
     /// [`BodyError`] names the member and the reason.
@@ -64,7 +71,25 @@ impl<'a> TodoPatch<'a> {
             _ => Ok(()),
         })?;
         patch.title.map_or(Ok(()), check_title)?;
-        patch.description.map_or(Ok(()), check_description)?;
+        patch.description.map_or(Ok(()), |text| check_storable("description", text))?;
         Ok(patch)
+    }
+
+    /// Checks the lengths of its texts. A text that the todo has already may be as long as it is: clients send back what they
+    /// have read, and other programs may have made it longer than this API would. `todo` looks it up.
+    ///
+    /// # Errors
+    /// [`BodyError`] names the member and its length.
+    pub fn check_lengths(&self, limits: TextLimits, todo: impl Fn() -> Option<Todo>) -> Result<(), BodyError> {
+        let title = self.title.map_or(Ok(()), |title| limits.check_title(title));
+        title.or_else(|error| match todo() {
+            Some(todo) if self.title == Some(&todo.title) => Ok(()),
+            _ => Err(error),
+        })?;
+        let description = self.description.map_or(Ok(()), |description| limits.check_description(description));
+        description.or_else(|error| match todo() {
+            Some(todo) if self.description == Some(&todo.description) => Ok(()),
+            _ => Err(error),
+        })
     }
 }

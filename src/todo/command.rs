@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::json::{JsonParser, TodoFields, write_json_string};
-use super::validation::{BodyError, check_description, check_title, check_user_id};
+use super::validation::{BodyError, check_storable};
 use super::{TIMESTAMP_TEXT_BYTES, TODO_ID_TEXT_BYTES, Timestamp, Todo, TodoId};
+use crate::limits::COMMAND_MAX_BYTES;
 
 /// What a command does to its todo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +88,9 @@ impl Command<'_> {
     /// Reads a command from the log. `logged_at` is the log's own time of the record: it stands in for a missing
     /// `requested_at`. As the original writes no empty members, an empty title in an update means "keep".
     ///
+    /// The limits of requests do not hold here: what is on the log has been acknowledged, by this API or another program.
+    /// Only what no store can keep is refused.
+    ///
     /// # Errors
     /// [`CommandError`] says why the record can never be applied; such a record is a dead letter.
     pub fn from_json(
@@ -94,6 +98,9 @@ impl Command<'_> {
         logged_at: Timestamp,
         parser: &mut JsonParser,
     ) -> Result<Command<'static>, CommandError> {
+        if json.len() > COMMAND_MAX_BYTES {
+            return Err(CommandError::TooLarge(json.len()));
+        }
         let mut tape = parser.parse(json).map_err(CommandError::Malformed)?;
         let mut action = None;
         let mut fields = TodoFields::default();
@@ -105,13 +112,14 @@ impl Command<'_> {
         let missing = |name| CommandError::Malformed(BodyError::new(name, "is missing"));
         let id = fields.id.ok_or_else(|| missing("id"))?;
         let user_id = fields.user_id.ok_or_else(|| missing("user_id"))?;
-        check_user_id(user_id).map_err(CommandError::Invalid)?;
+        let storable = |field, text| check_storable(field, text).map_err(CommandError::Invalid);
+        storable("user_id", user_id)?;
         let action = match action.ok_or_else(|| missing("action"))? {
             "create" => {
                 let title = fields.title.ok_or_else(|| missing("title"))?;
                 let description = fields.description.unwrap_or_default();
-                check_title(title).map_err(CommandError::Invalid)?;
-                check_description(description).map_err(CommandError::Invalid)?;
+                storable("title", title)?;
+                storable("description", description)?;
                 Action::Create {
                     title: Cow::Owned(title.to_owned()),
                     description: Cow::Owned(description.to_owned()),
@@ -120,8 +128,8 @@ impl Command<'_> {
             }
             "update" => {
                 let title = fields.title.filter(|title| !title.is_empty());
-                title.map_or(Ok(()), check_title).map_err(CommandError::Invalid)?;
-                fields.description.map_or(Ok(()), check_description).map_err(CommandError::Invalid)?;
+                title.map_or(Ok(()), |text| storable("title", text))?;
+                fields.description.map_or(Ok(()), |text| storable("description", text))?;
                 Action::Update {
                     title: title.map(|title| Cow::Owned(title.to_owned())),
                     description: fields.description.map(|description| Cow::Owned(description.to_owned())),
@@ -183,9 +191,12 @@ pub enum CommandError {
     /// Not the JSON of a command.
     #[error("{0}")]
     Malformed(BodyError),
-    /// A member breaks its limit.
+    /// A member cannot be stored.
     #[error("{0}")]
     Invalid(BodyError),
+    /// Longer than [`COMMAND_MAX_BYTES`].
+    #[error("the command has {0} bytes; at most {COMMAND_MAX_BYTES} are applied")]
+    TooLarge(usize),
     /// `action` is none of create, update, delete.
     #[error("unknown action {0:?}: expected create, update or delete")]
     UnknownAction(String),

@@ -5,7 +5,7 @@ use simd_json::{Buffers, Node, StaticNode, Tape};
 use super::json_fault::{judge, place};
 use super::validation::BodyError;
 use super::{InvalidTodoId, Timestamp, TodoId};
-use crate::limits::JSON_MAX_DEPTH;
+use crate::limits::{BODY_BUFFER_KEPT_BYTES, JSON_MAX_DEPTH};
 
 /// Bytes that are looked at together: the compiler makes a few vector instructions of a look at so many.
 const LOOK_BYTES: usize = 16;
@@ -51,6 +51,9 @@ fn write_escaped(out: &mut Vec<u8>, bytes: &[u8]) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
+            // The short forms, so that no text becomes longer than its client wrote it.
+            0x08 => out.extend_from_slice(b"\\b"),
+            0x0c => out.extend_from_slice(b"\\f"),
             _ => {
                 out.extend_from_slice(b"\\u00");
                 out.push(HEX[usize::from(byte >> 4)]);
@@ -74,9 +77,12 @@ pub struct JsonParser {
 
 impl Default for JsonParser {
     fn default() -> Self {
-        let buffers = Buffers::with_max_depth(1024, JSON_MAX_DEPTH);
-        JsonParser { buffers, nodes: Vec::new(), original: Vec::new() }
+        JsonParser { buffers: new_buffers(), nodes: Vec::new(), original: Vec::new() }
     }
+}
+
+fn new_buffers() -> Buffers {
+    Buffers::with_max_depth(1024, JSON_MAX_DEPTH)
 }
 
 impl JsonParser {
@@ -110,6 +116,9 @@ impl JsonParser {
                 })?
             }
         };
+        if self.original.capacity() > BODY_BUFFER_KEPT_BYTES {
+            self.original = Vec::new();
+        }
         let object = ObjectTape { tape, home: &mut self.nodes };
         match object.tape.0.first() {
             Some(Node::Object { .. }) => Ok(object),
@@ -119,7 +128,11 @@ impl JsonParser {
 
     fn fill_tape<'a>(&mut self, json: &'a mut [u8]) -> Result<Tape<'a>, simd_json::Error> {
         let mut tape: Tape<'a> = Tape(std::mem::take(&mut self.nodes)).reset();
+        let is_large = json.len() > BODY_BUFFER_KEPT_BYTES;
         let filled = simd_json::fill_tape(json, &mut self.buffers, &mut tape);
+        if is_large {
+            self.buffers = new_buffers();
+        }
         if filled.is_err() {
             self.nodes = std::mem::replace(&mut tape, Tape(Vec::new())).reset().0;
         }
@@ -144,13 +157,18 @@ pub(super) struct ObjectTape<'p, 'a> {
 
 impl Drop for ObjectTape<'_, '_> {
     fn drop(&mut self) {
-        *self.home = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset().0;
+        let nodes = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset().0;
+        // A large body may have made it large.
+        if nodes.capacity() <= BODY_BUFFER_KEPT_BYTES {
+            *self.home = nodes;
+        }
     }
 }
 
 impl<'a> ObjectTape<'_, 'a> {
-    /// Calls `take` for each member of the object. A member that stands twice is an error: parsers disagree about which
-    /// one counts (RFC 8259 section 4), so neither does.
+    /// Calls `take` for each member of the object, with its known name where it differs from one in case alone: the original
+    /// reads names so, and its clients may write them so. A member that stands twice, in one case or several, is an error:
+    /// parsers disagree about which one counts (RFC 8259 section 4), so neither does.
     pub(super) fn each(
         &mut self,
         mut take: impl FnMut(&'a str, JsonValue<'a>) -> Result<(), BodyError>,
@@ -176,13 +194,15 @@ impl<'a> ObjectTape<'_, 'a> {
             let Node::String(name) = nodes[at] else {
                 return Err(BodyError::whole("the body is not valid JSON"));
             };
-            if let Some(known) = KNOWN.iter().position(|known| *known == name)
+            let exact = KNOWN.iter().position(|known| *known == name);
+            let known = exact.or_else(|| KNOWN.iter().position(|known| known.eq_ignore_ascii_case(name)));
+            if let Some(known) = known
                 && std::mem::replace(&mut seen[known], true)
             {
                 return Err(BodyError::new(KNOWN[known], "is given twice"));
             }
             let value = nodes[at + 1];
-            take(name, JsonValue(value))?;
+            take(known.map_or(name, |known| KNOWN[known]), JsonValue(value))?;
             at += 2 + match value {
                 Node::Object { count, .. } | Node::Array { count, .. } => count,
                 Node::String(_) | Node::Static(_) => 0,

@@ -1,7 +1,8 @@
 //! The resource: a todo, the commands that change it, their validation and their JSON. No I/O.
 //!
 //! This is the one room to change for another resource. JSON names and their order are those of the original system, so
-//! that its workers and ours can read each other's topic.
+//! that its workers and ours can read each other's topic. What a request may bring is bounded by settings ([`TextLimits`]); what
+//! stands on the log has been acknowledged, and is applied whoever wrote it.
 
 mod body;
 mod command;
@@ -18,7 +19,7 @@ pub use command::{Action, Command, CommandError};
 pub use id::{IDEMPOTENCY, IdKey, InvalidTodoId, TODO_ID_TEXT_BYTES, TodoId};
 pub use json::{JsonParser, write_json_string};
 pub use timestamp::{InvalidTimestamp, TIMESTAMP_TEXT_BYTES, Timestamp};
-pub use validation::{BodyError, check_user_id};
+pub use validation::{BodyError, TextLimits, check_user_id};
 
 use json::TodoFields;
 
@@ -36,9 +37,9 @@ pub struct TodoKey {
 pub struct Todo {
     /// Its id, given by the API that accepted it.
     pub id: TodoId,
-    /// 1 to [`TITLE_MAX_CHARS`](crate::limits::TITLE_MAX_CHARS) characters.
+    /// Its title. Requests bring 1 to `TITLE_MAX_CHARS` characters; other programs any number.
     pub title: String,
-    /// 0 to [`DESCRIPTION_MAX_CHARS`](crate::limits::DESCRIPTION_MAX_CHARS) characters.
+    /// Its description. Requests bring 0 to `DESCRIPTION_MAX_CHARS` characters; other programs any number.
     pub description: String,
     /// Whether it is done.
     pub completed: bool,

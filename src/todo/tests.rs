@@ -1,12 +1,12 @@
 //! Tests of the resource as a whole.
 
 use super::*;
-use crate::limits::{DESCRIPTION_MAX_CHARS, JSON_MAX_DEPTH, TITLE_MAX_CHARS};
+use crate::limits::{COMMAND_MAX_BYTES, DESCRIPTION_MAX_CHARS, JSON_MAX_DEPTH, TITLE_MAX_CHARS, USER_ID_MAX_BYTES};
 use proptest::prelude::*;
 
 fn new_todo(json: &str) -> Result<(String, String), String> {
     let mut body = json.as_bytes().to_vec();
-    NewTodo::from_json(&mut body, &mut JsonParser::default())
+    NewTodo::from_json(&mut body, TextLimits::default(), &mut JsonParser::default())
         .map(|todo| (todo.title.to_owned(), todo.description.to_owned()))
         .map_err(|error| error.to_string())
 }
@@ -24,6 +24,8 @@ fn a_body_is_read_or_refused_with_its_field() {
         (r#"{"title":""}"#, "title must not be empty"),
         (r#"{"title":7}"#, "title must be a string or null"),
         (r#"{"title":"a","title":"b"}"#, "title is given twice"),
+        (r#"{"title":"a","TITLE":"b"}"#, "title is given twice"),
+        (r#"{"Title":7}"#, "title must be a string or null"),
         (r#"{"title":"a\u0000"}"#, "title contains a NUL character (\\u0000), which cannot be stored"),
         (r#"{"title":"a","description":[]}"#, "description must be a string or null"),
         ("[]", "the body must be a JSON object"),
@@ -71,7 +73,7 @@ fn what_others_take_is_taken() {
     let mut parser = JsonParser::default();
     for _ in 0..3 {
         let mut body = br#"{"title":"a","n":1e400}"#.to_vec();
-        assert!(NewTodo::from_json(&mut body, &mut parser).is_ok());
+        assert!(NewTodo::from_json(&mut body, TextLimits::default(), &mut parser).is_ok());
         let mut command =
             br#"{"action":"delete","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","n":1e400}"#.to_vec();
         assert!(Command::from_json(&mut command, Timestamp::default(), &mut parser).is_ok());
@@ -87,11 +89,11 @@ fn a_new_todo_may_be_done_already() {
         (r#"{"title":"a","completed":true}"#, true),
     ] {
         let mut body = json.as_bytes().to_vec();
-        let todo = NewTodo::from_json(&mut body, &mut JsonParser::default()).expect(json);
+        let todo = NewTodo::from_json(&mut body, TextLimits::default(), &mut JsonParser::default()).expect(json);
         assert_eq!(todo.completed, completed, "{json}");
     }
     let mut body = br#"{"title":"a","completed":"true"}"#.to_vec();
-    let error = NewTodo::from_json(&mut body, &mut JsonParser::default()).expect_err("a text");
+    let error = NewTodo::from_json(&mut body, TextLimits::default(), &mut JsonParser::default()).expect_err("a text");
     assert_eq!(error.to_string(), "completed must be true, false or null");
 }
 
@@ -106,19 +108,121 @@ fn lengths_are_counted_in_characters() {
 }
 
 #[test]
+fn members_may_be_written_in_another_case() {
+    assert_eq!(new_todo(r#"{"Title":"a","DESCRIPTION":"b","titles":1}"#), Ok(("a".into(), "b".into())));
+    let mut body = br#"{"Completed":true,"tItle":"x"}"#.to_vec();
+    let patch = TodoPatch::from_json(&mut body, &mut JsonParser::default()).expect("valid");
+    assert_eq!(patch, TodoPatch { title: Some("x"), description: None, completed: Some(true) });
+}
+
+#[test]
+fn lengths_are_those_of_the_settings() {
+    let limits = TextLimits { title_max_chars: 3, description_max_chars: 2 };
+    let read =
+        |json: &str| NewTodo::from_json(&mut json.as_bytes().to_vec(), limits, &mut JsonParser::default()).map(|_| ());
+    assert_eq!(read(r#"{"title":"\u00e9bc","description":"de"}"#), Ok(()));
+    assert_eq!(
+        read(r#"{"title":"abcd"}"#).expect_err("long").to_string(),
+        "title has 4 characters; at most 3 are allowed"
+    );
+    assert!(read(r#"{"title":"a","description":"abc"}"#).is_err());
+}
+
+#[test]
+fn what_a_todo_has_may_be_sent_back_however_long_it_is() {
+    let (title, description) = ("t".repeat(TITLE_MAX_CHARS + 1), "d".repeat(DESCRIPTION_MAX_CHARS + 1));
+    let todo = Todo {
+        id: TodoId::from_u128(1),
+        title: title.clone(),
+        description: description.clone(),
+        completed: false,
+        user_id: "u".into(),
+        created_at: Timestamp::default(),
+        updated_at: Timestamp::default(),
+    };
+    let check = |title: Option<&str>, description: Option<&str>, todo: Option<&Todo>| {
+        TodoPatch { title, description, completed: None }.check_lengths(TextLimits::default(), || todo.cloned())
+    };
+    assert_eq!(check(Some(&title), Some(&description), Some(&todo)), Ok(()));
+    assert_eq!(check(Some("short"), Some(&description), Some(&todo)), Ok(()));
+    assert_eq!(check(Some(&title), Some(&description), None).expect_err("no such todo").field, Some("title"));
+    let longer = format!("{title}x");
+    assert_eq!(check(Some(&longer), None, Some(&todo)).expect_err("another").field, Some("title"));
+    assert_eq!(
+        check(Some(&title), Some(&title.repeat(30)), Some(&todo)).expect_err("another").field,
+        Some("description")
+    );
+}
+
+#[test]
+fn what_is_on_the_log_is_read_whatever_requests_may_bring() {
+    let id = "0190163d-8694-739b-aea5-966c26f8ad91";
+    let read =
+        |json: String| Command::from_json(&mut json.into_bytes(), Timestamp::default(), &mut JsonParser::default());
+    let long = "x".repeat(300_000);
+    let users = ["u".repeat(USER_ID_MAX_BYTES + 1), String::new(), r"a\u0001".into()];
+    for user in users {
+        let json =
+            format!(r#"{{"Action":"create","ID":"{id}","title":"{long}","description":"{long}","user_id":"{user}"}}"#);
+        let command = read(json).expect("it was acknowledged");
+        let todo = command.apply(None).expect("created");
+        assert_eq!((todo.title.len(), todo.description.len()), (long.len(), long.len()));
+        let mut json = Vec::new();
+        todo.write_json(&mut json);
+        assert_eq!(Todo::from_json(&mut json, &mut JsonParser::default()), Ok(todo));
+    }
+    let empty = read(format!(r#"{{"action":"create","id":"{id}","title":"","user_id":"u"}}"#));
+    assert!(empty.is_ok(), "the original's worker writes such a row");
+    let with = |bytes: usize| {
+        let start = format!(r#"{{"action":"delete","id":"{id}","user_id":""#);
+        format!("{start}{}\"}}", "u".repeat(bytes - start.len() - 2))
+    };
+    assert!(read(with(COMMAND_MAX_BYTES)).is_ok());
+    let error = read(with(COMMAND_MAX_BYTES + 1)).expect_err("too large").to_string();
+    assert_eq!(error, "the command has 1048577 bytes; at most 1048576 are applied");
+}
+
+/// What a request brings never becomes longer in the log than it was, whatever has to be escaped.
+#[test]
+fn a_command_is_no_longer_than_its_body_and_what_stands_around() {
+    for character in 1..=0x80u8 {
+        let escaped = match character {
+            b'\x08' => r"\b".to_owned(),
+            b'\x0c' => r"\f".to_owned(),
+            b'\n' => r"\n".to_owned(),
+            b'\r' => r"\r".to_owned(),
+            b'\t' => r"\t".to_owned(),
+            b'"' | b'\\' => format!("\\{}", char::from(character)),
+            0..0x20 => format!("\\u{:04x}", character),
+            _ => char::from(character).to_string(),
+        };
+        let body = format!(r#"{{"title":"{}"}}"#, escaped.repeat(100));
+        let mut copy = body.clone().into_bytes();
+        let mut parser = JsonParser::default();
+        let NewTodo { title, .. } = NewTodo::from_json(&mut copy, TextLimits::default(), &mut parser).expect(&body);
+        let action = Action::Create { title: title.into(), description: "".into(), completed: false };
+        let command = Command { id: TodoId::new(), user_id: "u".into(), requested_at: Timestamp::default(), action };
+        let mut json = Vec::new();
+        command.write_json(&mut json);
+        assert!(json.len() <= body.len() + 200, "{character}: {} bytes from {}", json.len(), body.len());
+    }
+}
+
+#[test]
 fn deep_nesting_is_refused_and_the_parser_goes_on() {
     let nested =
         |depth: usize| format!(r#"{{"title":"t","x":{}1{}}}"#, "[".repeat(depth), "]".repeat(depth)).into_bytes();
     let mut parser = JsonParser::default();
-    let error = NewTodo::from_json(&mut nested(20_000), &mut parser).expect_err("too deep").to_string();
+    let error =
+        NewTodo::from_json(&mut nested(20_000), TextLimits::default(), &mut parser).expect_err("too deep").to_string();
     assert_eq!(error, "the body is nested deeper than 32 levels");
-    assert!(NewTodo::from_json(&mut nested(JSON_MAX_DEPTH - 2), &mut parser).is_ok());
+    assert!(NewTodo::from_json(&mut nested(JSON_MAX_DEPTH - 2), TextLimits::default(), &mut parser).is_ok());
 }
 
 #[test]
 fn invalid_utf8_is_named() {
     let mut body = b"{\"title\":\"\xff\"}".to_vec();
-    let error = NewTodo::from_json(&mut body, &mut JsonParser::default()).expect_err("invalid");
+    let error = NewTodo::from_json(&mut body, TextLimits::default(), &mut JsonParser::default()).expect_err("invalid");
     assert_eq!(error.to_string(), "the body is not valid UTF-8, at line 1, byte 11");
 }
 
@@ -151,8 +255,12 @@ fn commands_of_the_original_are_read() {
         ),
         (r#"{"action":"delete","id":"0190163d-8694-739b-aea5-966c26f8ad91"}"#, "user_id is missing"),
         (
-            r#"{"action":"create","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","title":""}"#,
-            "title must not be empty",
+            r#"{"action":"create","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","title":"a\u0000"}"#,
+            "title contains a NUL character (\\u0000), which cannot be stored",
+        ),
+        (
+            r#"{"action":"delete","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"\u0000"}"#,
+            "user_id contains a NUL character (\\u0000), which cannot be stored",
         ),
     ] {
         let error =

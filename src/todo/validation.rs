@@ -5,6 +5,32 @@ use std::fmt;
 
 use crate::limits::{DESCRIPTION_MAX_CHARS, TITLE_MAX_CHARS, USER_ID_MAX_BYTES};
 
+/// How long the texts of a request may be, in characters. What stands on the log is applied however long it is, up to
+/// [`COMMAND_MAX_BYTES`](crate::limits::COMMAND_MAX_BYTES): it has been acknowledged, here or by another program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextLimits {
+    /// Of a title.
+    pub title_max_chars: usize,
+    /// Of a description.
+    pub description_max_chars: usize,
+}
+
+impl Default for TextLimits {
+    fn default() -> TextLimits {
+        TextLimits { title_max_chars: TITLE_MAX_CHARS, description_max_chars: DESCRIPTION_MAX_CHARS }
+    }
+}
+
+impl TextLimits {
+    pub(super) fn check_title(&self, title: &str) -> Result<(), BodyError> {
+        check_length("title", title, self.title_max_chars)
+    }
+
+    pub(super) fn check_description(&self, description: &str) -> Result<(), BodyError> {
+        check_length("description", description, self.description_max_chars)
+    }
+}
+
 /// What is wrong with a request body: which member, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyError {
@@ -35,18 +61,15 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
+/// Checks the title of a request.
 pub(super) fn check_title(title: &str) -> Result<(), BodyError> {
     if title.is_empty() {
         return Err(BodyError::new("title", "must not be empty"));
     }
-    check_text("title", title, TITLE_MAX_CHARS)
+    check_storable("title", title)
 }
 
-pub(super) fn check_description(description: &str) -> Result<(), BodyError> {
-    check_text("description", description, DESCRIPTION_MAX_CHARS)
-}
-
-fn check_text(field: &'static str, text: &str, max_chars: usize) -> Result<(), BodyError> {
+fn check_length(field: &'static str, text: &str, max_chars: usize) -> Result<(), BodyError> {
     // A text is never longer in characters than in bytes, so most texts need no count.
     if text.len() > max_chars {
         let chars = text.chars().count();
@@ -54,13 +77,18 @@ fn check_text(field: &'static str, text: &str, max_chars: usize) -> Result<(), B
             return Err(BodyError::new(field, format!("has {chars} characters; at most {max_chars} are allowed")));
         }
     }
+    Ok(())
+}
+
+/// Checks that a text can be stored.
+pub(super) fn check_storable(field: &'static str, text: &str) -> Result<(), BodyError> {
     if text.as_bytes().contains(&0) {
         return Err(BodyError::new(field, "contains a NUL character (\\u0000), which cannot be stored"));
     }
     Ok(())
 }
 
-/// Checks the `sub` of a token or the `user_id` of a command.
+/// Checks the `sub` of a token.
 ///
 /// # Errors
 /// Empty, longer than [`USER_ID_MAX_BYTES`], or with a control character.

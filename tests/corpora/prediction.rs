@@ -3,6 +3,7 @@
 use million_rps::http::chunked::Decoder;
 use million_rps::http::response::Connection;
 use million_rps::http::{Framing, Method, Parsed, Rejection, Version, parse_head};
+use million_rps::limits::BODY_MAX_BYTES;
 
 /// One request that was read, or the reason why none was.
 #[derive(Debug)]
@@ -91,13 +92,16 @@ fn read_one(input: &[u8]) -> Result<Option<(Predicted, usize)>, (Rejection, bool
     let body_bytes = match head.framing {
         Framing::None => 0,
         Framing::Length(length) => {
-            let length = usize::try_from(length).expect("it is bounded");
+            if length > BODY_MAX_BYTES as u64 {
+                return Err((Rejection::BODY_TOO_LARGE, false));
+            }
+            let length = length as usize;
             let Some(bytes) = input.get(consumed..consumed + length) else { return Ok(None) };
             body.extend_from_slice(bytes);
             length
         }
         Framing::Chunked => {
-            let progress = Decoder::default()
+            let progress = Decoder::new(BODY_MAX_BYTES)
                 .decode(&input[consumed..], &mut body)
                 .map_err(|rejection| (rejection, head.expect_continue))?;
             if !progress.done {

@@ -251,7 +251,7 @@ fn early_answers_keep_the_framing(server: &Server) {
         (Request::new("POST", "/health").body(inner.clone()), 405),
         (Request::new("PATCH", "/todos").body(inner.clone()), 405),
         (Request::new("BREW", "/todos").body(inner.clone()), 501),
-        (Request::new("POST", "/todos").token(&good).field("Content-Type", "text/plain").body(inner.clone()), 415),
+        (Request::new("POST", "/todos").token(&good).field("Content-Type", "application/xml").body(inner.clone()), 415),
         (Request::new("PUT", "/todos/nonsense").token(&good).json(inner.clone()), 400),
         (post(&good, inner.clone()), 400),
     ];
@@ -339,7 +339,7 @@ fn expectations_are_settled_by_the_head_where_it_is_enough(server: &Server) {
         ("POST /nowhere", bearer.as_str(), 404),
         ("POST /health", bearer.as_str(), 405),
         ("PUT /todos/nonsense", bearer.as_str(), 400),
-        ("POST /todos", &format!("{bearer}Content-Type: text/plain\r\n"), 415),
+        ("POST /todos", &format!("{bearer}Content-Type: application/xml\r\n"), 415),
     ] {
         let mut client = server.connect();
         client.send(request(start, fields));

@@ -16,6 +16,7 @@ mod drain;
 mod drivers;
 mod durability;
 mod folder;
+mod foreign;
 mod framing;
 mod head;
 mod idempotency;

@@ -205,8 +205,8 @@ fn poison_between_good_records_is_put_aside_and_can_be_replayed() {
         ),
         (b"{\"action\":\"delete\",\"id\":\"1\",\"user_id\":\"u\"}", "id is not a UUID"),
         (
-            b"{\"action\":\"create\",\"id\":\"0190163d-8694-739b-0000-000000000001\",\"user_id\":\"u\",\"title\":\"\"}",
-            "title",
+            b"{\"action\":\"create\",\"id\":\"0190163d-8694-739b-0000-000000000001\",\"user_id\":\"u\",\"title\":\"\\u0000\"}",
+            "title contains a NUL",
         ),
     ];
     let mut batch = submissions(&[create(0, "first")]);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::*;
-use crate::todo::{JsonParser, NewTodo};
+use crate::todo::{JsonParser, NewTodo, TextLimits};
 
 const TOKEN: &str = "abc.def.ghi";
 
@@ -82,7 +82,7 @@ fn read_request(bytes: &[u8], address: SocketAddr) -> Option<(usize, String)> {
     let body = bytes.get(head..length)?;
     let mut copy = body.to_vec();
     let mut parser = JsonParser::default();
-    NewTodo::from_json(&mut copy, &mut parser).unwrap();
+    NewTodo::from_json(&mut copy, TextLimits::default(), &mut parser).unwrap();
     Some((length, String::from_utf8(body.to_vec()).unwrap()))
 }
 

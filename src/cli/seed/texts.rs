@@ -160,7 +160,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::todo::{JsonParser, NewTodo, write_json_string};
+    use crate::todo::{JsonParser, NewTodo, TextLimits, write_json_string};
 
     #[test]
     fn the_same_numbers_make_the_same_todo_and_others_differ() {
@@ -191,7 +191,7 @@ mod tests {
             write_json_string(&mut body, &todo.description);
             body.push(b'}');
             let mut parser = JsonParser::default();
-            let read = NewTodo::from_json(&mut body, &mut parser).unwrap();
+            let read = NewTodo::from_json(&mut body, TextLimits::default(), &mut parser).unwrap();
             assert_eq!((read.title, read.description), (&*todo.title, &*todo.description));
         }
     }
