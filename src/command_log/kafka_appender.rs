@@ -5,7 +5,6 @@
 //! what has to be done while nobody writes: sending what was held, and giving the topic another link when it takes other
 //! batches, or when librdkafka has stopped for good.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -16,8 +15,9 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 
 use crate::command_log::kafka::KafkaOptions;
+use crate::command_log::kafka_held::Held;
 use crate::command_log::kafka_host::KafkaHost;
-use crate::command_log::kafka_link::{BatchBounds, Link, longest_wait};
+use crate::command_log::kafka_link::{BatchBounds, Link, longest_wait, stuck_after};
 use crate::command_log::kafka_returned::Returned;
 use crate::command_log::new_ids::NewIds;
 use crate::command_log::{
@@ -29,6 +29,8 @@ use crate::command_log::{
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// The same while commands wait for the topic to be known.
 const HELD_PAUSE: Duration = Duration::from_millis(50);
+/// Longest time without any delivery before another link is taken, when those before did not help.
+const STUCK_MAX: Duration = Duration::from_secs(300);
 
 /// The writing end.
 pub struct KafkaAppender {
@@ -52,14 +54,11 @@ struct Core {
     /// The `max.message.bytes` under which a batch was refused that had to fit: commands are sent one by one while it is that.
     singly_under: Option<Option<u32>>,
     wake: Sender<()>,
+    /// Since when every look at the topic was answered by a broker; `None` when the last was not.
+    answered_since: Option<Instant>,
+    /// How long nothing may be delivered before another link is taken: twice as long after each that did not help.
+    stuck_after: Duration,
     is_closed: bool,
-}
-
-/// Commands that wait for the topic to be known, in their order.
-#[derive(Default)]
-struct Held {
-    submissions: VecDeque<(Instant, Submission)>,
-    bytes: usize,
 }
 
 impl KafkaAppender {
@@ -96,13 +95,16 @@ impl KafkaAppender {
             refused: Vec::new(),
             singly_under: None,
             wake: wake.clone(),
+            answered_since: None,
+            stuck_after: stuck_after(&options),
             is_closed: false,
         }));
         let looking = look_after(&core, &host, ending.clone(), woken)?;
         let appender =
             KafkaAppender { core, new_ids: new_ids.clone(), ending: ending.clone(), wake, looking: Some(looking) };
-        let (figures, wake) = (Arc::clone(host.figures()), appender.wake.clone());
+        let (figures, core, wake) = (Arc::clone(host.figures()), appender.core.clone(), appender.wake.clone());
         kafka_watch::start(options, host, ending, move |reachable| {
+            lock(&core).note_answer(reachable.is_ok());
             new_ids.set_partitions(figures.spread().unwrap_or(0) as usize);
             sink.note_reachable(reachable);
             let _ = wake.try_send(());
@@ -136,7 +138,7 @@ fn look_after(
             let mut core = lock(&core);
             core.look();
             core.hand_over_refused();
-            pause = if core.held.submissions.is_empty() { LOOK_PAUSE } else { HELD_PAUSE };
+            pause = if core.held.is_empty() { LOOK_PAUSE } else { HELD_PAUSE };
         }
         guard.end_in_order();
     };
@@ -159,7 +161,7 @@ impl CommandAppender for KafkaAppender {
     fn close(&mut self, deadline: Duration) {
         let Some(looking) = self.looking.take() else { return };
         let give_up_at = Instant::now() + deadline;
-        while !self.core().held.submissions.is_empty() && Instant::now() < give_up_at {
+        while !self.core().held.is_empty() && Instant::now() < give_up_at {
             std::thread::sleep(Duration::from_millis(1));
         }
         self.core().close(give_up_at);
@@ -183,6 +185,9 @@ impl Core {
         if self.is_closed {
             return;
         }
+        if self.link.as_ref().is_some_and(Link::delivers) {
+            self.stuck_after = stuck_after(&self.options);
+        }
         self.renew_link();
         let Some(spread) = self.host.figures().spread() else {
             let longest = longest_wait(&self.options);
@@ -197,10 +202,22 @@ impl Core {
         }
     }
 
+    fn note_answer(&mut self, has_answered: bool) {
+        self.answered_since = if has_answered { self.answered_since.or_else(|| Some(Instant::now())) } else { None };
+    }
+
+    /// Whether nothing gets through this link although brokers answer others: librdkafka can wait for ever for partitions
+    /// whose leader was away (confluent-kafka-dotnet's issue 2519). What it had sent has been refused and is not sent again;
+    /// a broker that answers has dealt with it long ago, so that nothing of it comes after what the next link sends.
+    fn is_stuck(&self, link: &Link) -> bool {
+        let is_long = |since: Duration| since >= self.stuck_after;
+        link.undelivered_for().is_some_and(is_long) && self.answered_since.is_some_and(|since| is_long(since.elapsed()))
+    }
+
     fn take(&mut self, batch: &mut Vec<Submission>) {
         match self.host.figures().spread() {
             // What is held goes before.
-            Some(spread) if self.held.submissions.is_empty() => self.send(spread, batch),
+            Some(spread) if self.held.is_empty() => self.send(spread, batch),
             _ if self.is_closed => self.refuse_all(batch),
             _ => {
                 for submission in batch.drain(..) {
@@ -258,6 +275,14 @@ impl Core {
         };
         let patience = if let Some((code, reason)) = link.fatal_error() {
             tracing::error!(%code, reason, "Kafka's producer stopped; starting another");
+            Duration::ZERO
+        } else if self.is_stuck(link) {
+            let stuck_after = self.stuck_after;
+            tracing::error!(
+                seconds = stuck_after.as_secs(),
+                "Kafka's brokers answer, but its producer has delivered nothing; starting another"
+            );
+            self.stuck_after = (2 * stuck_after).min(STUCK_MAX);
             Duration::ZERO
         } else if link.has_returned() || link.bounds() != self.wanted_bounds() {
             // What is on its way comes first: a todo's commands keep their order.
@@ -335,161 +360,6 @@ impl Core {
     }
 }
 
-impl Held {
-    /// Takes one more, within the bounds of librdkafka's own queue.
-    fn add(&mut self, submission: Submission, options: &KafkaOptions) -> Result<(), (Ticket, Refusal)> {
-        let bytes = submission.payload.len();
-        if !BatchBounds::of(None).takes(&submission.payload) {
-            return Err((submission.ticket, Refusal::TooLarge));
-        }
-        if self.submissions.len() >= options.queue_max_messages as usize
-            || self.bytes + bytes > options.queue_max_kb as usize * 1024
-        {
-            return Err((submission.ticket, Refusal::Full));
-        }
-        self.bytes += bytes;
-        self.submissions.push_back((Instant::now(), submission));
-        Ok(())
-    }
-
-    /// The oldest, if it has waited for so long.
-    fn overdue(&mut self, longest: Duration) -> Option<Submission> {
-        let (held_at, _) = self.submissions.front()?;
-        if held_at.elapsed() < longest {
-            return None;
-        }
-        let (_, submission) = self.submissions.pop_front()?;
-        self.bytes -= submission.payload.len();
-        Some(submission)
-    }
-
-    fn take_all(&mut self) -> Vec<Submission> {
-        self.bytes = 0;
-        std::mem::take(&mut self.submissions).into_iter().map(|(_, submission)| submission).collect()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-    use crate::todo::TodoId;
-
-    #[derive(Default)]
-    struct Collected(Mutex<Vec<Acknowledgement>>);
-
-    impl AcknowledgementSink for Collected {
-        fn acknowledge(&self, acknowledgements: &mut Vec<Acknowledgement>) {
-            self.0.lock().expect("unpoisoned").append(acknowledgements);
-        }
-    }
-
-    fn submission(ticket: u64, payload_bytes: usize) -> Submission {
-        Submission { ticket: Ticket(ticket), id: TodoId::new(), payload: vec![b'x'; payload_bytes] }
-    }
-
-    /// An appender without any broker: port 1 of loopback refuses connections.
-    fn appender_without_broker(change: impl FnOnce(&mut KafkaOptions)) -> (KafkaAppender, Arc<Collected>) {
-        appender(KafkaHost::default(), change)
-    }
-
-    fn appender(host: KafkaHost, change: impl FnOnce(&mut KafkaOptions)) -> (KafkaAppender, Arc<Collected>) {
-        let mut options = KafkaOptions::new("127.0.0.1:1", "todo-commands");
-        change(&mut options);
-        let sink = Arc::new(Collected::default());
-        (KafkaAppender::within(host, options, sink.clone()).expect("usable options"), sink)
-    }
-
-    fn results(sink: &Collected) -> Vec<(u64, Result<(), Refusal>)> {
-        let mut results: Vec<_> =
-            sink.0.lock().expect("unpoisoned").iter().map(|taken| (taken.ticket.0, taken.result)).collect();
-        results.sort_by_key(|(ticket, _)| *ticket);
-        results
-    }
-
-    #[test]
-    fn every_ticket_is_refused_once_when_there_is_no_broker() {
-        let (mut appender, sink) = appender_without_broker(|_| {});
-        appender.append(&mut vec![submission(0, 10), submission(7, 10), submission(Ticket::MAX.0, 10)]);
-        appender.close(Duration::ZERO);
-        appender.append(&mut vec![submission(8, 10)]);
-        let refused = Err(Refusal::Unavailable);
-        assert_eq!(results(&sink), [(0, refused), (7, refused), (8, refused), (Ticket::MAX.0, refused)]);
-    }
-
-    #[test]
-    fn a_message_that_waits_too_long_is_refused_without_closing() {
-        let (mut appender, sink) = appender_without_broker(|options| options.acknowledge_timeout_ms = 100);
-        appender.append(&mut vec![submission(1, 10)]);
-        while results(&sink).is_empty() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        assert_eq!(results(&sink), [(1, Err(Refusal::Unavailable))]);
-        appender.close(Duration::ZERO);
-    }
-
-    #[test]
-    fn a_full_queue_and_a_large_record_have_refusals_of_their_own() {
-        let (mut appender, sink) = appender_without_broker(|options| options.queue_max_messages = 2);
-        appender.append(&mut vec![submission(1, 2_000_000), submission(2, 10), submission(3, 10), submission(4, 10)]);
-        assert_eq!(results(&sink), [(1, Err(Refusal::TooLarge)), (4, Err(Refusal::Full))]);
-        appender.close(Duration::ZERO);
-        assert_eq!(results(&sink).len(), 4);
-    }
-
-    #[test]
-    fn a_producer_that_stopped_for_good_is_replaced() {
-        let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
-        brokers.create_topic("todo-commands", 4, 1).expect("created");
-        let (mut appender, sink) =
-            appender(KafkaHost::of_known_topic(4), |options| options.brokers = brokers.bootstrap_servers());
-        brokers.broker_down(1).expect("stopped");
-        appender.append(&mut vec![submission(1, 10)]);
-        appender.core().link.as_ref().expect("open").fail_for_good();
-        brokers.broker_up(1).expect("started");
-        appender.append(&mut vec![submission(2, 10)]);
-        assert!(appender.core().link.as_ref().expect("open").fatal_error().is_none());
-        appender.close(Duration::from_secs(30));
-        assert_eq!(results(&sink), [(1, Err(Refusal::Unavailable)), (2, Ok(()))], "the first was given up");
-    }
-
-    #[test]
-    fn a_broker_that_falls_silent_costs_a_refusal_and_is_used_again_when_it_answers() {
-        let brokers = rdkafka::mocking::MockCluster::new(1).expect("brokers within this process");
-        brokers.create_topic("todo-commands", 4, 1).expect("created");
-        let (mut appender, sink) = appender(KafkaHost::of_known_topic(4), |options| {
-            options.brokers = brokers.bootstrap_servers();
-            // The first write opens the connection, perhaps on a machine that is busy with other tests.
-            options.acknowledge_timeout_ms = 4_000;
-        });
-        let mut ask = |ticket| {
-            appender.append(&mut vec![submission(ticket, 10)]);
-            loop {
-                if let Some(&(_, result)) = results(&sink).iter().find(|(answered, _)| *answered == ticket) {
-                    return result;
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        };
-        assert_eq!(ask(1), Ok(()));
-        brokers.broker_round_trip_time(1, Duration::from_secs(600)).expect("slowed");
-        assert_eq!(ask(2), Err(Refusal::Unavailable));
-        brokers.broker_round_trip_time(1, Duration::ZERO).expect("quick again");
-        let mut ticket = 3;
-        while ask(ticket) != Ok(()) {
-            ticket += 1;
-            assert!(ticket < 100, "the broker answers again, but no message is acknowledged");
-        }
-        appender.close(Duration::ZERO);
-    }
-
-    #[test]
-    fn options_that_librdkafka_does_not_take_are_named() {
-        let options = KafkaOptions { compression: "shrink".into(), ..KafkaOptions::new("127.0.0.1:1", "t") };
-        let Err(error) = KafkaAppender::new(options, Arc::new(Collected::default())) else {
-            panic!("the option has to be refused");
-        };
-        assert!(matches!(&error, LogError::Fatal(text) if text.contains("compression.type")), "{error}");
-    }
-}
+#[path = "kafka_appender_tests.rs"]
+mod tests;

@@ -37,6 +37,8 @@ pub(super) struct Reports {
     pub reported: Reported,
     /// Commands that may be sent again.
     pub returned: Returned,
+    /// Whether no broker could be reached.
+    pub is_cut_off: bool,
     /// Whether each command was a batch by itself.
     singly: bool,
 }
@@ -44,7 +46,13 @@ pub(super) struct Reports {
 impl Reports {
     /// Of a producer that sends each command by itself, or not.
     pub(super) fn new(singly: bool) -> Reports {
-        Reports { acknowledgements: Vec::new(), reported: Reported::default(), returned: Returned::default(), singly }
+        Reports {
+            acknowledgements: Vec::new(),
+            reported: Reported::default(),
+            returned: Returned::default(),
+            is_cut_off: false,
+            singly,
+        }
     }
 }
 
@@ -81,7 +89,9 @@ impl<C: ClientContext> Event<'_, C> {
             match librdkafka::rd_kafka_event_type(self.native.as_ptr()) {
                 librdkafka::RD_KAFKA_EVENT_DR => self.take_reports(reports),
                 librdkafka::RD_KAFKA_EVENT_ERROR => {
-                    let error = KafkaError::Global(librdkafka::rd_kafka_event_error(self.native.as_ptr()).into());
+                    let code = librdkafka::rd_kafka_event_error(self.native.as_ptr());
+                    reports.is_cut_off |= code == librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+                    let error = KafkaError::Global(code.into());
                     let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(self.native.as_ptr()));
                     self.context.error(error, reason.to_string_lossy().trim());
                 }

@@ -4,8 +4,8 @@
 //!
 //! The bounds of its batches are fixed when it is made. A topic that takes other ones gets another link.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 use crate::command_log::kafka::{KafkaOptions, log_error};
 use crate::command_log::kafka_events::{Events, Reports, refusal};
 use crate::command_log::kafka_host::KafkaHost;
+use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_returned::Returned;
 use crate::command_log::kafka_topic::Topic;
 use crate::command_log::kafka_trouble::log_client_error;
@@ -33,6 +34,10 @@ const REPORT_WAIT_MS: i32 = 100;
 const REPORTS_TOGETHER_MAX: usize = 4096;
 /// Shortest time between two attempts to give up what waits: the reports of the first are on their way.
 const GIVE_UP_PAUSE: Duration = Duration::from_millis(100);
+/// Shortest time without any delivery before a link can count as stuck.
+const STUCK_MIN: Duration = Duration::from_secs(10);
+/// How many times the longest wait passes without any delivery before a link can count as stuck.
+const STUCK_WAITS: u32 = 3;
 /// How long reports of purged messages may take: they come from within this process.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bounds of the wait for a broker's answer to one request, in milliseconds.
@@ -107,6 +112,21 @@ struct Shared {
     waiting: Waiting,
     ending: AtomicBool,
     has_returned: AtomicBool,
+    deliveries: Mutex<Deliveries>,
+}
+
+/// What is known of deliveries.
+#[derive(Debug, Clone, Copy, Default)]
+struct Deliveries {
+    is_any: bool,
+    /// When messages were first given up, with no delivery since.
+    none_since: Option<Instant>,
+}
+
+impl Shared {
+    fn deliveries(&self) -> MutexGuard<'_, Deliveries> {
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Link {
@@ -137,14 +157,15 @@ impl Link {
             waiting: Waiting::new(longest_wait(options)),
             ending: AtomicBool::new(false),
             has_returned: AtomicBool::new(false),
+            deliveries: Mutex::default(),
         });
         let reports = {
-            let (producer, shared) = (producer.clone(), shared.clone());
+            let (producer, shared, lost) = (producer.clone(), shared.clone(), LostBrokers::new(options));
             let guard = host.guard("kafka-reports");
             std::thread::Builder::new()
                 .name("kafka-reports".into())
                 .spawn(move || {
-                    let returned = serve_reports(&producer, &shared, &*sink, bounds, &wake);
+                    let returned = serve_reports(&producer, &shared, &*sink, bounds, lost, &wake);
                     if shared.ending.load(Ordering::SeqCst) {
                         guard.end_in_order();
                     }
@@ -163,6 +184,17 @@ impl Link {
     /// Whether commands have come back that may be sent again by another link.
     pub fn has_returned(&self) -> bool {
         self.shared.has_returned.load(Ordering::Acquire)
+    }
+
+    /// For how long nothing has been delivered, counted from the first message that was given up since the last delivery.
+    pub fn undelivered_for(&self) -> Option<Duration> {
+        self.shared.deliveries().none_since.map(|since| since.elapsed())
+    }
+
+    /// Whether it delivers: the last that is known of a message is its delivery.
+    pub fn delivers(&self) -> bool {
+        let deliveries = *self.shared.deliveries();
+        deliveries.is_any && deliveries.none_since.is_none()
     }
 
     /// Why librdkafka has stopped for good, if it has.
@@ -236,6 +268,7 @@ fn serve_reports(
     shared: &Shared,
     sink: &dyn AcknowledgementSink,
     bounds: BatchBounds,
+    mut lost: LostBrokers,
     wake: &Sender<()>,
 ) -> Returned {
     let mut reports = Reports::new(bounds.singly);
@@ -256,6 +289,10 @@ fn serve_reports(
         if !reports.acknowledgements.is_empty() && std::env::var_os("FAULT_KAFKA_REPORTS").is_some() {
             panic!("a test asked for it");
         }
+        if reports.acknowledgements.iter().any(|acknowledgement| acknowledgement.result.is_ok()) {
+            *shared.deliveries() = Deliveries { is_any: true, none_since: None };
+            lost.note_answer();
+        }
         if !reports.acknowledgements.is_empty() {
             sink.acknowledge(&mut reports.acknowledgements);
         }
@@ -267,8 +304,15 @@ fn serve_reports(
         if shared.waiting.is_overdue() && given_up_at.is_none_or(|at| at.elapsed() >= GIVE_UP_PAUSE) {
             tracing::debug!("Kafka did not acknowledge in time: everything that waits is refused");
             give_up(producer);
-            given_up_at = Some(Instant::now());
+            let now = Instant::now();
+            shared.deliveries().none_since.get_or_insert(now);
+            given_up_at = Some(now);
+            lost.note_silence();
         }
+        if std::mem::take(&mut reports.is_cut_off) {
+            lost.note_silence();
+        }
+        lost.look(producer.client());
     }
     reports.returned
 }
@@ -288,6 +332,11 @@ fn request_timeout(options: &KafkaOptions) -> Duration {
 /// How long a message may wait before it is given up: longer than requests, whose timeouts end connections that have died.
 pub(super) fn longest_wait(options: &KafkaOptions) -> Duration {
     Duration::from_millis(options.acknowledge_timeout_ms).max(request_timeout(options) + REQUEST_TIMEOUT_LATENESS)
+}
+
+/// How long nothing may be delivered by a producer whose brokers answer, before another one takes its place.
+pub(super) fn stuck_after(options: &KafkaOptions) -> Duration {
+    (longest_wait(options) * STUCK_WAITS).max(STUCK_MIN)
 }
 
 pub(super) struct AppenderContext;

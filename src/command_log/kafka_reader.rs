@@ -19,6 +19,7 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::kafka_extents::{Extent, extents, known_extent, partition_list, positions};
+use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_membership::{Membership, Rebalance, leave, member};
 use crate::command_log::kafka_place::history;
 use crate::command_log::kafka_progress::Progress;
@@ -55,6 +56,7 @@ pub struct KafkaReader {
     lost: BTreeMap<PartitionId, Extent>,
     lost_asked_at: Instant,
     progress: Progress,
+    brokers: LostBrokers,
 }
 
 /// How far a partition has been read.
@@ -91,6 +93,7 @@ impl KafkaReader {
             lost: BTreeMap::new(),
             lost_asked_at: Instant::now(),
             progress: Progress::default(),
+            brokers: LostBrokers::new(&options),
             options,
         })
     }
@@ -144,10 +147,17 @@ impl CommandReader for KafkaReader {
             let consumer = self.consumer.as_ref().expect("joined above");
             let polled = consumer.poll(wait).map(|result| result.map(|message| record_from(&message)));
             let nothing = polled.is_none();
+            if matches!(polled, Some(Ok(_))) {
+                self.brokers.note_answer();
+            }
+            self.brokers.look(consumer.client());
             match polled {
                 Some(Ok((partition, record))) if takes_records => self.take_record(partition, record, &mut gathered),
                 Some(Ok(held)) => self.held.push_back(held),
-                Some(Err(error)) => failure = self.judge(error),
+                Some(Err(error)) => {
+                    self.brokers.note_silence();
+                    failure = self.judge(error);
+                }
                 None => {}
             }
             self.take_rebalances(&mut gathered);

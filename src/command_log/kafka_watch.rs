@@ -14,6 +14,7 @@ use crate::command_log::LogError;
 use crate::command_log::kafka::{KafkaOptions, ensure_commands_by, log_error};
 use crate::command_log::kafka_backlog::Backlog;
 use crate::command_log::kafka_host::KafkaHost;
+use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_promise::{Judgement, judge};
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape, settings, shape};
 use crate::command_log::kafka_spread::{note_topic, spread};
@@ -30,6 +31,7 @@ struct TopicWatch {
     options: KafkaOptions,
     host: KafkaHost,
     admin: Option<AdminClient<DefaultClientContext>>,
+    brokers: LostBrokers,
     is_there: bool,
     /// The topic whose number of partitions is noted, by Kafka's id.
     noted: Option<String>,
@@ -52,6 +54,7 @@ pub(super) fn start(
 ) -> Result<(), LogError> {
     let guard = host.guard("kafka-watch");
     let mut watch = TopicWatch {
+        brokers: LostBrokers::new(&options),
         options,
         host,
         admin: None,
@@ -90,6 +93,11 @@ impl TopicWatch {
             None => self.options.client_config().create().map_err(log_error)?,
         };
         let result = self.round_by(&admin);
+        match result {
+            Ok(()) => self.brokers.note_answer(),
+            Err(_) => self.brokers.note_silence(),
+        }
+        self.brokers.look(admin.inner());
         self.admin = Some(admin);
         result
     }

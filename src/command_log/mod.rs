@@ -20,10 +20,12 @@ mod kafka_events;
 #[cfg(feature = "services")]
 mod kafka_extents;
 #[cfg(feature = "services")]
+mod kafka_held;
 mod kafka_host;
 #[cfg(feature = "services")]
 mod kafka_link;
 #[cfg(feature = "services")]
+mod kafka_lost_brokers;
 mod kafka_membership;
 #[cfg(feature = "services")]
 mod kafka_place;

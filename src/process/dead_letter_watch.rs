@@ -15,12 +15,12 @@ use crate::observe::troubles::{Component, Troubles};
 /// # Errors
 /// [`ProcessError`].
 pub fn start(options: &KafkaOptions, troubles: Arc<Troubles>) -> Result<(), ProcessError> {
-    let count = DeadLetterCount::new(options)?;
-    std::thread::Builder::new().name("dead-letters".into()).spawn(move || watch(&count, &troubles))?;
+    let mut count = DeadLetterCount::new(options)?;
+    std::thread::Builder::new().name("dead-letters".into()).spawn(move || watch(&mut count, &troubles))?;
     Ok(())
 }
 
-fn watch(count: &DeadLetterCount, troubles: &Troubles) {
+fn watch(count: &mut DeadLetterCount, troubles: &Troubles) {
     let mut known = None;
     let mut burst = DeadLetterBurst::default();
     loop {
