@@ -6,7 +6,7 @@ use crate::brokers::{BROKERS, await_in_sync, deployment, leaders, rotate_leaders
 use crate::deployment::{ACK_TIMEOUT, Api, Deployment};
 use crate::history::{Fate, History};
 use crate::log::Log;
-use crate::outage::Service;
+use crate::outage::{Outage, Service};
 use crate::verdict::{await_shown, judge};
 use crate::writers::{Load, Target, Writers};
 use crate::{rounds, say};
@@ -82,51 +82,38 @@ fn led_by(deployment: &Deployment, broker: i32) -> Vec<i32> {
     leaders(deployment).into_iter().filter(|(_, leader)| *leader == broker).map(|(partition, _)| partition).collect()
 }
 
+/// Has a broker that leads partitions go away under writes, and come back.
+fn leave(broker: i32, how: &str, go: impl FnOnce(Service) -> Outage) {
+    let deployment = deployment();
+    let _workers = deployment.workers::<2>();
+    let api = deployment.serve();
+    let writers = Writers::start(LOAD, &[Target::new(api.address)]);
+    writers.await_accepted(1_000);
+    let own = led_by(&deployment, broker);
+    let outage = go(Service::Broker(broker));
+    let gone_at = Instant::now();
+    watch(&format!("broker {broker} {how}"), &writers);
+    writers.await_accepted(1_000);
+    say(&format!(
+        "broker {broker} {how}: 1,000 writes taken without it {:.1} s later",
+        gone_at.elapsed().as_secs_f64()
+    ));
+    outage.end();
+    let back_at = Instant::now();
+    writers.await_accepted(500);
+    let fault = format!("broker {broker}, leader of {} partitions, {how}", own.len());
+    let history = account(&fault, &deployment, &api, writers, back_at);
+    say_who_suffered(&fault, &deployment, &history, &own);
+}
+
 #[test]
 fn the_leader_is_killed() {
-    for broker in BROKERS.into_iter().take(rounds()) {
-        let deployment = deployment();
-        let _workers = deployment.workers::<2>();
-        let api = deployment.serve();
-        let writers = Writers::start(LOAD, &[Target::new(api.address)]);
-        writers.await_accepted(1_000);
-        let own = led_by(&deployment, broker);
-        let outage = Service::Broker(broker).kill();
-        let killed_at = Instant::now();
-        watch(&format!("broker {broker} killed (-9)"), &writers);
-        writers.await_accepted(1_000);
-        say(&format!(
-            "broker {broker} killed (-9): 1,000 writes taken without it {:.1} s later",
-            killed_at.elapsed().as_secs_f64()
-        ));
-        outage.end();
-        let back_at = Instant::now();
-        writers.await_accepted(500);
-        let fault = format!("broker {broker}, leader of {} partitions, killed (-9)", own.len());
-        let history = account(&fault, &deployment, &api, writers, back_at);
-        say_who_suffered(&fault, &deployment, &history, &own);
-    }
+    BROKERS.into_iter().take(rounds()).for_each(|broker| leave(broker, "killed (-9)", Service::kill));
 }
 
 #[test]
 fn the_leader_is_frozen() {
-    for broker in BROKERS.into_iter().rev().take(rounds()) {
-        let deployment = deployment();
-        let _workers = deployment.workers::<2>();
-        let api = deployment.serve();
-        let writers = Writers::start(LOAD, &[Target::new(api.address)]);
-        writers.await_accepted(1_000);
-        let own = led_by(&deployment, broker);
-        let outage = Service::Broker(broker).freeze();
-        watch(&format!("broker {broker} frozen (SIGSTOP)"), &writers);
-        writers.await_accepted(1_000);
-        outage.end();
-        let back_at = Instant::now();
-        writers.await_accepted(500);
-        let fault = format!("broker {broker}, leader of {} partitions, frozen (SIGSTOP)", own.len());
-        let history = account(&fault, &deployment, &api, writers, back_at);
-        say_who_suffered(&fault, &deployment, &history, &own);
-    }
+    BROKERS.into_iter().rev().take(rounds()).for_each(|broker| leave(broker, "frozen (SIGSTOP)", Service::freeze));
 }
 
 #[test]

@@ -36,35 +36,14 @@ mod leader;
 mod links;
 mod losses;
 
-use std::time::{Duration, Instant};
-
-/// How long anything may take to heal before a test gives up. No test measures time more tightly than its meaning asks.
-const PATIENCE: Duration = Duration::from_secs(90);
+use crate::harness::healing::{HEALING_MAX, say_past_the_runner, within};
 
 /// How often each fault comes.
 fn rounds() -> usize {
     if std::env::var("MILLION_RPS_TEST").is_ok_and(|text| text == "full") { 3 } else { 1 }
 }
 
-/// Looks again and again until `look` finds something; returns it and how long it took.
-///
-/// # Panics
-/// When it has not after [`PATIENCE`].
-#[track_caller]
-fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> (T, Duration) {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return (found, start.elapsed());
-        }
-        assert!(start.elapsed() < PATIENCE, "waited {} s in vain for {what}", PATIENCE.as_secs());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Writes one line past the test runner, which hides what passing tests print.
+/// Writes one line past the test runner.
 fn say(line: &str) {
-    use std::io::Write as _;
-    // Nobody may be reading.
-    let _ = writeln!(std::io::stderr(), "cluster: {line}");
+    say_past_the_runner("cluster", line);
 }

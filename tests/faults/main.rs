@@ -52,30 +52,9 @@ mod site;
 mod takeover;
 mod worker;
 
-use std::time::{Duration, Instant};
+use crate::harness::healing::{HEALING_MAX, say_past_the_runner, within};
 
-/// How long anything may take to heal before a test gives up. No test measures time more tightly than its meaning asks.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Looks again and again until `look` finds something; returns it and how long it took.
-///
-/// # Panics
-/// When it has not after [`PATIENCE`].
-#[track_caller]
-fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> (T, Duration) {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return (found, start.elapsed());
-        }
-        assert!(start.elapsed() < PATIENCE, "waited {} s in vain for {what}", PATIENCE.as_secs());
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Writes one line past the test runner, which hides what passing tests print.
+/// Writes one line past the test runner.
 fn say(line: &str) {
-    use std::io::Write as _;
-    // Nobody may be reading.
-    let _ = writeln!(std::io::stderr(), "fault: {line}");
+    say_past_the_runner("fault", line);
 }

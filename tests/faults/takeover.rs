@@ -9,7 +9,7 @@ use crate::deployment::{Api, Deployment};
 use crate::harness::request::post;
 use crate::harness::token::token;
 use crate::worker::SESSION_TIMEOUT;
-use crate::{PATIENCE, say, within};
+use crate::{HEALING_MAX, say, within};
 
 /// Partitions of a topic for many workers.
 const PARTITIONS: usize = 64;
@@ -70,7 +70,7 @@ fn await_no_lag(deployment: &Deployment) {
         let lags = committed.elements().into_iter().map(|element| lag(element.partition(), element.offset().to_raw()));
         Some(lags.collect::<Option<Vec<_>>>()?.into_iter().filter(|(_, lag)| *lag != 0).collect::<Vec<_>>())
     };
-    let give_up_at = Instant::now() + PATIENCE;
+    let give_up_at = Instant::now() + HEALING_MAX;
     let mut behind = lags();
     while behind.as_ref().is_none_or(|behind| !behind.is_empty()) {
         assert!(

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::deployment::{Api, Deployment};
 use crate::history::{Action, Fate, History};
 use crate::log::{Log, Logged, Row};
-use crate::{PATIENCE, say, within};
+use crate::{HEALING_MAX, say, within};
 
 /// Waits until every list shows the last accepted write of every todo, in the same bytes; returns how long after `since`
 /// that was.
@@ -78,7 +78,7 @@ fn await_agreement(deployment: &Deployment, apis: &[&Api]) -> Log {
             .or_else(|| lists(apis, &expected, &log));
         match disagreement {
             None => return log,
-            Some(difference) => assert!(start.elapsed() < PATIENCE, "{difference}{}", offsets(deployment, &log)),
+            Some(difference) => assert!(start.elapsed() < HEALING_MAX, "{difference}{}", offsets(deployment, &log)),
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod disk;
+pub mod healing;
 pub mod metrics;
 pub mod process;
 pub mod random;
