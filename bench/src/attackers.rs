@@ -108,6 +108,7 @@ pub fn attack(kind: Kind, count: usize, address: SocketAddr, stop: &AtomicBool) 
                 let clients = count / THREADS + usize::from(thread < count % THREADS);
                 let bytes = &bytes;
                 scope.spawn(move || {
+                    give_way();
                     let mut clients: Vec<Attacker> = (0..clients).map(|_| Attacker::new(kind)).collect();
                     while !stop.load(Ordering::Relaxed) {
                         let now = Instant::now();
@@ -121,6 +122,14 @@ pub fn attack(kind: Kind, count: usize, address: SocketAddr, stop: &AtomicBool) 
         threads.into_iter().map(|thread| thread.join().unwrap_or_default()).sum()
     });
     if connections == 0 { Err(io::Error::other("no attacker could connect")) } else { Ok(connections) }
+}
+
+/// Gives this thread the lowest priority: an honest client of the same load must wait for the server, and not for attackers to
+/// leave the load's CPU.
+fn give_way() {
+    // SAFETY: takes numbers only. Process 0 is this thread alone (man setpriority, "C library/kernel differences"). Everyone
+    // may lower a priority.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
 }
 
 /// One client.

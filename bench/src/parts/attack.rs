@@ -103,9 +103,9 @@ pub fn run(bench: &Bench, arguments: &AttackArguments) -> Result<Report, PartErr
         }
         report.tables.push(Table::new(format!("IO_DRIVER={driver}"), rows));
     }
-    report
-        .remarks
-        .push("Attackers and honest client share the load's CPU: its share of the latencies is theirs.".into());
+    report.remarks.push(
+        "Attackers and the honest client share the load's CPU, the attackers at the lowest priority there.".into(),
+    );
     Ok(report)
 }
 
