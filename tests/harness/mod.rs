@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod disk;
+#[allow(dead_code, reason = "for suites with faults")]
 pub mod healing;
 pub mod metrics;
 pub mod process;
