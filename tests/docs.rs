@@ -224,6 +224,10 @@ fn the_changelog_has_a_part_for_this_version() {
     let changelog = read("CHANGELOG.md");
     let version = concat!("## ", env!("CARGO_PKG_VERSION"));
     assert!(changelog.contains("\n## Unreleased\n") || changelog.contains(version), "no part for the present version");
+    // A merge of two branches that both add lines brings an old list back easily.
+    let of_no_group = ["### Added", "### Changed", "### Fixed"];
+    let stray = changelog.lines().find(|line| of_no_group.contains(line));
+    assert_eq!(stray, None, "CHANGELOG.md: put these lines into the groups that their readers would look in");
 }
 
 /// A machine as the scripts see it: these programs and no others.
