@@ -55,10 +55,10 @@ fn the_readme_has_the_limits_of_a_todo() {
     let readme = read("README.md");
     let thousands = |number: usize| format!("{},{:03}", number / 1000, number % 1000);
     for words in [
-        format!("| `title` | text | 1 to {TITLE_MAX_CHARS} characters"),
-        format!("| `description` | text | up to {} characters", thousands(DESCRIPTION_MAX_CHARS)),
-        format!("1 to {USER_ID_MAX_BYTES} bytes, no control characters"),
-        format!("A body is at most {} KiB", BODY_MAX_BYTES / 1024),
+        format!("| `title` | text | 1 to `TITLE_MAX_CHARS` ({TITLE_MAX_CHARS}) characters"),
+        format!("text | up to `DESCRIPTION_MAX_CHARS` ({}) characters", thousands(DESCRIPTION_MAX_CHARS)),
+        format!("1 to {} bytes, no control characters", thousands(USER_ID_MAX_BYTES)),
+        format!("A body is at most `BODY_MAX_BYTES` ({} KiB)", BODY_MAX_BYTES / 1024),
     ] {
         assert!(readme.contains(&words), "README.md does not say {words:?}");
     }
