@@ -240,6 +240,17 @@ pub const APPLY_BATCH_MAX_COMMANDS: usize = 5_000;
 pub const APPLY_BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// How long a worker waits for records before it looks at its stop flag and its retries again, in milliseconds.
 pub const WORKER_POLL_WAIT_MS: u64 = 100;
+/// How long a command may wait to be applied before a backlog is told of, in `/ready` too, in milliseconds: more than the
+/// group's new division after a worker has died.
+pub const WORKER_BACKLOG_AGE_MS: u64 = 10_000;
+/// How long that has to last, in milliseconds: a worker that takes commands from the log knows their age in its next turn.
+pub const WORKER_BACKLOG_CONFIRM_MS: u64 = 2_000;
+/// Shortest time between two lines of the log about one backlog, in milliseconds.
+pub const WORKER_BACKLOG_LOG_INTERVAL_MS: u64 = 30_000;
+/// Shortest time between two lines of the log about a worker's partitions, in milliseconds: what comes sooner is told together.
+pub const WORKER_PARTITIONS_LOG_INTERVAL_MS: u64 = 1_000;
+/// How often an API without a worker in its process asks for the workers, their backlog and their dead letters, in milliseconds.
+pub const WORKER_WATCH_INTERVAL_MS: u64 = 2_000;
 /// First wait before a worker tries again what failed, in milliseconds; it doubles from there.
 pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.
@@ -249,8 +260,6 @@ pub const WORKER_RETRY_MAX_MS: u64 = 2_000;
 pub const DEAD_LETTER_BURST: u64 = 10;
 /// How long they count, in milliseconds: long enough for a person, or a probe, to see it.
 pub const DEAD_LETTER_WINDOW_MS: u64 = 60_000;
-/// How often an API without a worker asks how many there are, in milliseconds.
-pub const DEAD_LETTER_WATCH_INTERVAL_MS: u64 = 2_000;
 
 /// Connections that a worker's own listener serves at a time: probes and Prometheus. When there are as many, the oldest
 /// gives way to a newcomer. Each holds a head ([`HEAD_MAX_BYTES`]) and an answer (some 20 KiB): 3 MiB at worst.

@@ -24,6 +24,7 @@ use crate::command_log::kafka_membership::{Membership, Rebalance, leave, member}
 use crate::command_log::kafka_place::history;
 use crate::command_log::kafka_progress::Progress;
 use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record, RecordBatch};
+use crate::counted::Counted;
 use crate::limits::{
     KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS, KAFKA_LOST_PLACE_INTERVAL_MS, KAFKA_REQUEST_TIMEOUT_MS,
 };
@@ -34,6 +35,8 @@ pub struct KafkaReader {
     options: KafkaOptions,
     /// Joins the group at the first poll that finds the topic.
     consumer: Option<BaseConsumer<Membership>>,
+    /// Whether the log says already that the topic is looked for.
+    has_told: bool,
     dead_letters: DeadLetterWriter,
     /// The partitions that belong to this reader.
     assigned: BTreeMap<PartitionId, Place>,
@@ -80,6 +83,7 @@ impl KafkaReader {
         member(&options)?;
         Ok(KafkaReader {
             consumer: None,
+            has_told: false,
             dead_letters: DeadLetterWriter::new(&options),
             assigned: BTreeMap::new(),
             starting: BTreeSet::new(),
@@ -100,10 +104,19 @@ impl KafkaReader {
 
     fn join_group(&mut self) -> Result<(), LogError> {
         if self.consumer.is_none() {
-            ensure_topic(&self.options)?;
+            let KafkaOptions { topic, brokers, group, .. } = &self.options;
+            if !std::mem::replace(&mut self.has_told, true) {
+                tracing::info!("the worker looks for Kafka's topic {topic} at {brokers}");
+            }
+            let partitions = ensure_topic(&self.options)?;
             let consumer = member(&self.options)?;
-            consumer.subscribe(&[&self.options.topic]).map_err(log_error)?;
+            consumer.subscribe(&[topic]).map_err(log_error)?;
+            tracing::info!(
+                "the worker joins the group {group} and waits for its share of the {} of {topic}",
+                Counted(partitions, "partitions")
+            );
             self.consumer = Some(consumer);
+            self.has_told = false;
         }
         Ok(())
     }

@@ -12,8 +12,6 @@ mod kafka_appender;
 #[cfg(feature = "services")]
 mod kafka_backlog;
 #[cfg(feature = "services")]
-mod kafka_dead_letter_count;
-#[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
 mod kafka_events;
@@ -49,6 +47,8 @@ mod kafka_trouble;
 mod kafka_waiting;
 #[cfg(feature = "services")]
 mod kafka_watch;
+#[cfg(feature = "services")]
+mod kafka_workers;
 pub mod new_ids;
 mod position;
 

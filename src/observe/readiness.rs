@@ -91,6 +91,7 @@ const fn public_text(component: Component) -> &'static str {
         Component::Store => "the store is not as it has to be",
         Component::DataFolder => "the data folder is not as it has to be",
         Component::DeadLetters => "writes could not be applied and were put aside",
+        Component::Workers => "writes are kept and show late",
         Component::Limits => "a limit has been reached",
         Component::ConnectionMemory => "memory for connections is short",
     }

@@ -25,6 +25,8 @@ pub enum Component {
     DataFolder,
     /// Commands that were put aside because they can never be applied.
     DeadLetters,
+    /// Whether workers apply what was written, and soon.
+    Workers,
     /// A limit of the list, the log or the memory that has been reached.
     Limits,
     /// The memory of the buffers of connections, when it is short.
@@ -33,13 +35,14 @@ pub enum Component {
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 8] = [
+    pub const ALL: [Component; 9] = [
         Component::Feed,
         Component::CommandLog,
         Component::Topic,
         Component::Store,
         Component::DataFolder,
         Component::DeadLetters,
+        Component::Workers,
         Component::Limits,
         Component::ConnectionMemory,
     ];
@@ -53,6 +56,7 @@ impl Component {
             Component::Store => "store",
             Component::DataFolder => "data_folder",
             Component::DeadLetters => "dead_letters",
+            Component::Workers => "workers",
             Component::Limits => "limits",
             Component::ConnectionMemory => "connection_memory",
         }

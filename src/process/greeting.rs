@@ -26,6 +26,12 @@ pub fn print_worker(address: SocketAddr) {
     print_text(&format!("million-rps worker listens on http://{address}\n"));
 }
 
+/// Prints what is wrong with the workers of an API that has just started.
+#[cfg(feature = "services")]
+pub fn print_workers(trouble: &str) {
+    print_text(&format!("For now, {trouble}.\n"));
+}
+
 fn print_text(text: &str) {
     let mut stdout = std::io::stdout().lock();
     // Nobody may be reading, or the disk behind a redirection may be full: the process does its work all the same.

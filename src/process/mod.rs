@@ -6,7 +6,8 @@
 //! API:    shard-0 … shard-N   producer   refresher   port (tells newcomers whose the port is)
 //! worker: worker (one for each lane)
 //!         worker-http, with WORKER_HTTP_PORT
-//! Kafka:  kafka-watch (the topic)   kafka-reports, kafka-upkeep (API: acknowledgements, another producer on need)
+//! Kafka:  worker-watch (API: are there workers, do they keep up)
+//!         kafka-watch (the topic)   kafka-reports, kafka-upkeep (API: acknowledgements, another producer on need)
 //! both:   main (waits for a signal, or for a thread that ended)
 //! ```
 //!
@@ -15,8 +16,6 @@
 //! `DRAIN_TIMEOUT_MS`, the threads behind them [`crate::limits::THREADS_STOP_TIMEOUT_MS`].
 
 mod api;
-#[cfg(feature = "services")]
-mod dead_letter_watch;
 mod events;
 mod farewell;
 mod greeting;
@@ -25,6 +24,8 @@ mod seams;
 #[cfg(feature = "services")]
 pub mod services;
 mod worker_http;
+#[cfg(feature = "services")]
+mod worker_watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,14 +134,10 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     if let (false, Some(address), Some(metrics)) = (roles.api, config.worker_listen, &worker_metrics) {
         greeting::print_worker(worker_http::start(address, Arc::clone(metrics), config.http.ready_details)?);
     }
-    #[cfg(feature = "services")]
-    if let (false, Deployment::Services(services)) = (roles.worker, &config.deployment) {
-        dead_letter_watch::start(&services::kafka_options(config, services), status.shared_troubles())?;
-    }
     let mut lanes = Vec::with_capacity(seams.worker.len());
     if let Some(metrics) = &worker_metrics {
-        for lane in seams.worker {
-            lanes.push(lane.start(Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?);
+        for (number, lane) in seams.worker.into_iter().enumerate() {
+            lanes.push(lane.start(number, Arc::clone(metrics), Arc::clone(&stop), events.reporter("worker"))?);
         }
     }
     let api = match (plan, seams.api) {
@@ -152,6 +149,11 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
         }
         _ => None,
     };
+    // Behind the greeting's first line, which programs rely on.
+    #[cfg(feature = "services")]
+    if let (false, Deployment::Services(services)) = (roles.worker, &config.deployment) {
+        worker_watch::start(&services::kafka_options(config, services), status.shared_troubles())?;
+    }
 
     let outcome = wait(&events);
     status.start_draining();

@@ -55,12 +55,13 @@ pub struct WorkerSeams {
 }
 
 impl WorkerSeams {
-    /// Starts the lane's thread; it ends soon after `stop` is set. `at_end` is dropped then, also after a failure.
+    /// Starts the thread of the lane with this number, from 0; it ends soon after `stop` is set. `at_end` is dropped then, also after a failure.
     ///
     /// # Errors
     /// The system refuses another thread.
     pub fn start(
         self,
+        lane: usize,
         metrics: Arc<WorkerMetrics>,
         stop: Arc<AtomicBool>,
         at_end: EndReporter,
@@ -68,7 +69,7 @@ impl WorkerSeams {
         std::thread::Builder::new().name("worker".into()).spawn(move || {
             let _at_end = at_end;
             let mut store = self.store;
-            if migrate_until_done(store.as_mut(), &metrics.troubles, &stop) {
+            if migrate_until_done(store.as_mut(), &metrics.troubles, lane == 0, &stop) {
                 // The worker has logged why it ended; the report of its end takes the process down.
                 let _ = Worker::new(self.reader, store, self.publisher, metrics).run(&stop);
             }
@@ -78,11 +79,15 @@ impl WorkerSeams {
 
 /// Brings the schema up to date, however long the store takes to appear; `false` when that is hopeless, or when the
 /// process stops first.
-fn migrate_until_done(store: &mut dyn Store, troubles: &Troubles, stop: &AtomicBool) -> bool {
+fn migrate_until_done(store: &mut dyn Store, troubles: &Troubles, tells: bool, stop: &AtomicBool) -> bool {
+    let mut waits = false;
     while !stop.load(Ordering::Relaxed) {
         let pause = match store.migrate() {
             Ok(()) => {
                 troubles.clear(Component::Store);
+                if waits && tells {
+                    tracing::info!("the worker has the database, and goes on");
+                }
                 return true;
             }
             Err(StoreError::Unavailable(reason)) => {
@@ -98,6 +103,9 @@ fn migrate_until_done(store: &mut dyn Store, troubles: &Troubles, stop: &AtomicB
                 return false;
             }
         };
+        if !std::mem::replace(&mut waits, true) && tells {
+            tracing::info!("the worker waits for the database");
+        }
         let resume_at = Instant::now() + pause;
         while !stop.load(Ordering::Relaxed) && Instant::now() < resume_at {
             std::thread::sleep(super::STOP_POLL);

@@ -65,6 +65,8 @@ struct Lane {
     state: WorkerState,
     last_error: Option<String>,
     lag: Lag,
+    /// What waits for too long, as text.
+    backlog: Option<String>,
 }
 
 /// What a lane has not applied.
@@ -95,6 +97,13 @@ impl Lag {
 /// Names a lane to its worker's metrics.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LaneNumber(usize);
+
+impl LaneNumber {
+    /// From 0.
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
 
 impl Default for WorkerMetrics {
     fn default() -> WorkerMetrics {
@@ -158,6 +167,19 @@ impl WorkerMetrics {
     /// Notes how many records a lane has not applied, and since when; `None` when unknown.
     pub(super) fn set_lag(&self, lane: LaneNumber, records: Option<u64>, since: Option<Timestamp>) {
         self.lanes()[lane.0].lag = Lag { records, since };
+    }
+
+    /// The records that a lane has not applied, and the age of the oldest.
+    pub(super) fn lag_of(&self, lane: LaneNumber) -> (Option<u64>, Option<Duration>) {
+        let lag = self.lanes()[lane.0].lag;
+        (lag.records, lag.age())
+    }
+
+    /// Shows what waits for too long in a lane, or that nothing does any more.
+    pub(super) fn show_backlog(&self, lane: LaneNumber, backlog: Option<String>) {
+        let mut lanes = self.lanes();
+        lanes[lane.0].backlog = backlog;
+        self.troubles.set(Component::Workers, lanes.iter().find_map(|lane| lane.backlog.as_deref()));
     }
 
     fn lanes(&self) -> MutexGuard<'_, Vec<Lane>> {

@@ -12,6 +12,7 @@
 
 mod back_off;
 mod fold;
+mod life;
 mod metrics;
 mod outlet;
 mod place;
@@ -26,6 +27,7 @@ use std::time::{Duration, Instant};
 
 use fold::ids;
 pub use fold::{Folded, fold};
+use life::{Behind, Life};
 pub use metrics::{WorkerMetrics, WorkerState};
 
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
@@ -57,6 +59,7 @@ pub struct Worker {
     outlet: Outlet,
     metrics: Arc<WorkerMetrics>,
     lane: LaneNumber,
+    life: Life,
     clock: Box<dyn Fn() -> Instant + Send>,
     /// A random number, for the jitter of its pauses.
     chance: Box<dyn FnMut() -> u64 + Send>,
@@ -89,11 +92,13 @@ impl Worker {
         publisher: Box<dyn FeedPublisher>,
         metrics: Arc<WorkerMetrics>,
     ) -> Worker {
+        let lane = metrics.add_lane();
         Worker {
             reader,
             store,
             outlet: Outlet::new(publisher),
-            lane: metrics.add_lane(),
+            life: Life::new(lane.index()),
+            lane,
             metrics,
             clock: Box::new(Instant::now),
             chance: Box::new(|| RandomState::new().hash_one(())),
@@ -179,7 +184,28 @@ impl Worker {
         let unread = self.reader.lag();
         let taken: usize = self.work.iter().map(Work::records).sum();
         let oldest = self.work.iter().filter_map(Work::oldest).min();
-        self.metrics.set_lag(self.lane, unread.map(|unread| unread + taken as u64), oldest.or(self.newest_taken));
+        let lag = unread.map(|unread| unread + taken as u64);
+        self.metrics.set_lag(self.lane, lag, oldest.or(self.newest_taken));
+        self.tell_of_life();
+    }
+
+    /// Tells the log, and `/ready`, what has become of its partitions and its backlog.
+    fn tell_of_life(&mut self) {
+        let now = (self.clock)();
+        self.life.tell_partitions(now, self.partitions.len());
+        // What waits in a partition that has not been started is not known.
+        let is_started = |partition: &Partition| matches!(partition, Partition::Started { .. });
+        let change = if self.partitions.is_empty() {
+            self.life.forget_backlog()
+        } else if self.partitions.values().all(is_started) {
+            let (commands, age) = self.metrics.lag_of(self.lane);
+            self.life.tell_backlog(now, commands.map(|commands| Behind { commands, age }))
+        } else {
+            None
+        };
+        if let Some(change) = change {
+            self.metrics.show_backlog(self.lane, change);
+        }
     }
 
     /// Logs and counts trouble, each once while it lasts.
@@ -270,11 +296,13 @@ impl Worker {
         match event {
             LogEvent::Records(batches) => self.take(batches),
             LogEvent::Assigned(partitions) => {
+                self.life.gain(&partitions);
                 for partition in partitions {
                     self.restart(partition, (self.clock)());
                 }
             }
             LogEvent::Revoked(partitions) => {
+                self.life.lose(&partitions);
                 for partition in partitions {
                     self.drop_work(partition);
                     self.partitions.remove(&partition);
@@ -377,7 +405,9 @@ impl Worker {
         self.metrics.apply_time.observe_time(started_at.elapsed());
         match applied {
             Ok(mut changes) => {
-                self.metrics.count_batch(commands().count() as u64, changes.len() as u64);
+                let count = commands().count() as u64;
+                self.metrics.count_batch(count, changes.len() as u64);
+                self.life.apply(count);
                 let (found_by, found) = std::mem::take(&mut self.found);
                 if found_by == steps {
                     add(&self.metrics.found_todos, found.len() as u64);

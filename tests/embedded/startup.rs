@@ -242,6 +242,7 @@ fn requests_are_not_logged() {
     let server = Setup::new().start();
     let mut client = server.connect();
     client.assert_goes_on();
+    eventually("the worker's first lines", || server.log().contains("has no backlog").then_some(()));
     let before = server.log();
     for _ in 0..100 {
         client.call(&get("/todos?limit=1")).expect(200);

@@ -34,6 +34,7 @@ mod fleet;
 mod handover;
 mod idempotency;
 mod java;
+mod life;
 mod links;
 mod measured;
 mod poison;

@@ -1,7 +1,7 @@
 //! What a site makes of the database by itself: rules for rows, columns, rights. A row that it refuses is a dead letter, and
 //! all else is said and waited for, while the processes go on.
 
-use million_rps::limits::{DEAD_LETTER_BURST, DEAD_LETTER_WATCH_INTERVAL_MS};
+use million_rps::limits::{DEAD_LETTER_BURST, WORKER_WATCH_INTERVAL_MS};
 use serde_json::json;
 
 use crate::deployment::{Api, Deployment};
@@ -67,7 +67,7 @@ fn a_burst_of_dead_letters_is_told_by_workers_and_by_apis_without_one() {
     deployment.query("ALTER TABLE todos ADD CONSTRAINT nothing CHECK (title <> 'refused')");
     write(&api, "refused");
     within("one dead letter", || (letters(&deployment).len() == 1).then_some(()));
-    std::thread::sleep(std::time::Duration::from_millis(3 * DEAD_LETTER_WATCH_INTERVAL_MS / 2));
+    std::thread::sleep(std::time::Duration::from_millis(3 * WORKER_WATCH_INTERVAL_MS / 2));
     for process in [&both, &api] {
         assert!(crate::harness::is_well(&process.ready().1), "one is no burst: {:?}", process.ready());
     }
