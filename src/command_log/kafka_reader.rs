@@ -13,22 +13,21 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::kafka_extents::{Extent, extents, known_extent, partition_list, positions};
+use crate::command_log::kafka_gathered::{Gathered, record_from};
 use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_membership::{Membership, Rebalance, leave, member};
 use crate::command_log::kafka_place::history;
 use crate::command_log::kafka_progress::Progress;
-use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record, RecordBatch};
+use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record};
 use crate::counted::Counted;
 use crate::limits::{
     KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS, KAFKA_LOST_PLACE_INTERVAL_MS, KAFKA_REQUEST_TIMEOUT_MS,
 };
-use crate::todo::Timestamp;
 
 /// The reading end: one member of the workers' group.
 pub struct KafkaReader {
@@ -244,14 +243,6 @@ impl Drop for KafkaReader {
     }
 }
 
-/// What one poll has collected.
-#[derive(Default)]
-struct Gathered {
-    batches: Vec<RecordBatch>,
-    records: usize,
-    bytes: usize,
-}
-
 impl KafkaReader {
     /// Stops fetching. The consumer is still polled, so that the group hears of this member, but hands out no records.
     fn pause(&mut self) -> Result<(), LogError> {
@@ -322,17 +313,7 @@ impl KafkaReader {
             Place::At(next) if record.offset < next => return,
             Place::Beginning | Place::At(_) => *place = Place::At(record.offset + 1),
         }
-        gathered.records += 1;
-        gathered.bytes += record.key.len() + record.payload.len();
-        let batch = match gathered.batches.iter_mut().find(|batch| batch.partition == partition) {
-            Some(batch) => batch,
-            None => {
-                gathered.batches.push(RecordBatch { partition, ..RecordBatch::default() });
-                gathered.batches.last_mut().expect("just pushed")
-            }
-        };
-        batch.next = record.offset + 1;
-        batch.records.push(record);
+        gathered.add(partition, record);
     }
 
     /// Takes over what the group decided during the last call of librdkafka.
@@ -351,8 +332,7 @@ impl KafkaReader {
                     for partition in &partitions {
                         self.forget(*partition);
                     }
-                    gathered.batches.retain(|batch| !partitions.contains(&batch.partition));
-                    gathered.records = gathered.batches.iter().map(|batch| batch.records.len()).sum();
+                    gathered.forget(&partitions);
                     self.events.push_back(LogEvent::Revoked(partitions));
                 }
             }
@@ -489,14 +469,4 @@ impl KafkaReader {
             self.progress.tell(consumer, &self.options.topic);
         }
     }
-}
-
-fn record_from(message: &BorrowedMessage<'_>) -> (PartitionId, Record) {
-    let record = Record {
-        offset: message.offset(),
-        logged_at: Timestamp::from_micros(message.timestamp().to_millis().unwrap_or(0).saturating_mul(1_000)),
-        key: message.key().unwrap_or_default().to_vec(),
-        payload: message.payload().unwrap_or_default().to_vec(),
-    };
-    (message.partition(), record)
 }
