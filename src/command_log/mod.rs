@@ -18,12 +18,16 @@ mod kafka_events;
 #[cfg(feature = "services")]
 mod kafka_extents;
 #[cfg(feature = "services")]
+mod kafka_gathered;
+#[cfg(feature = "services")]
 mod kafka_held;
+#[cfg(feature = "services")]
 mod kafka_host;
 #[cfg(feature = "services")]
 mod kafka_link;
 #[cfg(feature = "services")]
 mod kafka_lost_brokers;
+#[cfg(feature = "services")]
 mod kafka_membership;
 #[cfg(feature = "services")]
 mod kafka_place;
