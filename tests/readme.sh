@@ -35,8 +35,12 @@ commands_of() {
 
 received_bytes() { awk -F'[: ]+' '/:/ && $2 != "lo" { sum += $3 } END { printf "%d", sum }' /proc/net/dev; }
 disk_mib() { du -sm --one-file-system --exclude=/opt/rust --exclude=/proc --exclude=/sys --exclude=/dev / 2>/dev/null | cut -f1; }
-# CPU seconds of all commands that have ended.
-cpu_seconds() { times | awk -F'[ms ]+' 'NR == 2 { print $1 * 60 + $2 + $3 * 60 + $4 }'; }
+# CPU seconds of all processes in the namespace. What a process has collected of its children stands in its own line, and the
+# first process of the namespace is this one, which collects orphans.
+cpu_seconds() {
+    cat /proc/[0-9]*/stat 2>/dev/null | sed 's/.*) //' |
+        awk -v ticks="$(getconf CLK_TCK)" '{ sum += $12 + $13 + $14 + $15 } END { printf "%.2f", sum / ticks }'
+}
 
 # outcome_of COMMAND STATUS OUTPUT: `ok`, or what is wrong.
 outcome_of() {
@@ -84,12 +88,12 @@ run_command() {
     esac
     outcome=$(outcome_of "$command" "$status" "$output")
     [ "${outcome%%[ ,]*}" = ok ] || failed=$((failed + 1))
-    # Whoever still runs counts when it ends.
-    awk -v from="$seconds" -v to="$EPOCHREALTIME" -v bytes_from="$bytes" -v bytes_to="$(received_bytes)" \
+    # What still runs counts when it ends. In the environment nobody takes the command's \n for a line end.
+    command=${command%%  #*} awk -v from="$seconds" -v to="$EPOCHREALTIME" -v bytes_from="$bytes" -v bytes_to="$(received_bytes)" \
         -v mib_from="$mib" -v mib_to="$(disk_mib)" -v cpu_from="$cpu" -v cpu_to="$(cpu_seconds)" \
-        -v outcome="$outcome" -v command="${command%%  #*}" 'BEGIN {
+        -v outcome="$outcome" 'BEGIN {
             printf "%8.1f %8.1f %9.0f %8d  %s  [%s]\n",
-                (to - from) / 60, (cpu_to - cpu_from) / 60, (bytes_to - bytes_from) / 1e6, mib_to - mib_from, command, outcome
+                (to - from) / 60, (cpu_to - cpu_from) / 60, (bytes_to - bytes_from) / 1e6, mib_to - mib_from, ENVIRON["command"], outcome
         }' | tee -a "$report"
 }
 
