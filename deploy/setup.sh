@@ -61,6 +61,7 @@ check_test() {
     has node || missing="$missing nodejs"
     PATH=$PATH:/usr/sbin:/sbin has nginx || missing="$missing nginx-light"
     has xz || missing="$missing xz-utils"
+    has go || say "without Go 1.21 or later \`make test-full\` does not try the move from the original: https://go.dev/dl"
     # tests/run.sh names the processes that outlive a test.
     has ps || missing="$missing procps"
 }

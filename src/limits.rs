@@ -310,6 +310,11 @@ pub const SIGNAL_ECHO_MS: u64 = 200;
 /// crash.
 pub const THREADS_STOP_TIMEOUT_MS: u64 = 5_000;
 
+/// Longest value of `CACHE_TTL_SEC`, and what 0 stands for: a change that was missed hides no longer than a day.
+pub const CACHE_TTL_MAX_S: u64 = 86_400;
+/// What a pool of 0 connections stands for: far more than a process opens.
+pub const POOL_MAX: usize = 10_000;
+
 /// Largest list, in bytes, that a snapshot keeps in few large pieces beside its chunks when it is asked for often. Versions that
 /// somebody still answers from share the pieces that are the same, and shards share all.
 pub const FLAT_LIST_MAX_BYTES: u64 = 4 * 1024 * 1024;

@@ -29,7 +29,10 @@ fn execute(cli: &Cli) -> Result<(), Box<dyn Error>> {
     if let Command::Config(arguments) = &command {
         end_with_the_reader();
         // Tells about settings, also about wrong ones, so it takes them as they are.
+        let judged = config.as_ref().map_or(Ok(()), process::check_clients);
         print!("{}", cli::settings_report::settings_report(config, arguments)?);
+        // What a client library does not take is an error here, too, as it is for every other command.
+        judged?;
         return Ok(());
     }
     if matches!(command, Command::Token(_) | Command::DeadLetters(_)) {

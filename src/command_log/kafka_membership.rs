@@ -65,6 +65,15 @@ pub(super) fn leave(consumer: BaseConsumer<Membership>) {
     }
 }
 
+/// Why the group does not let a worker in: another program is in it.
+pub(super) fn kept_out(group: &str) -> LogError {
+    LogError::Unavailable(format!(
+        "another program is at work for the consumer group {group} and divides its partitions in another way, so this worker is \
+         not let in and applies nothing. Both would apply the same commands: stop that program's workers, then run \
+         `million-rps migrate --from-group {group}` and set KAFKA_GROUP_ID to a name of its own"
+    ))
+}
+
 /// What the group decided.
 pub(super) enum Rebalance {
     Assigned(Vec<PartitionId>),

@@ -20,7 +20,7 @@ use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::kafka_extents::{Extent, extents, known_extent, partition_list, positions};
 use crate::command_log::kafka_gathered::{Gathered, record_from};
 use crate::command_log::kafka_lost_brokers::LostBrokers;
-use crate::command_log::kafka_membership::{Membership, Rebalance, leave, member};
+use crate::command_log::kafka_membership::{Membership, Rebalance, kept_out, leave, member};
 use crate::command_log::kafka_place::history;
 use crate::command_log::kafka_progress::Progress;
 use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record};
@@ -50,6 +50,8 @@ pub struct KafkaReader {
     ends_asked_at: Option<Instant>,
     /// Told to the caller one a poll, in this order.
     events: VecDeque<LogEvent>,
+    /// The group does not let this reader in, until it is assigned something.
+    is_kept_out: bool,
     /// Places that the broker does not have; told like the events, before them.
     failures: VecDeque<LogError>,
     /// librdkafka has stopped a partition, and it is not known yet which.
@@ -91,6 +93,7 @@ impl KafkaReader {
             ends: BTreeMap::new(),
             ends_asked_at: None,
             events: VecDeque::new(),
+            is_kept_out: false,
             failures: VecDeque::new(),
             has_lost_a_place: false,
             lost: BTreeMap::new(),
@@ -184,6 +187,8 @@ impl CommandReader for KafkaReader {
         if let Some(event) = self.events.pop_front() {
             return Ok(event);
         }
+        // librdkafka tells of it at each attempt to join; it is true in between as well.
+        let failure = failure.or_else(|| self.is_kept_out.then(|| kept_out(&self.options.group)));
         failure.map_or(Ok(LogEvent::Idle), Err)
     }
 
@@ -325,6 +330,7 @@ impl KafkaReader {
                 // The group was divided anew, and nothing changed for this member.
                 Rebalance::Assigned(partitions) | Rebalance::Revoked(partitions) if partitions.is_empty() => {}
                 Rebalance::Assigned(partitions) => {
+                    self.is_kept_out = false;
                     self.assigned.extend(partitions.iter().map(|&partition| (partition, Place::Nowhere)));
                     self.events.push_back(LogEvent::Assigned(partitions));
                 }
@@ -351,6 +357,10 @@ impl KafkaReader {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 self.leave_group();
                 Some(log_error(error))
+            }
+            Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
+                self.is_kept_out = true;
+                Some(kept_out(&self.options.group))
             }
             // The caller was away for too long (stopped, or at a very slow store): the group has taken the partitions
             // away, which comes as an event of its own.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::connection_urls;
 use super::secret::mask_url;
 use crate::counted::Counted;
 
@@ -23,14 +24,16 @@ pub enum Kind {
     Text,
     /// A name that Kafka takes for a topic, with room for the suffix of its dead letters.
     Topic,
-    /// `host:port`, several separated by commas.
+    /// Hosts with or without a port, several separated by commas.
     Brokers,
     /// A log level, or several by module.
     LogLevel,
     /// A path of the file system.
     Path,
-    /// A URL with one of these schemes; its password is never shown.
-    Url(&'static [&'static str]),
+    /// Where a PostgreSQL is: a URL, or libpq's words; its password is never shown.
+    Database,
+    /// The URL of a Redis; its password is never shown.
+    Redis,
     /// A text that is never shown, of at least so many bytes.
     Secret {
         /// Fewest bytes.
@@ -58,7 +61,7 @@ impl Kind {
     /// Whether the value may hold something that must not be shown, nor stand on a command line, where every user of
     /// the machine can read it.
     pub fn holds_secret(self) -> bool {
-        matches!(self, Kind::Secret { .. } | Kind::Url(_))
+        matches!(self, Kind::Secret { .. } | Kind::Database | Kind::Redis)
     }
 
     /// What is allowed, as a phrase.
@@ -69,13 +72,11 @@ impl Kind {
             Kind::Address => "an IPv4 or IPv6 address, or localhost".to_owned(),
             Kind::Text => format!("1 to {TEXT_MAX_BYTES} bytes without control characters"),
             Kind::Topic => format!("1 to {TOPIC_MAX_BYTES} letters, digits, dots, hyphens and underscores"),
-            Kind::Brokers => "host:port, several separated by commas".to_owned(),
+            Kind::Brokers => "host or host:port, several separated by commas; the port is 9092 unless given".to_owned(),
             Kind::LogLevel => format!("{}; or several by module, as module=level", LOG_LEVELS.join(", ")),
             Kind::Path => "a path".to_owned(),
-            Kind::Url(schemes) => {
-                let schemes: Vec<String> = schemes.iter().map(|scheme| format!("{scheme}://")).collect();
-                format!("{} URL with a host", schemes.join(" or "))
-            }
+            Kind::Database => "postgres:// or postgresql:// URL, or words of the form key=value".to_owned(),
+            Kind::Redis => "redis://, rediss:// or unix:// URL".to_owned(),
             Kind::Secret { min_bytes: 1 } => "any text".to_owned(),
             Kind::Secret { min_bytes } => format!("at least {min_bytes} bytes"),
         }
@@ -85,7 +86,8 @@ impl Kind {
     pub(super) fn shown(self, text: &str) -> String {
         match self {
             Kind::Secret { .. } => "***".to_owned(),
-            Kind::Url(_) => mask_url(text),
+            Kind::Database => mask_url(&connection_urls::database_url(text).unwrap_or_else(|_| text.to_owned())),
+            Kind::Redis => mask_url(text),
             _ => text.escape_debug().to_string(),
         }
     }
@@ -102,11 +104,12 @@ impl Kind {
             Kind::Address => check_address(text.trim()),
             Kind::Text => check_text(text),
             Kind::Topic => check_topic(text),
-            Kind::Brokers => check_brokers(text),
+            Kind::Brokers => connection_urls::brokers(text).map(Value::Text),
             Kind::LogLevel => check_log_level(text),
             Kind::Path if text.contains('\0') => Err("contains a NUL character".to_owned()),
             Kind::Path => Ok(Value::Text(text.to_owned())),
-            Kind::Url(schemes) => check_url(text, schemes),
+            Kind::Database => connection_urls::database_url(text).map(Value::Text),
+            Kind::Redis => connection_urls::redis_url(text).map(Value::Text),
             Kind::Secret { min_bytes } if text.len() < min_bytes => {
                 Err(format!("has {}, which is too short", Counted(text.len(), "bytes")))
             }
@@ -168,21 +171,6 @@ fn check_topic(text: &str) -> Result<Value, String> {
     Ok(Value::Text(text.to_owned()))
 }
 
-fn check_brokers(text: &str) -> Result<Value, String> {
-    let mut brokers = Vec::new();
-    for broker in text.split(',').map(str::trim) {
-        let (host, port) = broker.rsplit_once(':').ok_or_else(|| "has a broker without a port".to_owned())?;
-        if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
-            return Err("has a broker without a host name".to_owned());
-        }
-        if port.parse::<u16>().is_err() || port == "0" {
-            return Err("has a broker with a port that is not 1 to 65535".to_owned());
-        }
-        brokers.push(broker);
-    }
-    Ok(Value::Text(brokers.join(",")))
-}
-
 fn check_log_level(text: &str) -> Result<Value, String> {
     // The filter of tracing takes a bare word as a module and shows all of it, so that a misspelled level would be
     // accepted and make the log louder.
@@ -201,22 +189,13 @@ fn check_log_level(text: &str) -> Result<Value, String> {
     Ok(Value::Text(directives.join(",")))
 }
 
-/// Checks no more than what makes the difference between "forgot something" and "a driver's own business": the drivers
-/// parse the URL again and know their parameters.
-fn check_url(text: &str, schemes: &[&str]) -> Result<Value, String> {
-    let text = text.trim();
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err("is not a URL".to_owned());
-    };
-    if !schemes.iter().any(|allowed| allowed.eq_ignore_ascii_case(scheme)) {
-        return Err("has another scheme".to_owned());
+/// What no URL may have; the drivers know the rest.
+///
+/// # Errors
+/// There is such a character.
+pub(super) fn check_characters(url: &str) -> Result<(), String> {
+    match url.chars().any(|c| c.is_control() || c == ' ') {
+        true => Err("contains a space or a control character; write it percent-encoded".to_owned()),
+        false => Ok(()),
     }
-    if text.chars().any(|c| c.is_control() || c == ' ') {
-        return Err("contains a space or a control character; write it percent-encoded".to_owned());
-    }
-    let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-    if place.is_empty() || place.starts_with(['/', '?', ':', '#']) {
-        return Err("has no host".to_owned());
-    }
-    Ok(Value::Text(format!("{}://{rest}", scheme.to_ascii_lowercase())))
 }

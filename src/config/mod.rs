@@ -8,6 +8,7 @@
 //! Secrets live in [`Secret`] and [`ConnectionUrl`], which do not print what they hold.
 
 mod check;
+mod connection_urls;
 mod error;
 mod kind;
 mod platform;
@@ -34,7 +35,7 @@ pub use setting::{DefaultValue, Group, Setting};
 pub use sources::{DotEnv, Environment, Origin, Sources};
 pub use table::SETTINGS;
 
-use crate::limits::{CONNECTION_MEMORY_DEFAULT_MIN_BYTES, CONNECTION_MEMORY_SHARE_BYTES};
+use crate::limits::{CACHE_TTL_MAX_S, CONNECTION_MEMORY_DEFAULT_MIN_BYTES, CONNECTION_MEMORY_SHARE_BYTES, POOL_MAX};
 use crate::todo::TextLimits;
 use values::Values;
 
@@ -288,14 +289,13 @@ impl Config {
         let mut errors = sources.errors();
         let values = Values::read(sources, platform, &mut errors);
         check::together(&values, platform, needs, &mut errors);
-        if errors.is_empty() {
-            Ok(Config::from_values(values, sources.overruled("JWT_SECRET").map(Secret::new), sources.warnings()))
-        } else {
-            Err(ConfigErrors::new(errors))
-        }
+        if errors.is_empty() { Ok(Config::from_values(values, sources)) } else { Err(ConfigErrors::new(errors)) }
     }
 
-    fn from_values(mut values: Values, overruled_secret: Option<Secret>, warnings: Vec<String>) -> Config {
+    fn from_values(mut values: Values, sources: &Sources) -> Config {
+        let overruled_secret = sources.overruled("JWT_SECRET").map(Secret::new);
+        let mut warnings = sources.warnings();
+        warnings.extend(values.warnings());
         Config {
             http: Http {
                 listen: SocketAddr::new(values.address("HTTP_HOST"), values.integer("HTTP_PORT")),
@@ -349,8 +349,11 @@ impl Config {
             worker_listen: values
                 .optional_integer("WORKER_HTTP_PORT")
                 .map(|port| SocketAddr::new(values.address("HTTP_HOST"), port)),
-            cache_ttl: values.seconds("CACHE_TTL_SEC"),
-            deployment: Deployment::from_values(&values),
+            cache_ttl: match values.seconds("CACHE_TTL_SEC") {
+                Duration::ZERO => Duration::from_secs(CACHE_TTL_MAX_S),
+                ttl => ttl,
+            },
+            deployment: Deployment::from_values(&values, sources.environment),
             logging: Logging {
                 level: values.text("LOG_LEVEL"),
                 format: match values.choice("LOG_FORMAT") {
@@ -365,16 +368,17 @@ impl Config {
 }
 
 impl Deployment {
-    fn from_values(values: &Values) -> Deployment {
+    fn from_values(values: &Values, environment: Environment<'_>) -> Deployment {
+        let pool = |name| Some(values.integer(name)).filter(|size| *size > 0).unwrap_or(POOL_MAX);
         let Some(database_url) = values.optional_text("DATABASE_URL") else {
             return Deployment::Embedded { data_dir: PathBuf::from(values.text("DATA_DIR")) };
         };
         Deployment::Services(Box::new(Services {
-            database_url: ConnectionUrl::new(database_url),
-            db_pool_size: values.integer("DB_POOL_SIZE"),
+            database_url: ConnectionUrl::new(connection_urls::completed(&database_url, environment)),
+            db_pool_size: pool("DB_POOL_SIZE"),
             worker_lanes: values.integer("WORKER_LANES"),
             redis_url: ConnectionUrl::new(values.text("REDIS_URL")),
-            redis_pool_size: values.integer("REDIS_POOL_SIZE"),
+            redis_pool_size: pool("REDIS_POOL_SIZE"),
             kafka: Kafka::from_values(values),
         }))
     }

@@ -4,13 +4,14 @@ use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
 use super::table_kafka::KAFKA;
 use crate::limits::{
-    BODY_LIMIT_MAX_BYTES, CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN, WRITE_QUEUE_BYTES_MIN,
+    BODY_LIMIT_MAX_BYTES, CACHE_TTL_MAX_S, CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN,
+    WRITE_QUEUE_BYTES_MIN,
 };
 
 /// A deadline: long enough for a slow network, short enough to free what a dead client holds.
 const DEADLINE_MS: Kind = Kind::Integer { min: 100, max: 600_000 };
 /// An upper bound of a pool.
-const POOL: Kind = Kind::Integer { min: 1, max: 10_000 };
+const POOL: Kind = Kind::Integer { min: 0, max: 10_000 };
 
 /// The length of a text: one of ASCII has to fit into the largest body.
 const TEXT_MAX_CHARS: Kind = Kind::Integer { min: 1, max: BODY_LIMIT_MAX_BYTES as u64 };
@@ -355,10 +356,11 @@ const BEFORE_KAFKA: &[Setting] = &[
     Setting {
         name: "DATABASE_URL",
         group: Group::Data,
-        kind: Kind::Url(&["postgres", "postgresql"]),
+        kind: Kind::Database,
         default: DefaultValue::Unset { meaning: "embedded: everything in DATA_DIR" },
         unit: "",
-        help: "PostgreSQL; setting it selects the deployment with PostgreSQL, Kafka and Redis.",
+        help: "PostgreSQL; setting it selects the deployment with PostgreSQL, Kafka and Redis. What it does not say is taken from \
+               PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT and PGAPPNAME.",
         example: "postgres://todos:password@localhost:5432/todos",
     },
     Setting {
@@ -367,7 +369,7 @@ const BEFORE_KAFKA: &[Setting] = &[
         kind: POOL,
         default: DefaultValue::Fixed("100"),
         unit: "connections",
-        help: "Most connections to PostgreSQL; they open on need.",
+        help: "Most connections to PostgreSQL; they open on need. 0: no bound.",
         example: "",
     },
     Setting {
@@ -383,7 +385,7 @@ const BEFORE_KAFKA: &[Setting] = &[
     Setting {
         name: "REDIS_URL",
         group: Group::Data,
-        kind: Kind::Url(&["redis", "rediss"]),
+        kind: Kind::Redis,
         default: DefaultValue::Fixed("redis://localhost:6379/0"),
         unit: "",
         help: "Redis, the feed between workers and API processes; with rediss:// over TLS, trusting the system's certificates or \
@@ -396,16 +398,17 @@ const BEFORE_KAFKA: &[Setting] = &[
         kind: POOL,
         default: DefaultValue::Fixed("500"),
         unit: "connections",
-        help: "Most connections to Redis; they open on need.",
+        help: "Most connections to Redis; they open on need. 0: no bound.",
         example: "",
     },
     Setting {
         name: "CACHE_TTL_SEC",
         group: Group::Data,
-        kind: Kind::Integer { min: 1, max: 86_400 },
+        kind: Kind::Integer { min: 0, max: CACHE_TTL_MAX_S },
         default: DefaultValue::Fixed("300"),
         unit: "s",
-        help: "The list is verified against the store at least this often, and keys in Redis expire after it.",
+        help: "The list is verified against the store at least this often, and keys in Redis expire after it. 0, which is for ever \
+               in the original, counts as the longest.",
         example: "",
     },
 ];

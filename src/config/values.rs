@@ -133,6 +133,17 @@ impl Values {
         }
     }
 
+    /// What is right and has no effect.
+    pub fn warnings(&self) -> Vec<String> {
+        let database = self.optional_text("DATABASE_URL").unwrap_or_default();
+        let ignored = database.contains("statement_timeout%3D").then(|| {
+            "statement_timeout in DATABASE_URL has no effect: how long a statement may take is a part of how failures are noticed \
+             here"
+                .to_owned()
+        });
+        ignored.into_iter().collect()
+    }
+
     pub fn take_effective(&mut self) -> Vec<EffectiveSetting> {
         std::mem::take(&mut self.effective)
     }

@@ -43,6 +43,7 @@ impl RedisSubscriber {
                  of the workers (WORKER_HTTP_PORT) and their logs say why"
             )));
         };
+        self.shorten_lifetime();
         // Redis may return a row twice while it rearranges the hash; what was seen first is brought up to date by the
         // changes that follow.
         let mut seen = HashSet::new();
@@ -85,6 +86,21 @@ impl RedisSubscriber {
         }
         self.place = Some(place);
         Ok(offsets)
+    }
+
+    /// Has the list expire in time also for this process: one whose CACHE_TTL_SEC is longer, or was, may have loaded it. Where
+    /// Redis does not allow it, the list is as old as that process lets it become.
+    fn shorten_lifetime(&mut self) {
+        let ttl_ms = self.link.list_ttl_ms;
+        let left_ms = self.link.run(Duration::ZERO, |connection, keys| cmd("PTTL").arg(&keys.todos).query(connection));
+        if left_ms.is_ok_and(|left_ms: i64| u64::try_from(left_ms).map_or(left_ms == -1, |left_ms| left_ms > ttl_ms)) {
+            let shortened = self.link.run(Duration::ZERO, |connection, keys| {
+                cmd("PEXPIRE").arg(&keys.todos).arg(ttl_ms).query::<()>(connection)
+            });
+            if let Err(error) = shortened {
+                tracing::debug!(%error, "the lifetime of the list in Redis cannot be shortened");
+            }
+        }
     }
 
     fn ask_rows(&mut self, cursor: u64) -> Result<(), FeedError> {

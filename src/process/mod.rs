@@ -179,6 +179,19 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     outcome
 }
 
+/// Finds out whether the clients of the services take their settings, without asking any of them.
+///
+/// # Errors
+/// [`ProcessError`]: one does not.
+pub fn check_clients(config: &Config) -> Result<(), ProcessError> {
+    #[cfg(feature = "services")]
+    if let crate::config::Deployment::Services(services) = &config.deployment {
+        services::check_clients(config, services)?;
+    }
+    let _ = config;
+    Ok(())
+}
+
 /// The error of a build without the feature `services` when `DATABASE_URL` asks for it. The settings refuse that already;
 /// this is for callers that made their settings themselves.
 pub fn services_missing() -> ProcessError {

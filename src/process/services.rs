@@ -87,6 +87,17 @@ pub fn store(services: &Services) -> Result<PostgresStore, ProcessError> {
     Ok(PostgresStore::new(services.database_url.expose(), &services.kafka.topic)?)
 }
 
+/// Makes each client that connects later, to find out whether it takes its settings.
+///
+/// # Errors
+/// [`ProcessError`]: one does not.
+pub fn check_clients(config: &Config, services: &Services) -> Result<(), ProcessError> {
+    store(services)?;
+    RedisSubscriber::new(&redis_options(config, services))?;
+    KafkaReader::new(kafka_options(config, services))?;
+    Ok(())
+}
+
 /// How Kafka is used, by these settings.
 pub fn kafka_options(config: &Config, services: &Services) -> KafkaOptions {
     let Kafka { brokers, topic, partitions, .. } = &services.kafka;

@@ -53,6 +53,15 @@ BEGIN
             RAISE EXCEPTION 'todos has % rows whose id is no UUID, for example "%"', strangers, stranger
                 USING HINT = 'Give them one, for example: UPDATE todos SET id = gen_random_uuid()::text WHERE id = ''...''';
         END IF;
+        SELECT count(*), min(ids) INTO strangers, stranger FROM (
+            SELECT string_agg(id::text, '" and "' ORDER BY id::text) AS ids FROM todos
+            GROUP BY lower(id::text) HAVING count(*) > 1) AS twins;
+        IF strangers > 0 THEN
+            RAISE EXCEPTION 'todos has % ids in several rows that differ only in upper and lower case, for example "%"',
+                    strangers, stranger
+                USING HINT = 'They are the same UUID. Delete one of the rows, or give it another id: '
+                    'UPDATE todos SET id = gen_random_uuid()::text WHERE id = ''...''';
+        END IF;
         ALTER TABLE todos ALTER COLUMN id DROP DEFAULT;
         ALTER TABLE todos ALTER COLUMN id TYPE text COLLATE "C" USING lower(id::text);
         ALTER TABLE todos DROP CONSTRAINT IF EXISTS todos_id_is_a_uuid;

@@ -1,6 +1,8 @@
 //! A deployment: a database, a topic and the processes that work with them.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -174,6 +176,16 @@ impl Deployment {
     /// Runs a command of the program to its end.
     pub fn command(&self, arguments: &[&str]) -> Finished {
         self.setup.run(arguments)
+    }
+
+    /// Runs a line of a shell, which finds the program, to its end.
+    pub fn shell(&self, line: &str, program_folder: &Path) -> Finished {
+        let mut command = Command::new("sh");
+        command.args(["-c", line]);
+        self.setup.prepare(&mut command);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", program_folder.display()));
+        Process::start(command).finish()
     }
 
     /// Waits until the group has the lanes of so many workers, each with a share, and no partition is without one.

@@ -287,3 +287,32 @@ fn a_fresh_deployment_applies_what_was_accepted_before_its_first_worker() {
     write_new(&api, "later");
     assert!(shown(&api).contains_key(accepted["id"].as_str().expect("an id")));
 }
+
+#[test]
+fn a_group_that_another_program_works_for_is_told_of_and_waited_for() {
+    let deployment = Deployment::beside_others();
+    migrate(&deployment, &[]);
+    let api = deployment.serve();
+    // It divides partitions as the original does.
+    let mut config = deployment.client_config();
+    config.set("group.id", &deployment.group).set("partition.assignment.strategy", "range");
+    let other: BaseConsumer = config.create().expect("a consumer");
+    other.subscribe(&[&deployment.topic]).expect("subscribed");
+    within("the other program to have the partitions", || {
+        let _ = other.poll(Duration::from_millis(100));
+        other.assignment().is_ok_and(|list| list.count() == PARTITIONS).then_some(())
+    });
+    let mut worker = deployment.worker();
+    let advice = format!("another program is at work for the consumer group {}", deployment.group);
+    let look = |worker: &mut crate::harness::process::Process| {
+        let _ = other.poll(Duration::from_millis(100));
+        assert!(worker.status().is_none(), "it ended: {}", worker.stderr.text());
+        worker.stderr.text().matches(&advice).count()
+    };
+    within("the advice", || (look(&mut worker) > 0).then_some(()));
+    for _ in 0..50 {
+        assert_eq!(look(&mut worker), 1, "it is told once: {}", worker.stderr.text());
+    }
+    drop(other);
+    assert!(!write_new(&api, "applied when the other has gone").is_empty());
+}

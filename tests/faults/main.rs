@@ -37,6 +37,7 @@ mod java;
 mod life;
 mod links;
 mod measured;
+mod original;
 mod poison;
 mod pooled;
 #[path = "../services/pooler.rs"]

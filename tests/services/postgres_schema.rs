@@ -65,6 +65,24 @@ fn schema_upgrades_a_table_with_uuid_ids_and_names_ids_that_are_none() {
 }
 
 #[test]
+fn ids_that_differ_only_in_case_are_named() {
+    let database = Database::create();
+    let [upper, lower] = ["018F3A6B-0000-7000-8000-0000000000AA", "018f3a6b-0000-7000-8000-0000000000aa"];
+    database.execute(
+        &database.url(),
+        &format!(
+            "CREATE TABLE todos (id varchar(36) PRIMARY KEY, title text, user_id text);
+             INSERT INTO todos VALUES ('{upper}', 'a', 'u'), ('{lower}', 'b', 'u'), (gen_random_uuid(), 'c', 'u')"
+        ),
+    );
+    let refused = database.store().migrate();
+    let Err(StoreError::Misconfigured(text)) = &refused else { panic!("{refused:?}") };
+    assert!(text.contains(upper) && text.contains(lower) && text.contains("upper and lower case"), "{text}");
+    database.execute(&database.url(), &format!("DELETE FROM todos WHERE id = '{upper}'"));
+    assert_eq!(list(&mut database.migrated_store()).0.len(), 2);
+}
+
+#[test]
 fn several_processes_may_migrate_at_once() {
     let database = Database::create();
     std::thread::scope(|scope| {

@@ -19,6 +19,23 @@ fn an_empty_list_is_warm_too() {
 }
 
 #[test]
+fn a_shorter_lifetime_holds_for_a_list_that_is_there() {
+    let (long, store) = (RedisOptions { cache_ttl: Duration::from_secs(3_600), ..options() }, MemoryStore::default());
+    store.commit(0, vec![todo(1, "old")], vec![]);
+    Process::loaded(&long, &store);
+    let lifetime = || command::<i64>(&long, "PTTL", &[&key(&long, "todos")]);
+    assert!(lifetime() > 3_000_000);
+    // One that is asked for longer does not make it longer, nor does the same again.
+    Process::loaded(&RedisOptions { cache_ttl: Duration::from_secs(9_000), ..long.clone() }, &store);
+    assert!((3_000_000..=3_600_000).contains(&lifetime()));
+    let short = RedisOptions { cache_ttl: Duration::from_secs(2), ..long.clone() };
+    let mut process = Process::loaded(&short, &store);
+    assert!(lifetime() <= 2_000);
+    let reasons = eventually("the list to expire", || Some(process.follow()).filter(|reasons| !reasons.is_empty()));
+    assert!(reasons[0].contains("expired") && store.scans() == 2, "{reasons:?}");
+}
+
+#[test]
 fn a_fleet_loads_a_cold_list_once() {
     let (options, store) = (options(), MemoryStore::default());
     store.commit(0, (0..2_500).map(|number| todo(number, "t")).collect(), vec![]);
