@@ -407,6 +407,8 @@ pub const KAFKA_LOST_PLACE_INTERVAL_MS: u64 = 1_000;
 /// Longest wait of a worker that stops until Kafka has taken its last offsets, in milliseconds. They only show progress, and
 /// whoever works next tells them as well.
 pub const KAFKA_LAST_COMMIT_TIMEOUT_MS: u64 = 1_000;
+/// Lanes of workers on one machine that take each other's places in Kafka's group (`KAFKA_GROUP_INSTANCE_ID=auto`).
+pub const KAFKA_SEATS_MAX: usize = 1024;
 /// Longest wait of a worker that stops for the broker's goodbye, in milliseconds: a broker that answers takes far less, and
 /// one that does not must not keep the process from ending.
 pub const KAFKA_LEAVE_TIMEOUT_MS: u64 = 3_000;

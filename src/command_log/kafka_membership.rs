@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rdkafka::bindings as librdkafka;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -49,9 +50,15 @@ pub(super) fn member(options: &KafkaOptions) -> Result<BaseConsumer<Membership>,
 /// Says goodbye to the group, so that its other members get the partitions at once; a broker that does not answer is not
 /// waited for. The client library would wait for it without end, so a thread of its own does that, and ends with the
 /// process where nobody answers at all.
-pub(super) fn leave(consumer: BaseConsumer<Membership>) {
+///
+/// A member that has a name of its own keeps its partitions when it only goes away, until its session has run out: `by_name` has
+/// it leave all the same.
+pub(super) fn leave(consumer: BaseConsumer<Membership>, by_name: bool) {
     let (left, has_left) = std::sync::mpsc::channel();
     let leaving = std::thread::Builder::new().name("kafka-leave".into()).spawn(move || {
+        if by_name {
+            leave_by_name(&consumer);
+        }
         drop(consumer);
         // Nobody waits any longer when it took too long.
         let _ = left.send(());
@@ -72,6 +79,31 @@ pub(super) fn kept_out(group: &str) -> LogError {
          not let in and applies nothing. Both would apply the same commands: stop that program's workers, then run \
          `million-rps migrate --from-group {group}` and set KAFKA_GROUP_ID to a name of its own"
     ))
+}
+
+/// Leaves the group as long as the client goes on: when it ends, librdkafka has members with a name stay.
+fn leave_by_name(consumer: &BaseConsumer<Membership>) {
+    consumer.unsubscribe();
+    let give_up_at = Instant::now() + Duration::from_millis(KAFKA_LEAVE_TIMEOUT_MS) / 2;
+    // It forgets its member's id when it sends the goodbye.
+    while is_member(consumer) && Instant::now() < give_up_at {
+        // Serves the revocation; what it hands out has not been applied, and is its successor's.
+        let _ = consumer.poll(Duration::from_millis(10));
+    }
+}
+
+fn is_member(consumer: &BaseConsumer<Membership>) -> bool {
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client is alive; the text is a C string or null, belongs to this function, is read within its length and
+    // freed once by the allocator that it comes from.
+    unsafe {
+        let id = librdkafka::rd_kafka_memberid(client);
+        let is_member = !id.is_null() && *id != 0;
+        if !id.is_null() {
+            librdkafka::rd_kafka_mem_free(client, id.cast());
+        }
+        is_member
+    }
 }
 
 /// What the group decided.

@@ -23,6 +23,7 @@ use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_membership::{Membership, Rebalance, kept_out, leave, member};
 use crate::command_log::kafka_place::history;
 use crate::command_log::kafka_progress::Progress;
+use crate::command_log::kafka_seat::Seat;
 use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record};
 use crate::counted::Counted;
 use crate::limits::{
@@ -60,6 +61,8 @@ pub struct KafkaReader {
     lost: BTreeMap<PartitionId, Extent>,
     lost_asked_at: Instant,
     progress: Progress,
+    /// Given up last, when the group knows that this member has left.
+    seat: Option<Seat>,
     brokers: LostBrokers,
 }
 
@@ -99,9 +102,21 @@ impl KafkaReader {
             lost: BTreeMap::new(),
             lost_asked_at: Instant::now(),
             progress: Progress::default(),
+            seat: None,
             brokers: LostBrokers::new(&options),
             options,
         })
+    }
+
+    /// The same by a name that outlives it when it is killed.
+    ///
+    /// # Errors
+    /// As [`KafkaReader::new`].
+    pub fn seated(options: KafkaOptions, seat: Seat) -> Result<KafkaReader, LogError> {
+        let group_instance = Some(seat.name().to_owned());
+        let mut reader = KafkaReader::new(KafkaOptions { group_instance, ..options })?;
+        reader.seat = Some(seat);
+        Ok(reader)
     }
 
     fn join_group(&mut self) -> Result<(), LogError> {
@@ -243,7 +258,7 @@ impl Drop for KafkaReader {
     fn drop(&mut self) {
         if let Some(consumer) = self.consumer.take() {
             std::mem::take(&mut self.progress).tell_the_last(&consumer, &self.options.topic);
-            leave(consumer);
+            leave(consumer, self.seat.is_some());
         }
     }
 }
@@ -461,7 +476,7 @@ impl KafkaReader {
         // Before the consumer that it belongs to.
         self.progress = Progress::default();
         if let Some(consumer) = self.consumer.take() {
-            leave(consumer);
+            leave(consumer, self.seat.is_some());
         }
         self.has_lost_a_place = false;
         let partitions: Vec<_> = self.assigned.keys().copied().collect();

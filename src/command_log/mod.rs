@@ -40,6 +40,8 @@ mod kafka_reader;
 #[cfg(feature = "services")]
 mod kafka_returned;
 #[cfg(feature = "services")]
+mod kafka_seat;
+#[cfg(feature = "services")]
 mod kafka_shape;
 #[cfg(feature = "services")]
 mod kafka_spread;

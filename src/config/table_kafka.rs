@@ -67,8 +67,10 @@ pub(super) const KAFKA: &[Setting] = &[
         kind: Kind::Text,
         default: DefaultValue::Unset { meaning: "dynamic membership" },
         unit: "",
-        help: "Names this worker across restarts (static membership): its partitions wait for it instead of moving.",
-        example: "worker-1",
+        help: "Names this worker across restarts (static membership): its partitions wait for it instead of moving. With auto the \
+               program keeps a name in /dev/shm: a worker that is started after a kill -9 on the same machine goes on at once, \
+               and one that is told to stop leaves its partitions to the others.",
+        example: "auto",
     },
     Setting {
         name: "KAFKA_LINGER_MS",

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::command_log::kafka::{KafkaAppender, KafkaHost, KafkaOptions, KafkaReader, KafkaSecurity, watch_topic};
+use crate::command_log::kafka::{
+    KafkaAppender, KafkaHost, KafkaOptions, KafkaReader, KafkaSecurity, Seat, watch_topic,
+};
 use crate::config::{Config, Kafka, Services};
 use crate::feed::redis::{RedisOptions, RedisPublisher, RedisSubscriber};
 use crate::limits::COMMAND_OVERHEAD_BYTES;
@@ -28,6 +30,9 @@ const QUEUE_MAX_MESSAGES: usize = 10_000_000;
 /// How long a worker may be silent before its partitions go to others, in milliseconds: short enough that a killed
 /// worker's partitions are served again within ten seconds.
 const SESSION_TIMEOUT_MS: u64 = 6_000;
+
+/// The value of `KAFKA_GROUP_INSTANCE_ID` for a name that this program makes.
+const GROUP_INSTANCE_AUTO: &str = "auto";
 
 /// Opens the seams of a process that works with services.
 ///
@@ -69,11 +74,18 @@ fn worker_lane(
     redis: &RedisOptions,
     lane: usize,
 ) -> Result<WorkerSeams, ProcessError> {
-    if let (Some(name), 1..) = (&mut kafka.group_instance, lane) {
-        *name = format!("{name}-lane-{lane}");
-    }
+    let reader = match (kafka.group_instance.take(), lane) {
+        (Some(name), _) if name == GROUP_INSTANCE_AUTO => match Seat::take(&kafka) {
+            Some(seat) => KafkaReader::seated(kafka, seat)?,
+            None => KafkaReader::new(kafka)?,
+        },
+        (Some(name), 1..) => {
+            KafkaReader::new(KafkaOptions { group_instance: Some(format!("{name}-lane-{lane}")), ..kafka })?
+        }
+        (group_instance, _) => KafkaReader::new(KafkaOptions { group_instance, ..kafka })?,
+    };
     Ok(WorkerSeams {
-        reader: Box::new(KafkaReader::new(kafka)?),
+        reader: Box::new(reader),
         store: Box::new(store(services)?),
         publisher: Box::new(RedisPublisher::new(redis)?),
     })

@@ -10,6 +10,7 @@ use crate::harness::process::Process;
 use crate::harness::request::{get, post};
 use crate::harness::token::token;
 use crate::outage::Service;
+use crate::worker::SESSION_TIMEOUT;
 use crate::{say, within};
 
 /// Writes one todo and says how long after `since` the list shows it.
@@ -141,4 +142,27 @@ fn a_backlog_shows_at_the_worker_and_at_the_api() {
     api.await_well();
     within("a worker that is well", || is_well(&Client::connect(address).call(&get("/ready")).json()).then_some(()));
     logged(&worker, "the worker has worked off its backlog: ");
+}
+
+#[test]
+fn a_worker_takes_the_place_of_one_that_was_killed_on_its_machine_and_leaves_it_to_others_when_it_is_told_to_stop() {
+    let deployment = Deployment::beside_others().set("KAFKA_GROUP_INSTANCE_ID", "auto");
+    let [first] = deployment.workers();
+    let api = deployment.serve();
+    shown_after(&api, "first", Instant::now());
+    stop(first, libc::SIGKILL);
+    let killed_at = Instant::now();
+    let second = deployment.worker();
+    let took = shown_after(&api, "second", killed_at);
+    tell("worker of a kept name killed (-9) and started", took);
+    assert!(took < SESSION_TIMEOUT, "nobody waited for the session of the one that was killed: {took:?}");
+    // Two that live have two names; one that says goodbye is waited for by nobody.
+    let third = deployment.worker();
+    deployment.await_members(2);
+    stop(second, libc::SIGTERM);
+    let stopped_at = Instant::now();
+    let took = (0..8).map(|number| shown_after(&api, &format!("third {number}"), stopped_at)).max().expect("some");
+    tell("worker of a kept name stopped (SIGTERM), another takes over", took);
+    assert!(took < SESSION_TIMEOUT, "it has left the group: {took:?}");
+    stop(third, libc::SIGTERM);
 }
