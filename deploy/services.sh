@@ -191,10 +191,10 @@ prepare_postgres() {
 }
 
 give_postgres_certificate() {
-    cp "$dir/tls/certificate.pem" "$dir/tls/key.pem" "$dir/postgres/"
+    cp "$dir/tls/certificate.pem" "$dir/tls/key.pem" "$dir/tls/authority.pem" "$dir/postgres/"
     # PostgreSQL takes no key that others may read.
     chmod 600 "$dir/postgres/key.pem"
-    if [ "$(id -u)" = 0 ]; then chown "$(postgres_user)" "$dir/postgres/key.pem" "$dir/postgres/certificate.pem"; fi
+    if [ "$(id -u)" = 0 ]; then chown "$(postgres_user)" "$dir/postgres/"*.pem; fi
 }
 
 create_secured_role() {
@@ -224,7 +224,7 @@ start_postgres() {
     (cd "$dir/postgres" && launch postgres $(drop_root) "$bin/postgres" -D "$dir/postgres" -c listen_addresses=127.0.0.1 \
         -p "$(value postgres_port)" -c unix_socket_directories="$socket" -c fsync=on -c synchronous_commit=on \
         -c max_connections=200 -c shared_buffers=128MB \
-        -c ssl=on -c ssl_cert_file=certificate.pem -c ssl_key_file=key.pem)
+        -c ssl=on -c ssl_cert_file=certificate.pem -c ssl_key_file=key.pem -c ssl_ca_file=authority.pem)
     await postgres "$bin/pg_isready" -q -h 127.0.0.1 -p "$(value postgres_port)" -U postgres
 }
 

@@ -388,6 +388,9 @@ pub const TOPIC_RETENTION_MIN_BYTES: i64 = 1024 * 1024 * 1024;
 /// How often it is asked whether the topic is about to delete what is not applied, in milliseconds: it takes a request for each
 /// partition, and nobody's retention is near to it.
 pub const KAFKA_BACKLOG_WATCH_MS: u64 = 15_000;
+/// Longest wait for a connection to a Kafka broker to be ready, with TLS and login, in milliseconds: ten round trips of a second.
+/// librdkafka names an address that says nothing only when it is over.
+pub const KAFKA_CONNECT_TIMEOUT_MS: u64 = 10_000;
 /// Pause between two attempts of Kafka's client to connect to a broker, in milliseconds, from the first on; an attempt after a
 /// time of peace is made at once. Half of it lies between attempts to find any broker at all, and a process has several such
 /// clients.

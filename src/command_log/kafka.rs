@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{Client, DefaultClientContext};
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -24,8 +24,8 @@ use crate::command_log::LogError;
 use crate::command_log::kafka_trouble::explained;
 use crate::counted::Counted;
 use crate::limits::{
-    BODY_MAX_BYTES, COMMAND_MAX_BYTES, COMMAND_OVERHEAD_BYTES, KAFKA_RECONNECT_BACKOFF_MAX_MS,
-    KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS,
+    BODY_MAX_BYTES, COMMAND_MAX_BYTES, COMMAND_OVERHEAD_BYTES, KAFKA_CONNECT_TIMEOUT_MS,
+    KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS,
 };
 
 /// How brokers know this program.
@@ -104,12 +104,17 @@ impl KafkaOptions {
             .set("client.id", CLIENT_ID)
             .set("reconnect.backoff.ms", KAFKA_RECONNECT_BACKOFF_MS.to_string())
             .set("reconnect.backoff.max.ms", KAFKA_RECONNECT_BACKOFF_MAX_MS.to_string())
+            .set("socket.connection.setup.timeout.ms", KAFKA_CONNECT_TIMEOUT_MS.to_string())
             .set("socket.keepalive.enable", "true")
             .set("socket.nagle.disable", "true")
             // Topics are created on purpose, with the right number of partitions.
             .set("allow.auto.create.topics", "false")
             // Idle connections are closed by brokers as a matter of course.
             .set("log.connection.close", "false");
+        // What is logged is decided elsewhere; without warnings nobody would learn of a broker that says nothing.
+        if (config.log_level as i32) < RDKafkaLogLevel::Warning as i32 {
+            config.set_log_level(RDKafkaLogLevel::Warning);
+        }
         self.security.apply(&mut config);
         config
     }
@@ -189,7 +194,7 @@ impl std::fmt::Debug for KafkaSecurity {
 /// [`LogError::Unavailable`] when no broker answers, [`LogError::Fatal`] when this user may not create topics.
 pub fn ensure_topic(options: &KafkaOptions) -> Result<usize, LogError> {
     let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
-    ensure_commands_by(&admin, options)
+    ensure_commands_by(&admin, options).map_err(|error| explained(admin.inner(), error))
 }
 
 /// The same by an administrator who is there already.
@@ -225,7 +230,7 @@ pub(super) fn ensure_named_topic(
     topic_settings: &[(&str, &str)],
 ) -> Result<usize, LogError> {
     let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
-    ensure_topic_by(&admin, options, topic, partitions, topic_settings)
+    ensure_topic_by(&admin, options, topic, partitions, topic_settings).map_err(|error| explained(admin.inner(), error))
 }
 
 /// The same by an administrator who is there already.
@@ -236,7 +241,7 @@ pub(super) fn ensure_topic_by(
     partitions: i32,
     topic_settings: &[(&str, &str)],
 ) -> Result<usize, LogError> {
-    let known = partition_count(admin.inner(), topic).map_err(|error| explained(admin.inner(), error))?;
+    let known = partition_count(admin.inner(), topic)?;
     if let Some(partitions) = known {
         return Ok(partitions);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::command_log::kafka_trouble::BrokerTrouble;
 use crate::observe::topic::TopicFigures;
 use crate::observe::troubles::Troubles;
 
@@ -14,12 +15,13 @@ pub struct KafkaHost {
     thread_ended: Option<Arc<ThreadEnded>>,
     troubles: Arc<Troubles>,
     figures: Arc<TopicFigures>,
+    brokers: Arc<BrokerTrouble>,
 }
 
 impl KafkaHost {
     /// A process that shows these troubles, and these figures of the topic.
     pub fn new(troubles: Arc<Troubles>, figures: Arc<TopicFigures>) -> KafkaHost {
-        KafkaHost { thread_ended: None, troubles, figures }
+        KafkaHost { thread_ended: None, troubles, figures, brokers: Arc::default() }
     }
 
     /// A process that knows the topic already: brokers within a test's process do not describe theirs.
@@ -32,6 +34,11 @@ impl KafkaHost {
 
     pub(super) fn troubles(&self) -> &Troubles {
         &self.troubles
+    }
+
+    /// What its clients have told about their connections.
+    pub(super) fn brokers(&self) -> &Arc<BrokerTrouble> {
+        &self.brokers
     }
 
     pub(super) fn figures(&self) -> &Arc<TopicFigures> {

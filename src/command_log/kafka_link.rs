@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
@@ -21,7 +22,7 @@ use crate::command_log::kafka_host::KafkaHost;
 use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_returned::Returned;
 use crate::command_log::kafka_topic::Topic;
-use crate::command_log::kafka_trouble::log_client_error;
+use crate::command_log::kafka_trouble::{BrokerTrouble, log_client_error, log_client_line};
 use crate::command_log::kafka_waiting::Waiting;
 use crate::command_log::{AcknowledgementSink, LogError, Refusal, Submission, Ticket};
 use crate::limits::{BODY_LIMIT_MAX_BYTES, COMMAND_OVERHEAD_BYTES};
@@ -151,7 +152,8 @@ impl Link {
         if bounds.singly {
             config.set("batch.num.messages", "1");
         }
-        let producer: BaseProducer<AppenderContext> = config.create_with_context(AppenderContext).map_err(log_error)?;
+        let producer: BaseProducer<AppenderContext> =
+            config.create_with_context(AppenderContext(Arc::clone(host.brokers()))).map_err(log_error)?;
         let producer = Arc::new(producer);
         let shared = Arc::new(Shared {
             waiting: Waiting::new(longest_wait(options)),
@@ -294,7 +296,12 @@ fn serve_reports(
             lost.note_answer();
         }
         if !reports.acknowledgements.is_empty() {
+            let refused = reports.acknowledgements.iter().any(|report| report.result == Err(Refusal::Unavailable));
             sink.acknowledge(&mut reports.acknowledgements);
+            if refused && let Some(reason) = producer.client().context().0.reason() {
+                let reason = format!("commands were refused or not acknowledged in time: {reason}");
+                sink.note_reachable(Err(&LogError::Unavailable(reason)));
+            }
         }
         shared.waiting.remove_reported(&mut reports.reported);
         if !reports.returned.is_empty() && !shared.has_returned.swap(true, Ordering::AcqRel) {
@@ -339,11 +346,17 @@ pub(super) fn stuck_after(options: &KafkaOptions) -> Duration {
     (longest_wait(options) * STUCK_WAITS).max(STUCK_MIN)
 }
 
-pub(super) struct AppenderContext;
+pub(super) struct AppenderContext(Arc<BrokerTrouble>);
 
 impl ClientContext for AppenderContext {
     fn error(&self, error: KafkaError, reason: &str) {
         log_client_error(&error, reason);
+        self.0.note(&error, reason);
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log_client_line(level, facility, line);
+        self.0.note_line(facility, line);
     }
 }
 

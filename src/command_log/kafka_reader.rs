@@ -15,7 +15,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
-use crate::command_log::kafka::{KafkaOptions, ensure_topic, log_error};
+use crate::command_log::kafka::{KafkaOptions, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::kafka_extents::{Extent, extents, known_extent, partition_list, positions};
 use crate::command_log::kafka_gathered::{Gathered, record_from};
@@ -24,6 +24,7 @@ use crate::command_log::kafka_membership::{Membership, Rebalance, kept_out, leav
 use crate::command_log::kafka_place::history;
 use crate::command_log::kafka_progress::Progress;
 use crate::command_log::kafka_seat::Seat;
+use crate::command_log::kafka_topic_maker::TopicMaker;
 use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record};
 use crate::counted::Counted;
 use crate::limits::{
@@ -64,12 +65,13 @@ pub struct KafkaReader {
     /// Given up last, when the group knows that this member has left.
     seat: Option<Seat>,
     brokers: LostBrokers,
+    topic_maker: TopicMaker,
 }
 
 /// How far a partition has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// It has not been started, or has to be started again.
+    /// It has to be started, perhaps again.
     Nowhere,
     /// Started at its beginning, of which nothing has been read yet.
     Beginning,
@@ -104,6 +106,7 @@ impl KafkaReader {
             progress: Progress::default(),
             seat: None,
             brokers: LostBrokers::new(&options),
+            topic_maker: TopicMaker::default(),
             options,
         })
     }
@@ -121,11 +124,11 @@ impl KafkaReader {
 
     fn join_group(&mut self) -> Result<(), LogError> {
         if self.consumer.is_none() {
-            let KafkaOptions { topic, brokers, group, .. } = &self.options;
             if !std::mem::replace(&mut self.has_told, true) {
-                tracing::info!("the worker looks for Kafka's topic {topic} at {brokers}");
+                tracing::info!("the worker looks for Kafka's topic {} at {}", self.options.topic, self.options.brokers);
             }
-            let partitions = ensure_topic(&self.options)?;
+            let partitions = self.topic_maker.ensure(&self.options)?;
+            let KafkaOptions { topic, group, .. } = &self.options;
             let consumer = member(&self.options)?;
             consumer.subscribe(&[topic]).map_err(log_error)?;
             tracing::info!(
@@ -133,7 +136,7 @@ impl KafkaReader {
                 Counted(partitions, "partitions")
             );
             self.consumer = Some(consumer);
-            self.has_told = false;
+            (self.has_told, self.topic_maker) = (false, TopicMaker::default());
         }
         Ok(())
     }

@@ -3,16 +3,23 @@
 
 use std::ffi::CStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as librdkafka;
 use rdkafka::client::{Client, ClientContext};
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::command_log::LogError;
+use crate::limits::KAFKA_CONNECT_TIMEOUT_MS;
 
-/// The last thing that a client has told about its connections.
+/// How long a reason explains errors: a client that still has the trouble tells it again within this, also when each of its
+/// attempts takes as long as it may.
+const REASON_LASTS: Duration = Duration::from_millis(3 * KAFKA_CONNECT_TIMEOUT_MS);
+
+/// The last thing that clients have told about their connections, and when.
 #[derive(Default)]
-pub(super) struct BrokerTrouble(Mutex<Option<String>>);
+pub(super) struct BrokerTrouble(Mutex<Option<(Instant, String)>>);
 
 /// Logs what librdkafka reports besides the errors of calls: it goes on trying by itself, so it is a warning.
 pub(super) fn log_client_error(error: &KafkaError, reason: &str) {
@@ -24,6 +31,18 @@ pub(super) fn log_client_error(error: &KafkaError, reason: &str) {
     }
 }
 
+/// Logs a line of librdkafka's own log.
+pub(super) fn log_client_line(level: RDKafkaLogLevel, facility: &str, line: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(target: "librdkafka", "{facility} {line}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", "{facility} {line}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(target: "librdkafka", "{facility} {line}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", "{facility} {line}"),
+    }
+}
+
 fn says_why(error: &KafkaError) -> bool {
     error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown)
 }
@@ -32,31 +51,60 @@ impl BrokerTrouble {
     /// Takes what librdkafka reports besides the errors of calls.
     pub fn note(&self, error: &KafkaError, reason: &str) {
         if says_why(error) {
-            *self.last() = Some(reason.to_owned());
+            *self.last() = Some((Instant::now(), reason.to_owned()));
         }
+    }
+
+    /// Takes a line of librdkafka's log. That a broker takes connections and says nothing stands only there.
+    pub fn note_line(&self, facility: &str, line: &str) {
+        if matches!(facility, "FAIL" | "REQTMOUT") {
+            // A line begins with the name of its thread, in brackets.
+            let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
+            *self.last() = Some((Instant::now(), reason.to_owned()));
+        }
+    }
+
+    /// What was told, if it was lately, with what to do about it.
+    pub fn reason(&self) -> Option<String> {
+        let (told_at, reason) = self.last().clone()?;
+        (told_at.elapsed() < REASON_LASTS).then(|| with_remedy(reason))
     }
 
     /// Adds what is known to the error of a call.
     pub fn explain(&self, error: LogError) -> LogError {
-        match (error, self.last().as_deref()) {
+        match (error, self.reason()) {
             (LogError::Unavailable(text), Some(reason)) => LogError::Unavailable(format!("{text}: {reason}")),
             (error, _) => error,
         }
     }
 
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
+    fn last(&self) -> MutexGuard<'_, Option<(Instant, String)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A reason begins with the broker's address; behind it stands its number where the address is not from KAFKA_BROKERS, but what
+/// another broker has told. Whoever sees it there for the first time looks for it in the settings in vain.
+fn with_remedy(reason: String) -> String {
+    let Some((broker, _)) = reason.split_once(": ") else { return reason };
+    match broker.rsplit_once('/') {
+        Some((address, number)) if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) => format!(
+            "{reason}; {address} is where broker {number} says that it is reached: if it runs, its advertised.listeners has to \
+             name an address that this machine reaches"
+        ),
+        _ => reason,
     }
 }
 
 /// Adds to the error of a call what a client has told meanwhile, where nobody else listens to it: an administrator's.
 pub(super) fn explained<C: ClientContext>(client: &Client<C>, error: LogError) -> LogError {
-    heard(client).explain(error)
+    let trouble = BrokerTrouble::default();
+    hear(client, &trouble);
+    trouble.explain(error)
 }
 
 /// Takes what a client has told meanwhile, where nobody else listens to it; what nobody takes stays in memory.
-pub(super) fn heard<C: ClientContext>(client: &Client<C>) -> BrokerTrouble {
-    let trouble = BrokerTrouble::default();
+pub(super) fn hear<C: ClientContext>(client: &Client<C>, trouble: &BrokerTrouble) {
     // SAFETY: the client lives as long as `client` is borrowed. The queue is destroyed once, below; each event that it
     // gives belongs to this function and is destroyed behind its last use, and so is the text that belongs to it.
     unsafe {
@@ -66,16 +114,25 @@ pub(super) fn heard<C: ClientContext>(client: &Client<C>) -> BrokerTrouble {
             if event.is_null() {
                 break;
             }
-            if librdkafka::rd_kafka_event_type(event) == librdkafka::RD_KAFKA_EVENT_ERROR {
-                let told = KafkaError::Global(librdkafka::rd_kafka_event_error(event).into());
-                let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(event)).to_string_lossy();
-                trouble.note(&told, reason.trim());
+            let (mut facility, mut line, mut level) = (std::ptr::null(), std::ptr::null(), 0);
+            match librdkafka::rd_kafka_event_type(event) {
+                librdkafka::RD_KAFKA_EVENT_ERROR => {
+                    let told = KafkaError::Global(librdkafka::rd_kafka_event_error(event).into());
+                    let reason = CStr::from_ptr(librdkafka::rd_kafka_event_error_string(event)).to_string_lossy();
+                    trouble.note(&told, reason.trim());
+                }
+                librdkafka::RD_KAFKA_EVENT_LOG
+                    if librdkafka::rd_kafka_event_log(event, &mut facility, &mut line, &mut level) == 0 =>
+                {
+                    let (facility, line) = (CStr::from_ptr(facility), CStr::from_ptr(line));
+                    trouble.note_line(facility.to_string_lossy().trim(), line.to_string_lossy().trim());
+                }
+                _ => {}
             }
             librdkafka::rd_kafka_event_destroy(event);
         }
         librdkafka::rd_kafka_queue_destroy(queue);
     }
-    trouble
 }
 
 #[cfg(test)]
@@ -92,5 +149,26 @@ mod tests {
         trouble.note(&KafkaError::Global(RDKafkaErrorCode::AllBrokersDown), "1/1 brokers are down");
         assert!(explained().ends_with("no metadata: who are you"), "{}", explained());
         assert!(matches!(trouble.explain(LogError::Fatal("f".into())), LogError::Fatal(text) if text == "f"));
+    }
+
+    #[test]
+    fn lines_about_a_broker_that_says_nothing_are_reasons() {
+        let trouble = BrokerTrouble::default();
+        trouble.note_line("GETPID", "[thrd:main]: Failed to acquire idempotence PID");
+        assert_eq!(trouble.reason(), None);
+        trouble.note_line("REQTMOUT", "[thrd:a:1/bootstrap]: a:1/bootstrap: Timed out 1 in-flight");
+        assert_eq!(trouble.reason().as_deref(), Some("a:1/bootstrap: Timed out 1 in-flight"));
+    }
+
+    #[test]
+    fn an_address_that_is_not_from_the_settings_is_explained() {
+        let learned = "kafka.internal:9092/3: Failed to resolve 'kafka.internal:9092': Name or service not known";
+        let told = with_remedy(learned.to_owned());
+        assert!(told.starts_with(learned) && told.contains("kafka.internal:9092 is where broker 3"), "{told}");
+        assert!(told.contains("advertised.listeners"), "{told}");
+        for own in ["127.0.0.1:9092/bootstrap: Connect to ipv4#127.0.0.1:9092 failed", "who are you", "a/b: c", "a/: b"]
+        {
+            assert_eq!(with_remedy(own.to_owned()), own);
+        }
     }
 }

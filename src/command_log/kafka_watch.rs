@@ -18,7 +18,7 @@ use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_promise::{Judgement, judge};
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape, settings, shape};
 use crate::command_log::kafka_spread::{note_topic, spread};
-use crate::command_log::kafka_trouble::heard;
+use crate::command_log::kafka_trouble::hear;
 use crate::limits::KAFKA_TOPIC_WATCH_MS;
 use crate::observe::topic::TopicFigures;
 use crate::observe::troubles::Component;
@@ -98,8 +98,10 @@ impl TopicWatch {
             Err(_) => self.brokers.note_silence(),
         }
         self.brokers.look(admin.inner());
+        // In each round: a broker may have been lost and found again, and what nobody takes stays in memory.
+        hear(admin.inner(), self.host.brokers());
         self.admin = Some(admin);
-        result
+        result.map_err(|error| self.host.brokers().explain(error))
     }
 
     fn round_by(&mut self, admin: &AdminClient<DefaultClientContext>) -> Result<(), LogError> {
@@ -107,8 +109,7 @@ impl TopicWatch {
             ensure_commands_by(admin, &self.options)?;
             self.is_there = true;
         }
-        let asked = self.ask(admin);
-        let Some((shape, settings)) = asked? else {
+        let Some((shape, settings)) = self.ask(admin)? else {
             let topic = &self.options.topic;
             let reason = format!(
                 "the topic {topic} is not there any more, and what it held is lost. A worker or an API that is started makes \
@@ -134,13 +135,10 @@ impl TopicWatch {
         &self,
         admin: &AdminClient<DefaultClientContext>,
     ) -> Result<Option<(TopicShape, Option<TopicSettings>)>, LogError> {
-        let asked = match shape(admin.inner(), &self.options.topic) {
-            Ok(Some(shape)) => settings(admin, &self.options.topic).map(|settings| Some((shape, settings))),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        };
-        let told = heard(admin.inner());
-        asked.map_err(|error| told.explain(error))
+        match shape(admin.inner(), &self.options.topic)? {
+            Some(shape) => settings(admin, &self.options.topic).map(|settings| Some((shape, settings))),
+            None => Ok(None),
+        }
     }
 
     /// Tells the writing end, and the metrics. Bounds come before the number of partitions, which opens the way for writes.

@@ -48,6 +48,8 @@ mod kafka_spread;
 #[cfg(feature = "services")]
 mod kafka_topic;
 #[cfg(feature = "services")]
+mod kafka_topic_maker;
+#[cfg(feature = "services")]
 mod kafka_trouble;
 #[cfg(feature = "services")]
 mod kafka_waiting;

@@ -35,6 +35,18 @@ fn names(result: Result<Config, ConfigErrors>) -> Vec<String> {
 }
 
 #[test]
+fn the_database_may_be_named_by_its_socket() {
+    for url in [
+        "postgres:///todos?host=/run/postgresql",
+        "postgres://app@/todos?sslmode=disable&host=/run/postgresql&port=5433",
+        "postgresql://%2Frun%2Fpostgresql/todos",
+        "postgres:///todos?hostaddr=127.0.0.1",
+    ] {
+        load(&[("DATABASE_URL", url), ("JWT_SECRET", SECRET)]).unwrap_or_else(|errors| panic!("{url}: {errors}"));
+    }
+}
+
+#[test]
 fn defaults_are_the_embedded_deployment() {
     let config = load(&[]).unwrap();
     assert_eq!(config.http.listen, "0.0.0.0:8080".parse().unwrap());

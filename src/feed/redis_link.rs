@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, TryRecvError};
 use redis::io::tcp::TcpSettings;
-use redis::{Cmd, Connection, ConnectionInfo, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Value};
+use redis::{
+    Cmd, Connection, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Value,
+};
 
 use super::redis::{Keys, RedisOptions};
-use super::redis_refusal::feed_error;
+use super::redis_refusal::{CLUSTER_OF_SEVERAL, feed_error};
 use crate::feed::FeedError;
 use crate::limits::{LINK_MIN_BYTES_PER_SEC, REDIS_RECONNECT_BACKOFF_MS, REDIS_REPLY_TIMEOUT_MS};
 
@@ -168,7 +170,12 @@ impl Link {
                 }
                 Err(error) => {
                     let until = Instant::now() + Duration::from_millis(REDIS_RECONNECT_BACKOFF_MS);
-                    let described = feed_error(&error);
+                    let address = self.info.addr();
+                    let described = match feed_error(&error) {
+                        FeedError::Unavailable(reason) => FeedError::Unavailable(format!("{reason}, at {address}")),
+                        FeedError::Fatal(reason) => FeedError::Fatal(format!("{reason}, at {address}")),
+                        other => other,
+                    };
                     let reason = match &described {
                         FeedError::Unavailable(reason) => reason.clone(),
                         other => other.to_string(),
@@ -233,5 +240,45 @@ fn open(info: &ConnectionInfo) -> RedisResult<Connection> {
     // A server that wants a password and was given none takes the connection all the same, and answers longer commands
     // with a protocol error. To this one it says what it wants.
     redis::cmd("PING").exec(&mut connection)?;
-    Ok(connection)
+    // A Redis without cluster mode refuses the question, as may one that keeps its commands from this user.
+    match redis::cmd("CLUSTER").arg("INFO").query::<String>(&mut connection) {
+        Ok(told) if masters(&told) > 1 => Err((ErrorKind::InvalidClientConfig, CLUSTER_OF_SEVERAL).into()),
+        Err(error) if error.code().is_none() && error.kind() == ErrorKind::Io => Err(error),
+        _ => Ok(connection),
+    }
+}
+
+/// How many nodes of a cluster have keys, as `CLUSTER INFO` tells it.
+fn masters(told: &str) -> u32 {
+    let count = told.lines().find_map(|line| line.trim().strip_prefix("cluster_size:"));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_that_cannot_be_reached_is_named_with_its_address() {
+        let options = RedisOptions {
+            url: "redis://:secret@127.0.0.1:1/3".into(),
+            topic: "t".into(),
+            cache_ttl: Duration::from_secs(1),
+            fleet: None,
+        };
+        let mut link = Link::new(&options).expect("a usable URL");
+        // At once, and while no attempt is made because the last one has failed.
+        for _ in 0..2 {
+            let error = link.run_plain(Duration::ZERO, |connection| redis::cmd("PING").exec(connection));
+            let Err(FeedError::Unavailable(text)) = error else { panic!("nobody is there") };
+            assert!(text.contains("cannot be reached") && text.ends_with(", at 127.0.0.1:1"), "{text}");
+            assert!(!text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_masters_of_a_cluster_are_counted() {
+        assert_eq!(masters("cluster_state:ok\r\ncluster_known_nodes:6\r\ncluster_size:3\r\n"), 3);
+        assert_eq!((masters("cluster_size:1\r\n"), masters("cluster_size:x"), masters("")), (1, 0, 0));
+    }
 }

@@ -13,6 +13,9 @@ struct Refusal {
     remedy: &'static str,
 }
 
+/// What is said of a node of a cluster that has other nodes with keys; one that has them all is as good as none.
+pub(super) const CLUSTER_OF_SEVERAL: &str = "REDIS_URL names a node of a Redis Cluster, which is not served here";
+
 const REFUSALS: &[Refusal] = &[
     Refusal {
         words: &["OOM", "OutOfMemory"],
@@ -45,7 +48,17 @@ const REFUSALS: &[Refusal] = &[
     Refusal {
         words: &["CLUSTERDOWN"],
         passes: true,
-        remedy: "the cluster of Redis does not serve all of its keys at this moment",
+        remedy: "REDIS_URL names a node of a Redis Cluster that does not serve its keys: let it name a Redis without cluster mode",
+    },
+    Refusal {
+        words: &[CLUSTER_OF_SEVERAL],
+        passes: false,
+        remedy: "its keys lie on other nodes, too, and move: let REDIS_URL name a Redis without cluster mode",
+    },
+    Refusal {
+        words: &["not allowed in cluster mode"],
+        passes: false,
+        remedy: "REDIS_URL names a node of a Redis Cluster, which has no database but 0: let it name a Redis without cluster mode",
     },
     Refusal {
         words: &["max number of clients"],
@@ -71,7 +84,7 @@ const REFUSALS: &[Refusal] = &[
     Refusal {
         words: &["MOVED"],
         passes: false,
-        remedy: "this is a node of a cluster that does not have these keys: REDIS_URL has to name a Redis without cluster mode",
+        remedy: "REDIS_URL names a node of a Redis Cluster that does not have these keys: let it name a Redis without cluster mode",
     },
     Refusal {
         words: &["CROSSSLOT"],

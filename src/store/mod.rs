@@ -25,6 +25,8 @@ mod postgres_statements;
 mod postgres_survey;
 #[cfg(feature = "services")]
 mod postgres_tls;
+#[cfg(feature = "services")]
+mod postgres_url;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

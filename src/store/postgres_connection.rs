@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -22,7 +23,8 @@ use crate::limits::{
 use crate::store::StoreError;
 use crate::store::postgres_error::{store_error, with_source};
 use crate::store::postgres_statements::Statements;
-use crate::store::postgres_tls::take_tls_parameters;
+use crate::store::postgres_tls::TlsMode;
+use crate::store::postgres_url::PostgresUrl;
 
 /// Longest wait for a connection to close in order.
 const GOODBYE_TIMEOUT: Duration = Duration::from_millis(200);
@@ -65,7 +67,7 @@ const NAMES_MIXED_UP: [&str; 2] = ["26000", "42P05"];
 impl Connector {
     /// Reads the URL; connects later.
     pub fn new(url: &str) -> Result<Connector, StoreError> {
-        let (url, tls_mode) = take_tls_parameters(url)?;
+        let PostgresUrl { url, tls, certificate } = PostgresUrl::read(url)?;
         let mut config: Config = url.parse().map_err(|error| {
             // The parser's errors name the parameter, never the URL: it may hold a password.
             StoreError::Fatal(format!("DATABASE_URL cannot be used: {}", with_source(&error)))
@@ -78,7 +80,10 @@ impl Connector {
         if config.get_application_name().is_none() {
             config.application_name("million-rps");
         }
-        let tls = tls_mode.apply(&mut config)?;
+        // Over a socket of this machine nothing is encrypted, whatever is asked for, as in libpq.
+        let is_local = !config.get_hosts().is_empty() && config.get_hosts().iter().all(|h| matches!(h, Host::Unix(_)));
+        let tls = if is_local { TlsMode::Disable } else { tls };
+        let tls = tls.apply(&mut config, certificate.as_ref())?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -164,9 +169,21 @@ impl Connector {
         runtime.block_on(async {
             let deadline = self.connect_within;
             tokio::time::timeout(deadline, self.open()).await.unwrap_or_else(|_| {
-                Err(StoreError::Unavailable(format!("PostgreSQL did not answer within {} ms", deadline.as_millis())))
+                let (places, patience_ms) = (places(&self.config), deadline.as_millis());
+                Err(StoreError::Unavailable(format!("PostgreSQL at {places} did not answer within {patience_ms} ms")))
             })
         })
+    }
+
+    /// What it means that a connection could not be opened.
+    fn unreached(&self, error: tokio_postgres::Error) -> StoreError {
+        let is_answer = error.as_db_error().is_some();
+        match store_error(error) {
+            StoreError::Unavailable(text) if !is_answer => {
+                StoreError::Unavailable(format!("PostgreSQL at {}: {text}", places(&self.config)))
+            }
+            other => other,
+        }
     }
 
     /// Connects, and finds out whether the session is the server's own. A pooler that gives each transaction another one keeps no
@@ -188,10 +205,10 @@ impl Connector {
                     }
                 }
                 Err(error) if error.code().is_some_and(|code| SETTINGS_REFUSED.contains(&code.code())) => {}
-                Err(error) => return Err(store_error(error)),
+                Err(error) => return Err(self.unreached(error)),
             }
         }
-        let (client, transport) = self.dial(&self.config).await.map_err(store_error)?;
+        let (client, transport) = self.dial(&self.config).await.map_err(|error| self.unreached(error))?;
         self.note_pooler();
         let settings = settings_as(|name, value| format!("SET LOCAL {name} = {value}"), "; ");
         let begin_batch = begin_batch(&format!("; {settings}; {}", keep_commits(true)));
@@ -224,6 +241,22 @@ impl Connector {
     pub fn is_pooled(&self) -> bool {
         self.is_pooled
     }
+}
+
+/// Where the servers are.
+fn places(config: &Config) -> String {
+    let ports = config.get_ports();
+    let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+    let name = |(at, host): (usize, &Host)| match host {
+        Host::Tcp(name) => format!("{name}:{}", port(at)),
+        Host::Unix(folder) => format!("{}/.s.PGSQL.{}", folder.display(), port(at)),
+    };
+    let names: Vec<String> = config.get_hosts().iter().enumerate().map(name).collect();
+    if !names.is_empty() {
+        return names.join(", ");
+    }
+    let addresses = config.get_hostaddrs().iter().enumerate();
+    addresses.map(|(at, address)| format!("{address}:{}", port(at))).collect::<Vec<_>>().join(", ")
 }
 
 /// The time limits keep a worker that was stopped in mid transaction from holding its row locks: the server ends that session.
@@ -369,6 +402,19 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_cannot_be_reached_is_named_with_its_address() {
+        for (url, place) in [
+            ("postgres://me:secret@127.0.0.1:1/d", "PostgreSQL at 127.0.0.1:1: "),
+            ("postgres://me:secret@127.0.0.1:1,localhost:2/d", "PostgreSQL at 127.0.0.1:1, localhost:2: "),
+            ("postgres://me:secret@/d?host=/nowhere&sslmode=verify-full", "PostgreSQL at /nowhere/.s.PGSQL.5432: "),
+        ] {
+            let mut connector = Connector::new(url).expect("a usable URL");
+            let Err(StoreError::Unavailable(text)) = connector.session().map(|_| ()) else { panic!("nobody is there") };
+            assert!(text.starts_with(place) && !text.contains("secret"), "{text}");
+        }
+    }
 
     #[test]
     fn an_unusable_url_is_named_without_its_password() {

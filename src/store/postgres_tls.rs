@@ -5,13 +5,14 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::StoreError;
+use crate::store::postgres_url::refused;
 
 /// `sslmode` and `sslrootcert` of the URL, with libpq's meanings.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,61 +27,72 @@ pub(super) enum TlsMode {
     Verify { root_file: Option<String> },
 }
 
-/// Takes the parameters of TLS out of the URL: the client library knows only some of them.
-pub(super) fn take_tls_parameters(url: &str) -> Result<(String, TlsMode), StoreError> {
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let mut mode = None;
-    let mut root_file = None;
-    let mut others = Vec::new();
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        match parameter.split_once('=') {
-            Some(("sslmode", value)) => mode = Some(value),
-            Some(("sslrootcert", value)) => root_file = Some(value.replace("%2F", "/").replace("%2f", "/")),
-            _ => others.push(parameter),
-        }
-    }
-    let mode = match (mode.unwrap_or("prefer"), root_file) {
-        ("disable", _) => TlsMode::Disable,
-        ("allow" | "prefer", _) => TlsMode::Prefer,
-        ("require", None) => TlsMode::Require,
-        ("require" | "verify-ca" | "verify-full", root_file) => {
-            TlsMode::Verify { root_file: root_file.filter(|file| file != "system") }
-        }
-        (other, _) => {
-            return Err(StoreError::Fatal(format!(
-                "DATABASE_URL: sslmode={other} is unknown; use disable, prefer, require, verify-ca or verify-full"
-            )));
-        }
-    };
-    let url = if others.is_empty() { base.to_owned() } else { format!("{base}?{}", others.join("&")) };
-    Ok((url, mode))
+/// `sslcert` and `sslkey`: files in PEM of the certificate that this program shows, with those that sign it, and of its key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ClientCertificate {
+    pub certificate: String,
+    pub key: String,
 }
 
 impl TlsMode {
+    /// What `sslmode` and `sslrootcert` ask for.
+    ///
+    /// # Errors
+    /// [`StoreError::Fatal`]: there is no such mode.
+    pub(super) fn read(mode: &str, root_file: Option<String>) -> Result<TlsMode, StoreError> {
+        Ok(match (mode, root_file) {
+            ("disable", _) => TlsMode::Disable,
+            ("allow" | "prefer", _) => TlsMode::Prefer,
+            ("require", None) => TlsMode::Require,
+            ("require" | "verify-ca" | "verify-full", root_file) => {
+                TlsMode::Verify { root_file: root_file.filter(|file| file != "system") }
+            }
+            (other, _) => {
+                return Err(refused(&format!(
+                    "sslmode={other} is unknown; use disable, prefer, require, verify-ca or verify-full"
+                )));
+            }
+        })
+    }
+
     /// Tells the configuration, and makes what connects over TLS.
     ///
     /// # Errors
     /// [`StoreError::Fatal`]: no root to trust, or one that cannot be read.
-    pub(super) fn apply(self, config: &mut Config) -> Result<Option<MakeRustlsConnect>, StoreError> {
+    pub(super) fn apply(
+        self,
+        config: &mut Config,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Option<MakeRustlsConnect>, StoreError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .map_err(|error| StoreError::Fatal(format!("TLS for PostgreSQL: {error}")))?;
-        let client = match self {
+        let builder = match self {
             TlsMode::Disable => {
                 config.ssl_mode(SslMode::Disable);
                 return Ok(None);
             }
             TlsMode::Prefer | TlsMode::Require => {
                 config.ssl_mode(if self == TlsMode::Prefer { SslMode::Prefer } else { SslMode::Require });
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-                    .with_no_client_auth()
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             }
             TlsMode::Verify { root_file } => {
                 config.ssl_mode(SslMode::Require);
-                builder.with_root_certificates(roots(root_file.as_deref())?).with_no_client_auth()
+                builder.with_root_certificates(roots(root_file.as_deref())?)
+            }
+        };
+        let client = match certificate {
+            None => builder.with_no_client_auth(),
+            Some(ClientCertificate { certificate, key }) => {
+                let unusable = |reason: String| refused(&format!("sslcert={certificate}, sslkey={key}: {reason}"));
+                let chain = CertificateDer::pem_file_iter(certificate)
+                    .and_then(Iterator::collect)
+                    .map_err(|error| unusable(format!("the certificate cannot be read: {error}")))?;
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+                    unusable(format!("the key cannot be read, or has a password, which is not asked for: {error}"))
+                })?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| unusable(error.to_string()))?
             }
         };
         Ok(Some(MakeRustlsConnect::new(client)))
@@ -149,23 +161,5 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tls_parameters_leave_the_url_and_get_their_meaning() {
-        let taken = |url| take_tls_parameters(url).expect("a usable URL");
-        assert_eq!(taken("postgres://h/d"), ("postgres://h/d".into(), TlsMode::Prefer));
-        assert_eq!(taken("postgres://h/d?sslmode=disable"), ("postgres://h/d".into(), TlsMode::Disable));
-        assert_eq!(
-            taken("postgres://h/d?connect_timeout=3&sslmode=verify-full&sslrootcert=%2Fetc%2Froot.pem"),
-            ("postgres://h/d?connect_timeout=3".into(), TlsMode::Verify { root_file: Some("/etc/root.pem".into()) })
-        );
-        assert_eq!(taken("postgres://h/d?sslmode=require").1, TlsMode::Require);
-        assert!(take_tls_parameters("postgres://h/d?sslmode=maybe").is_err());
     }
 }

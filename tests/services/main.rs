@@ -10,6 +10,7 @@ mod harness;
 #[allow(dead_code, reason = "the other suite uses the rest of it")]
 mod proxy;
 
+mod addresses;
 mod kafka;
 mod kafka_progress;
 mod kafka_topic;

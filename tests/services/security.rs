@@ -141,6 +141,40 @@ fn postgres_is_used_with_a_password_and_over_tls() {
 }
 
 #[test]
+fn postgres_is_used_with_a_certificate_and_through_its_socket() {
+    let database = Database::create();
+    let folder = required("TLS_DIR");
+    let shows = |url: &str, what: &str| {
+        let mut store = PostgresStore::new(url, "todo-commands").expect("a usable URL");
+        store.migrate().expect("the schema is created, or there");
+        database.count(&format!(
+            "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+             WHERE {what} AND datname = current_database() AND application_name = 'million-rps'"
+        ))
+    };
+    let certificate = format!("sslcert={folder}/certificate.pem&sslkey={folder}/key.pem");
+    let root = format!("sslmode=verify-full&sslrootcert={}", authority());
+    let psqls = "client_encoding=UTF8&gssencmode=disable&target_session_attrs=primary";
+    for tls in ["sslmode=require", &root] {
+        let url = secured_url(&database, &required("SECURED_PASSWORD"), &format!("{tls}&{certificate}&{psqls}"));
+        assert_eq!(shows(&url, "client_dn = '/CN=localhost'"), 1, "{tls}");
+    }
+    let wrong = format!("sslmode=require&sslcert={folder}/certificate.pem&sslkey={folder}/nowhere.pem");
+    let error =
+        PostgresStore::new(&secured_url(&database, "p", &wrong), "todo-commands").map(drop).expect_err("no key");
+    assert!(error.to_string().contains("nowhere.pem"), "{error}");
+
+    let (before, _) = database.url().split_once('?').map(|(url, query)| (url.to_owned(), query.to_owned())).expect("?");
+    let (port, name) = before.rsplit_once(':').and_then(|(_, rest)| rest.split_once('/')).expect("a port and a name");
+    let socket = format!("{}/socket", required("SERVICES_DIR"));
+    // libpq encrypts nothing on a socket of the machine, whatever it is asked for.
+    for tls in ["prefer", "require", "verify-full"] {
+        let url = format!("postgres://postgres@/{name}?host={socket}&port={port}&sslmode={tls}");
+        assert_eq!(shows(&url, "client_addr IS NULL"), 1, "{url}");
+    }
+}
+
+#[test]
 fn postgres_refusals_are_named() {
     let database = Database::create();
     let failure = |url: &str| {
