@@ -3,8 +3,9 @@
 #
 # Where deploy/services.sh exists, it starts real PostgreSQL, Redis and Kafka for the tests, in a folder of their own, and
 # always stops them: first with one broker for all suites, then with three for the suite `cluster`. With MILLION_RPS_TEST=full
-# the long forms of tests run, and the fault suites come three times (`make test-full`). Whatever way this script ends, no process that it or a test has started outlives it: tests run in a
-# process group of their own, and that group is empty at the end.
+# the long forms of tests run, those that are marked as ignored too, and the fault suites come three times (`make test-full`).
+# Whatever way this script ends, no process that it or a test has started outlives it: tests run in a process group of their
+# own, and that group is empty at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -99,13 +100,15 @@ test_run() {
 }
 
 times=1
-[ "${MILLION_RPS_TEST:-}" != full ] || times=3
+# Long tests are marked as ignored.
+long=()
+if [ "${MILLION_RPS_TEST:-}" = full ]; then times=3 long=(-- --include-ignored); fi
 start_services
-test_run --workspace
-for ((again = 1; again < times; again++)); do test_run --test faults; done
+test_run --workspace "${long[@]}"
+for ((again = 1; again < times; again++)); do test_run --test faults "${long[@]}"; done
 if [ -n "$services_dir" ]; then
     start_services --brokers 3 --proxied
-    for ((again = 0; again < times; again++)); do test_run --test cluster; done
+    for ((again = 0; again < times; again++)); do test_run --test cluster "${long[@]}"; done
 fi
 sum() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) sum += $(i - 1) } END { print sum + 0 }' "$log"; }
 passed=$(sum passed)

@@ -35,6 +35,7 @@ fn workers_come_and_go_under_writes() {
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn workers_of_two_lanes_come_and_go_under_writes() {
     replace_workers(&Deployment::beside_others().with_lanes(2), "workers of two lanes replaced three times");
 }

@@ -55,6 +55,7 @@ fn the_link_to_postgres_is_slowed_cut_and_silenced() {
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn the_link_to_postgres_of_workers_of_two_lanes_is_slowed_cut_and_silenced() {
     maltreat_the_link_to_postgres(Deployment::beside_others().with_lanes(2), "two lanes' link to PostgreSQL");
 }
@@ -81,6 +82,7 @@ fn the_link_to_redis_is_slowed_cut_and_silenced() {
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn the_link_to_redis_of_workers_of_two_lanes_is_slowed_cut_and_silenced() {
     maltreat_the_link_to_redis(Deployment::beside_others().with_lanes(2), "two lanes' link to Redis");
 }
@@ -160,6 +162,7 @@ fn the_workers_link_to_kafka_is_slowed_cut_and_silenced() {
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn the_link_to_kafka_of_workers_of_two_lanes_is_slowed_cut_and_silenced() {
     maltreat_the_workers_link_to_kafka(Deployment::beside_others().with_lanes(2), "two lanes' link to Kafka");
 }

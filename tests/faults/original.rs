@@ -262,10 +262,8 @@ fn of<'a>(api: &'a Api) -> impl FnMut(&Request) -> Value + 'a {
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn from_the_original_and_back_the_table_is_what_a_plain_model_says() {
-    if !std::env::var("MILLION_RPS_TEST").is_ok_and(|text| text == "full") {
-        return say("the move with the Go program was not tried: it is a part of `make test-full`");
-    }
     let deployment = Deployment::beside_others();
     let Some(original) = Original::build(&deployment) else {
         return say("the move with the Go program was not tried: there is no Go here (https://go.dev/dl)");

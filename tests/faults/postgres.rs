@@ -14,6 +14,7 @@ fn postgres_is_restarted_in_immediate_mode_while_batches_are_applied() {
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn postgres_is_restarted_in_immediate_mode_while_two_lanes_apply_batches() {
     restart_while_batches_are_applied(
         &Deployment::new().with_lanes(2),

@@ -20,6 +20,7 @@ fn a_worker_is_killed_while_it_applies() {
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn a_worker_of_two_lanes_is_killed_while_it_applies() {
     kill_while_it_applies(
         &Deployment::beside_others().with_lanes(2),
@@ -107,6 +108,7 @@ fn a_worker_that_was_stopped_in_mid_transaction_wakes_when_its_partitions_have_m
 }
 
 #[test]
+#[ignore = "long: a part of `make test-full`"]
 fn a_worker_of_two_lanes_that_was_stopped_in_mid_transaction_wakes_when_its_partitions_have_moved() {
     stop_until_its_partitions_have_moved(&Deployment::beside_others().with_lanes(2), "worker of two lanes");
 }
