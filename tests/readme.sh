@@ -150,7 +150,7 @@ trap 'exit 143' TERM
 bare=$folder/bare
 packed=${XDG_CACHE_HOME:-$HOME/.cache}/million-rps/debian-$suite.tar
 if [ ! -f "$packed" ]; then
-    say "making a bare Debian, kept as $packed (about 300 MB)"
+    say "making a bare Debian, kept as $packed (about 450 MB)"
     debootstrap --variant=minbase --include=$packages $suite "$bare" $mirror >"$folder/debootstrap.log" 2>&1 ||
         { tail -n 20 "$folder/debootstrap.log" >&2; die "debootstrap failed, its last lines are above"; }
     mkdir -p "$(dirname "$packed")"
