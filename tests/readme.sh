@@ -144,7 +144,14 @@ command -v debootstrap >/dev/null || {
 rust=$(rustc --print sysroot)
 
 folder=$(mktemp -d /var/tmp/million-rps-readme.XXXXXX)
-trap 'rm -rf --one-file-system "$folder"' EXIT
+inside=
+# What runs in the namespace ends with `unshare`, which itself takes no other signal.
+finish() {
+    set +e
+    if [ -n "$inside" ]; then kill -KILL "$inside" 2>/dev/null; wait "$inside" 2>/dev/null; fi
+    rm -rf --one-file-system "$folder"
+}
+trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 bare=$folder/bare
@@ -204,4 +211,9 @@ enter='
 path=/opt/rust/bin:/usr/local/bin:/usr/bin:/bin
 if [ $user = root ]; then path=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; fi
 bare=$bare rust=$rust user=$user home=$home minutes_max=$minutes_max \
-    unshare --mount --pid --fork --kill-child bash -c "$enter" enter PATH=$path "${proxies[@]}"
+    unshare --mount --pid --fork --kill-child bash -c "$enter" enter PATH=$path "${proxies[@]}" &
+inside=$!
+status=0
+wait "$inside" || status=$?
+inside=
+exit "$status"
