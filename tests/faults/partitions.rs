@@ -135,6 +135,35 @@ fn a_topic_that_deletes_soon_is_named_and_so_is_what_it_is_about_to_delete() {
     api.await_well();
 }
 
+#[test]
+fn pipelined_creates_go_into_a_topic_of_small_batches() {
+    const CREATES: usize = 400;
+    let deployment = deployment(1).set("KAFKA_COMPRESSION", "none");
+    let before = deployment.serve();
+    let token = token("anna");
+    let create_all = |api: &Api| {
+        let description = "d".repeat(1_000);
+        let todo = |number: usize| {
+            post(&token, format!(r#"{{"title":"made {number}","description":"{description}"}}"#)).bytes()
+        };
+        let mut client = api.connect();
+        client.send((0..CREATES).flat_map(todo).collect::<Vec<u8>>());
+        for _ in 0..CREATES {
+            client.answer().expect(202);
+        }
+    };
+    create_all(&before);
+    // Twenty of the commands fit: for a process that runs, and for one that has never known another bound.
+    alter(&deployment, "max.message.bytes", "20000");
+    create_all(&before);
+    create_all(&deployment.serve());
+    let _worker = deployment.worker();
+    within("all todos", || {
+        let rows = deployment.query("SELECT count(*) FROM todos");
+        (rows[0][0].as_deref() == Some((3 * CREATES).to_string().as_str())).then_some(())
+    });
+}
+
 /// Sets one of the topic's settings, as kafka-configs does.
 fn alter(deployment: &Deployment, name: &str, value: &str) {
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
