@@ -102,7 +102,10 @@ fn crowd(driver: Driver, clients: usize, bytes: &[u8]) {
         assert!(matches!(answer.status, 202 | 503), "{answer:?}");
         (answer.status == 202).then_some(())
     });
-    assert!(sum(&mut honest, "million_rps_connection_memory_bytes") <= BUDGET_BYTES);
+    // Each shard says what it uses at its own tick: what one has given back and another taken since then counts twice.
+    eventually("a sum within the budget", || {
+        (sum(&mut honest, "million_rps_connection_memory_bytes") <= BUDGET_BYTES).then_some(())
+    });
     let allowed = BUDGET_BYTES + clients as u64 * EACH_BYTES + SLACK_BYTES;
     let added = most_bytes.saturating_sub(before.resident_bytes);
     eprintln!("{}: {} KiB added, {} allowed", driver.name(), added / 1024, allowed / 1024);
