@@ -111,10 +111,11 @@ fn a_compacted_topic_takes_no_writes_and_is_named_until_it_is_not() {
     assert_eq!(second.metric("million_rps_topic_writes_refused"), 1.0);
 
     alter(&deployment, "cleanup.policy", "delete");
+    // Without a worker, no API is well.
+    let _worker = deployment.worker();
     api.await_well();
     second.await_well();
     api.connect().call(&put(&token, &id, r#"{"title":"kept, too"}"#)).expect(202);
-    let _worker = deployment.worker();
     within("the todo with its last title", || {
         let rows = deployment.query("SELECT title FROM todos");
         (rows.len() == 1 && rows[0][0].as_deref() == Some("kept, too")).then_some(())
