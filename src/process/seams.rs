@@ -154,9 +154,22 @@ fn open_embedded(
 ) -> Result<Seams, ProcessError> {
     let address = plan.map(|plan| plan.address().to_string()).unwrap_or_default();
     let lock = data_dir.lock(&address)?;
-    let (appender, reader) = embedded::open(data_dir, acknowledgements)?;
+    let (mut appender, mut reader) = embedded::open(data_dir, acknowledgements.clone())?;
+    let mut store = open_store(data_dir, &reader)?;
+    let applied = store.applied_offsets()?.get(&embedded::PARTITION).copied().unwrap_or_default();
+    let end = reader.end();
+    if end < applied {
+        tracing::warn!(
+            "the command log {} ends at offset {end}, and the store has applied all before {applied}: the log was deleted or \
+             cut, or log or store are older or another's copy. New commands begin at {applied}; what stood in the log is put \
+             aside there",
+            data_dir.log_path().display()
+        );
+        drop((appender, reader));
+        embedded::begin_at(data_dir, applied)?;
+        (appender, reader) = embedded::open(data_dir, acknowledgements)?;
+    }
     let appender = appender.with_max_bytes(config.write.log_max_bytes);
-    let store = open_store(data_dir, &reader)?;
     let (publisher, subscriber) = in_process::channel();
     let api = if roles.api {
         let token_secret = match &config.auth.secret {

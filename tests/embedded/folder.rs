@@ -181,6 +181,45 @@ fn a_folder_that_is_gone_is_noticed_while_nobody_writes() {
 /// The log has only the last commands once the store has the others: without the store, a start would show a part of the
 /// list as if it were all.
 #[test]
+fn a_log_that_ends_before_what_the_store_has_applied_takes_no_offset_twice() {
+    type Harm = (&'static str, fn(&Path));
+    let harms: [Harm; 4] = [
+        ("the folder of the log is deleted", |data| std::fs::remove_dir_all(data.join("log")).expect("deleted")),
+        ("its segment is deleted", |data| std::fs::remove_file(segment(data)).expect("deleted")),
+        ("its segment is empty", |data| std::fs::write(segment(data), "").expect("emptied")),
+        ("an older copy is put back", |data| {
+            std::fs::remove_dir_all(data.join("log")).expect("deleted");
+            rename(&data.join("older"), &data.join("log"));
+        }),
+    ];
+    for (what, harm) in harms {
+        let setup = Setup::new();
+        let data = setup.data_dir();
+        let server = setup.start();
+        let mut expected: Vec<String> = Vec::new();
+        let mut add = |client: &mut Client, titles: std::ops::Range<usize>| {
+            for number in titles {
+                expected.push(format!("{number:02}"));
+                create(client, &format!("{number:02}")).expect(202);
+            }
+            eventually_titles(client, &expected);
+        };
+        add(&mut server.connect(), 0..2);
+        copy_folder(&data.join("log"), &data.join("older"));
+        add(&mut server.connect(), 2..5);
+        server.stop();
+        harm(&data);
+        // More than were applied before, in two lives.
+        for titles in [5..8, 8..16] {
+            let server = setup.start();
+            add(&mut server.connect(), titles);
+            assert!(reason(&mut server.connect(), "").is_none(), "{what}");
+            server.stop();
+        }
+    }
+}
+
+#[test]
 fn a_store_that_is_gone_is_not_made_anew_from_a_part_of_the_log() {
     let setup = Setup::new();
     let server = setup.start();

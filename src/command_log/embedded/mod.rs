@@ -63,6 +63,18 @@ pub fn open(
     open_with_segment_bytes(data_dir, sink, LOG_SEGMENT_BYTES)
 }
 
+/// Has the log of `data_dir` begin at `first`, an offset behind its end, which the store has applied: the log was deleted, cut,
+/// or is an older copy, or the store is another's. From its own end it would give new commands offsets that count as applied.
+/// What it holds is put aside; the store has applied that many.
+///
+/// # Errors
+/// [`LogError::Fatal`] when the log is open, or the system refuses access.
+pub fn begin_at(data_dir: &DataDir, first: Offset) -> Result<(), LogError> {
+    let folder = data_dir.log_path();
+    let _lock = lock_folder(&folder)?;
+    segment::begin_at(&folder, first)
+}
+
 /// [`open`], with another size at which a new segment starts.
 ///
 /// # Errors

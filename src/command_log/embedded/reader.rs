@@ -58,6 +58,11 @@ impl EmbeddedReader {
         self.log.extent().segments[0].first > 0
     }
 
+    /// The offset that the next record will get.
+    pub fn end(&self) -> Offset {
+        self.log.extent().next
+    }
+
     /// Looks after folder and segments when it is time. While something is not at its place nothing is read: what has its
     /// name now may be another log's.
     fn look(&mut self) -> Result<(), LogError> {

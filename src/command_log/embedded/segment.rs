@@ -49,6 +49,18 @@ pub(super) fn recover(folder: &Path) -> Result<(Vec<Segment>, Offset), LogError>
     Ok((segments, next))
 }
 
+/// Puts the segments aside, under names that are none of the log's, and begins at `first`. A crash in between leaves a log that
+/// ends before `first`, as it was.
+pub(super) fn begin_at(folder: &Path, first: Offset) -> Result<(), LogError> {
+    for segment in list(folder).map_err(|error| fatal("read", folder, &error))? {
+        let from = path(folder, segment.first);
+        let to = from.with_extension(format!("log.before-{first}"));
+        std::fs::rename(&from, &to).map_err(|error| fatal("rename", &from, &error))?;
+    }
+    create(folder, first).map_err(|error| fatal("create a segment in", folder, &error))?;
+    Ok(())
+}
+
 fn list(folder: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for entry in std::fs::read_dir(folder)? {
