@@ -19,6 +19,8 @@ mod sources;
 pub mod table;
 mod table_kafka;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod tests;
 mod values;
 

@@ -2,22 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// How long anything may take to come, or to heal, before a test gives up. No test measures time more tightly than its meaning
-/// asks.
-pub const HEALING_MAX: Duration = Duration::from_secs(90);
-
 /// Looks again and again until `look` finds something; returns it and how long it took.
 ///
 /// # Panics
-/// When it has not after [`HEALING_MAX`].
+/// When it has not after `longest`.
 #[track_caller]
-pub fn within<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> (T, Duration) {
+pub fn within_time<T>(longest: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> (T, Duration) {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return (found, start.elapsed());
         }
-        assert!(start.elapsed() < HEALING_MAX, "waited {} s in vain for {what}", HEALING_MAX.as_secs());
+        assert!(start.elapsed() < longest, "waited {} s in vain for {what}", longest.as_secs());
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use million_rps::command_log::CommandReader;
 use million_rps::command_log::kafka::{KafkaOptions, KafkaReader, ensure_topic};
-use million_rps::feed::redis::{RedisOptions, RedisPublisher};
-use million_rps::feed::{ChangeSet, FeedError, FeedPublisher};
-use million_rps::store::{Changes, Identity, OffsetStep};
+use million_rps::feed::FeedError;
 
 use crate::harness::process::Process;
-use crate::setting::{eventually, required, todo, unique};
+use crate::security::publish;
+use crate::setting::{eventually, required, unique};
 
 /// The broker can be asked at its door for a proxy, and says that it is reached at the proxy's address.
 #[test]
@@ -60,16 +59,7 @@ impl Node {
     }
 
     fn publish(&self, database: u8) -> Result<(), FeedError> {
-        let mut publisher = RedisPublisher::new(&RedisOptions {
-            url: format!("redis://127.0.0.1:{}/{database}", self.port),
-            topic: unique("cluster"),
-            cache_ttl: Duration::from_secs(60),
-            fleet: None,
-        })
-        .expect("a usable URL");
-        publisher.identify(&Identity::new([1; 16], [2; 32], &[]));
-        let steps = vec![OffsetStep { partition: 0, from: None, to: 1 }];
-        publisher.publish(&ChangeSet { steps, changes: Changes { upserts: vec![todo(1, "t")], deletes: vec![] } })
+        publish(&format!("redis://127.0.0.1:{}/{database}", self.port))
     }
 }
 

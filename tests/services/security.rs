@@ -219,7 +219,8 @@ impl SecuredRedis {
     }
 }
 
-fn publish(url: &str) -> Result<(), FeedError> {
+/// Writes one todo to a Redis, as a worker does.
+pub fn publish(url: &str) -> Result<(), FeedError> {
     let topic = unique("secured");
     let mut publisher = RedisPublisher::new(&RedisOptions {
         url: url.to_owned(),

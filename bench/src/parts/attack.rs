@@ -95,14 +95,10 @@ pub fn run(bench: &Bench, arguments: &AttackArguments) -> Result<Report, PartErr
             let claim = |what: &str| format!("{driver}, {name}: {what}");
             report.bounds.extend([
                 Bound::at_most(claim("CPU of attackers, % of a shard"), cost(&seen, &quiet), CPU_MAX_PERCENT),
+                Bound::at_most(claim("p99 over p99 without"), seen.p99_us / quiet.p99_us, P99_RATIO_MAX),
                 Bound::at_most(claim("threads of the kernel"), seen.kernel_workers as f64, KERNEL_WORKERS_MAX),
                 Bound::at_most(claim("memory added, MiB"), seen.grown_mib, arguments.memory_max_mib),
             ]);
-            // By itself a kind acts for seconds, of which its first is more than a hundredth: connecting, and filling sockets.
-            if kinds.len() > 1 {
-                let ratio = seen.p99_us / quiet.p99_us;
-                report.bounds.push(Bound::at_most(claim("p99 over p99 without"), ratio, P99_RATIO_MAX));
-            }
             rows.push(row(name, &seen, &quiet));
         }
         report.tables.push(Table::new(format!("IO_DRIVER={driver}"), rows));
