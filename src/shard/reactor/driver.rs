@@ -26,10 +26,33 @@ pub enum Driver {
     Epoll,
 }
 
-/// io_uring is not to be had.
+impl Driver {
+    /// Its name, as the setting has it.
+    fn name(self) -> &'static str {
+        match self {
+            Driver::IoUring => "io_uring",
+            Driver::Epoll => "epoll",
+        }
+    }
+
+    /// The error of a thread for which the driver was chosen, and for which the system then had none left: each ring takes
+    /// descriptors and memory, so that one can be had does not say that there are enough for every shard.
+    pub fn cannot_be_had(self, reason: io::Error) -> io::Error {
+        let kind = reason.kind();
+        let remedy = match (self, reason.raw_os_error()) {
+            (Driver::IoUring, _) => remedy(&reason),
+            (Driver::Epoll, Some(libc::EMFILE | libc::ENFILE)) => TOO_FEW_DESCRIPTORS,
+            (Driver::Epoll, _) => "Take fewer SHARDS, or give the process more memory",
+        };
+        io::Error::new(kind, DriverUnavailable { driver: self.name(), reason, remedy })
+    }
+}
+
+/// A driver is not to be had.
 #[derive(Debug, thiserror::Error)]
-#[error("io_uring is not available: {reason}. {remedy}")]
-pub struct RingUnavailable {
+#[error("{driver} is not available: {reason}. {remedy}")]
+pub struct DriverUnavailable {
+    driver: &'static str,
     reason: io::Error,
     remedy: &'static str,
 }
@@ -37,9 +60,9 @@ pub struct RingUnavailable {
 /// Finds out what this machine can do, by making a ring with its buffers and throwing it away.
 ///
 /// # Errors
-/// [`RingUnavailable`] when `IO_DRIVER=io_uring` asks for what is not there. With `auto` the same reason and remedy are
+/// [`DriverUnavailable`] when `IO_DRIVER=io_uring` asks for what is not there. With `auto` the same reason and remedy are
 /// logged, and epoll serves.
-pub fn choose_driver(choice: DriverChoice) -> Result<Driver, RingUnavailable> {
+pub fn choose_driver(choice: DriverChoice) -> Result<Driver, DriverUnavailable> {
     if choice == DriverChoice::Epoll {
         return Ok(Driver::Epoll);
     }
@@ -58,13 +81,15 @@ pub fn choose_driver(choice: DriverChoice) -> Result<Driver, RingUnavailable> {
 }
 
 /// The flags of the ring came last, with Linux 6.1: a kernel that has them has everything else that is asked of it.
-fn probe() -> Result<(), RingUnavailable> {
+fn probe() -> Result<(), DriverUnavailable> {
     let made = new_ring().and_then(|ring| BufferRing::register(&ring));
     made.map(|_ring_and_buffers| ()).map_err(|reason| {
         let remedy = remedy(&reason);
-        RingUnavailable { reason, remedy }
+        DriverUnavailable { driver: Driver::IoUring.name(), reason, remedy }
     })
 }
+
+const TOO_FEW_DESCRIPTORS: &str = "The file-descriptor limit is reached: raise it (`ulimit -n`), or take fewer SHARDS";
 
 fn remedy(reason: &io::Error) -> &'static str {
     match reason.raw_os_error() {
@@ -79,10 +104,11 @@ fn remedy(reason: &io::Error) -> &'static str {
              your own); or set IO_DRIVER=epoll"
         }
         Some(libc::ENOMEM) => {
-            "The locked-memory limit is too small: raise it (`ulimit -l unlimited`, `LimitMEMLOCK=infinity` in a systemd \
-             unit, `--ulimit memlock=-1` for a container), or set IO_DRIVER=epoll"
+            "There is too little memory, or the limit of locked memory is too small: give the process more (`MemoryMax=` in a \
+             systemd unit, `--memory` for a container), raise the limit (`ulimit -l unlimited`, `LimitMEMLOCK=infinity`, \
+             `--ulimit memlock=-1`), take fewer SHARDS, or set IO_DRIVER=epoll"
         }
-        Some(libc::EMFILE | libc::ENFILE) => "The file-descriptor limit is reached: raise it (`ulimit -n`)",
+        Some(libc::EMFILE | libc::ENFILE) => TOO_FEW_DESCRIPTORS,
         _ => "Set IO_DRIVER=epoll to serve without it",
     }
 }

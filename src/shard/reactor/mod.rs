@@ -64,6 +64,18 @@ enum Backend {
     Epoll(Epoll),
 }
 
+impl Backend {
+    /// A driver, and what wakes it.
+    fn new(driver: Driver) -> io::Result<(Arc<Remote>, Backend)> {
+        let remote = Remote::new()?;
+        let backend = match driver {
+            Driver::IoUring => Backend::Uring(Uring::new(remote.descriptor())?),
+            Driver::Epoll => Backend::Epoll(Epoll::new(remote.descriptor())?),
+        };
+        Ok((remote, backend))
+    }
+}
+
 /// The reactor of one thread.
 pub struct Reactor {
     driver: Driver,
@@ -79,14 +91,10 @@ pub struct Reactor {
 /// Runs the future that `main` makes to its end on a new reactor of this thread. Tasks that are left then are dropped.
 ///
 /// # Errors
-/// The driver cannot be had, or breaks.
+/// The driver cannot be had, which is said with its remedy, or breaks.
 pub fn block_on<F: Future>(driver: Driver, main: impl FnOnce(Rc<Reactor>) -> F) -> io::Result<F::Output> {
     task::begin_thread();
-    let remote = Remote::new()?;
-    let backend = match driver {
-        Driver::IoUring => Backend::Uring(Uring::new(remote.descriptor())?),
-        Driver::Epoll => Backend::Epoll(Epoll::new(remote.descriptor())?),
-    };
+    let (remote, backend) = Backend::new(driver).map_err(|reason| driver.cannot_be_had(reason))?;
     let reactor = Rc::new(Reactor {
         driver,
         backend: RefCell::new(backend),
