@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::Secret;
+use crate::counted::Counted;
 use crate::data_dir::private;
 use crate::limits::JWT_SECRET_MIN_BYTES;
 
@@ -29,9 +30,9 @@ pub enum KeyFileError {
     },
     /// The file holds less than a key needs.
     #[error(
-        "{path} holds {bytes} bytes; a key needs at least {JWT_SECRET_MIN_BYTES}: put the output of `openssl rand -base64 \
+        "{path} holds {held}; a key needs at least {JWT_SECRET_MIN_BYTES}: put the output of `openssl rand -base64 \
          48` into it, or delete it and start `million-rps` once",
-        path = .path.display()
+        path = .path.display(), held = Counted(*.bytes, "bytes")
     )]
     TooShort {
         /// Which file.
@@ -39,6 +40,19 @@ pub enum KeyFileError {
         /// How long the text in it is.
         bytes: usize,
     },
+}
+
+impl KeyFileError {
+    /// What is the case, without a remedy, for whoever knows a better one.
+    pub fn finding(&self) -> String {
+        match self {
+            KeyFileError::Missing(path) => format!("{} was deleted or moved away", path.display()),
+            KeyFileError::Unreadable { path, source } => format!("{} cannot be read ({source})", path.display()),
+            KeyFileError::TooShort { path, bytes } => {
+                format!("{} holds {}, which is no key", path.display(), Counted(*bytes, "bytes"))
+            }
+        }
+    }
 }
 
 /// Reads the key from the data folder, also while a server is running on it. The server and `million-rps token` both read it

@@ -168,6 +168,7 @@ impl DataDir {
     fn admit_all(&self) -> Result<(), DataDirError> {
         for name in ["format", "lock", KEY_FILE_NAME] {
             private::admit_file(&self.path.join(name))?;
+            private::admit_unfinished(&private::unfinished(&self.path.join(name)))?;
         }
         for ending in ["", "-wal", "-shm", "-journal"] {
             private::admit_file(&self.path.join(format!("todos.sqlite{ending}")))?;

@@ -7,7 +7,7 @@
 use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{DataDirError, sync_folder};
 
@@ -15,6 +15,8 @@ use super::{DataDirError, sync_folder};
 pub const FILE_MODE: u32 = 0o600;
 /// Mode of the folder and those in it.
 pub const FOLDER_MODE: u32 = 0o700;
+/// The ending of a file that is being written.
+const UNFINISHED: &str = "unfinished";
 /// Bits that let group and others write.
 const OTHERS_WRITE: u32 = 0o022;
 /// Bits that let group and others do anything.
@@ -52,13 +54,15 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// [`DataDirError::Io`].
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), DataDirError> {
-    let unfinished = path.with_extension("unfinished");
-    let write = || {
-        // One that is there was left by a crash, or laid there by somebody: neither its mode nor its target is ours.
-        match std::fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+    let unfinished = unfinished(path);
+    // One that is there was left by a crash: neither its mode nor its target is ours.
+    match std::fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(DataDirError::io("remove", &unfinished)(error));
         }
+        _ => {}
+    }
+    let write = || {
         let mut file = options().write(true).create_new(true).open(&unfinished)?;
         file.write_all(content)?;
         file.sync_all()?;
@@ -86,14 +90,26 @@ pub fn create_if_missing(path: &Path) -> io::Result<()> {
 /// [`DataDirError::Unsafe`], with what to do.
 pub fn check_folder(path: &Path) -> Result<(), DataDirError> {
     let found = std::fs::metadata(path).map_err(DataDirError::io("look at", path))?;
-    check_owner(path, &found)?;
-    // In a sticky folder others can only add files of their own, and those are refused.
-    if found.mode() & OTHERS_WRITE != 0 && found.mode() & STICKY == 0 {
+    // The whole machine's, such as /tmp: neither its owner nor its mode is this server's to change.
+    let is_everybodys = found.mode() & OTHERS_WRITE != 0 && found.mode() & STICKY != 0;
+    if !is_everybodys {
+        check_owner(path, &found)?;
+    }
+    if found.mode() & OTHERS_WRITE != 0 {
         let reason = format!("other users may write to it (mode {:o})", found.mode() & 0o7777);
-        let remedy = format!("Take their right away: chmod go-w {}", path.display());
+        let remedy = match is_everybodys {
+            true => {
+                format!("Point DATA_DIR at a folder of its own, which may lie in it: DATA_DIR={}", own_folder_in(path))
+            }
+            false => format!("Take their right away: chmod go-w {}", path.display()),
+        };
         return Err(DataDirError::Unsafe { path: path.to_owned(), reason, remedy });
     }
     Ok(())
+}
+
+fn own_folder_in(path: &Path) -> String {
+    path.join("million-rps").display().to_string()
 }
 
 /// Refuses a folder within the data folder that is a link or unsafe, and takes others' rights to it, and to its files of
@@ -110,6 +126,8 @@ pub fn admit_folder(path: &Path, ending: &str) -> Result<(), DataDirError> {
         // What has another name is not opened: a disk that is mounted here has folders of its own.
         if entry.extension().is_some_and(|found| found == ending) {
             admit_file(&entry)?;
+        } else if entry.extension().is_some_and(|found| found == UNFINISHED) {
+            admit_unfinished(&entry)?;
         }
     }
     narrow(path, &found, FOLDER_MODE)
@@ -128,6 +146,34 @@ pub fn admit_file(path: &Path) -> Result<(), DataDirError> {
     check_owner(path, &found)?;
     // A folder at the name of a file is an error of whoever opens it.
     if found.is_file() { narrow(path, &found, FILE_MODE) } else { Ok(()) }
+}
+
+/// Refuses what another user has left where [`write_whole`] writes first. This user's own, of a start that was killed, is
+/// removed there, whatever it is.
+///
+/// # Errors
+/// [`DataDirError::Unsafe`] and [`DataDirError::Io`].
+pub fn admit_unfinished(path: &Path) -> Result<(), DataDirError> {
+    let found = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(DataDirError::io("look at", path))?,
+    };
+    check_owner(path, &found).map_err(|error| match error {
+        DataDirError::Unsafe { path, reason, .. } => {
+            let remedy = format!(
+                "The server makes such a file for a moment, so somebody else has put it there: find out who may, and delete it: \
+                 rm {}",
+                path.display()
+            );
+            DataDirError::Unsafe { path, reason, remedy }
+        }
+        error => error,
+    })
+}
+
+/// The name under which [`write_whole`] writes first.
+pub fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension(UNFINISHED)
 }
 
 fn check_no_link(path: &Path, found: &Metadata) -> Result<(), DataDirError> {

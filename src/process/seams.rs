@@ -174,7 +174,11 @@ fn open_embedded(
     let api = if roles.api {
         let token_secret = match &config.auth.secret {
             Some(secret) => secret.clone(),
-            None => data_dir.jwt_secret()?,
+            None => {
+                let key = data_dir.jwt_secret()?;
+                data_dir.footing().keep_key(data_dir.path(), &key);
+                key
+            }
         };
         Some(ApiSeams {
             appender: Box::new(appender),

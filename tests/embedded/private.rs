@@ -93,9 +93,16 @@ fn a_folder_that_others_could_change_is_refused() {
     chmod(&setup.data_dir().join("log"), 0o777);
     refused(&setup, "others may write to the log", "chmod go-w");
     chmod(&setup.data_dir().join("log"), 0o700);
-    // Others can put files of their own here, and no more.
+    // Others can only put files of their own here, such as one that the server has not made yet.
     chmod(&setup.data_dir(), 0o1777);
-    assert_eq!(setup.start().stop().status.code(), Some(0));
+    refused(&setup, "others may add to it", "DATA_DIR=");
+    // As /tmp is.
+    let everybodys = setup.folder().join("everybodys");
+    std::fs::create_dir(&everybodys).expect("made");
+    chmod(&everybodys, 0o1777);
+    let text = everybodys.to_str().expect("a text");
+    refused(&setup.clone().set("DATA_DIR", text), "everybody's", &format!("DATA_DIR={text}/million-rps"));
+    assert_eq!(std::fs::read_dir(&everybodys).expect("readable").count(), 0, "nothing was written there");
     chmod(&setup.data_dir(), 0o755);
     assert_eq!(setup.start().stop().status.code(), Some(0));
 
@@ -110,6 +117,16 @@ fn a_folder_that_others_could_change_is_refused() {
             std::os::unix::fs::chown(&path, Some(65_534), None).expect("given away");
             refused(&setup, name, "belongs to user 65534");
             std::os::unix::fs::chown(&path, Some(0), None).expect("taken back");
+        }
+        std::fs::create_dir(setup.data_dir().join("dead-letters")).expect("made");
+        for name in
+            ["format.unfinished", "jwt-secret.unfinished", "dead-letters/1-1.unfinished", "todos.sqlite-journal"]
+        {
+            let path = setup.data_dir().join(name);
+            std::fs::write(&path, "by another user").expect("written");
+            std::os::unix::fs::chown(&path, Some(65_534), None).expect("given away");
+            refused(&setup, name, "belongs to user 65534");
+            std::fs::remove_file(&path).expect("removed");
         }
         assert_eq!(setup.start().stop().status.code(), Some(0));
     } else {
@@ -179,6 +196,48 @@ fn what_others_have_left_at_a_temporary_name_is_neither_used_nor_followed() {
         assert!(unfinished.symlink_metadata().is_err());
     }
     assert_eq!(std::fs::read_to_string(&target).expect("text"), "the content of another file");
+}
+
+/// Every token depends on the file at the next start, and none before.
+#[test]
+fn a_key_that_is_deleted_or_replaced_under_the_server_is_told_until_it_is_back() {
+    let setup = Setup::new().unset("JWT_SECRET");
+    let server = setup.start();
+    let token = setup.run_successfully(&["token", "--sub", "me"]);
+    let mut client = server.connect();
+    let mut reason = || {
+        let ready = client.call(&get("/ready")).expect(200).json();
+        let reasons = ready["reasons"].as_array().expect("a list").clone();
+        reasons.iter().find_map(|reason| Some(reason.as_str()?.strip_prefix("data_folder: ")?.to_owned()))
+    };
+    let key = setup.data_dir().join("jwt-secret");
+    let first = std::fs::read(&key).expect("a key");
+    let ways: [(&str, &dyn Fn(), &str); 4] = [
+        ("deleted", &|| std::fs::remove_file(&key).expect("deleted"), "was deleted or moved away"),
+        ("emptied", &|| std::fs::write(&key, "").expect("written"), "holds 0 bytes"),
+        (
+            "overwritten",
+            &|| std::fs::write(&key, "0123456789abcdef0123456789abcdef").expect("written"),
+            "holds another key",
+        ),
+        (
+            "replaced",
+            &|| {
+                std::fs::remove_file(&key).expect("deleted");
+                std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").expect("written");
+            },
+            "holds another key",
+        ),
+    ];
+    for (what, take_away, named) in ways {
+        take_away();
+        let text = eventually(what, &mut reason);
+        assert!(text.contains(named) && text.contains("jwt-secret") && text.contains("restart"), "{what}: {text}");
+        server.connect().call(&post(token.trim(), r#"{"title":"kept"}"#)).expect(202);
+        std::fs::write(&key, &first).expect("put back");
+        eventually("no reason", || reason().is_none().then_some(()));
+    }
+    assert!(!server.log().contains("0123456789abcdef"), "keys are not shown");
 }
 
 #[test]

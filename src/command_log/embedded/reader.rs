@@ -72,6 +72,7 @@ impl EmbeddedReader {
             let missing = segment::find_missing(&self.log.folder, segments);
             self.log.footing.set(Fault::Segment, missing.as_deref());
             self.displaced = self.log.footing.check().err();
+            self.log.footing.look_at_key();
         }
         self.displaced.clone().map_or(Ok(()), |reason| Err(LogError::Unavailable(reason)))
     }
