@@ -132,7 +132,8 @@ impl ShardAcknowledgements {
     }
 
     fn note_health(&self, acknowledgements: &[Acknowledgement]) {
-        if acknowledgements.iter().any(|acknowledgement| acknowledgement.result == Err(Refusal::Unavailable)) {
+        let refusals = acknowledgements.iter().filter_map(|acknowledgement| acknowledgement.result.err());
+        if refusals.into_iter().any(Refusal::is_trouble) {
             self.status.trouble(Component::CommandLog, "commands were refused or not acknowledged in time");
             *self.last_refusal() = Some(Instant::now());
         } else if acknowledgements.iter().any(|acknowledgement| acknowledgement.result.is_ok()) {

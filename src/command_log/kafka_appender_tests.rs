@@ -80,7 +80,7 @@ fn a_producer_that_stopped_for_good_is_replaced() {
     appender.append(&mut vec![submission(2, 10)]);
     assert!(appender.core().link.as_ref().expect("open").fatal_error().is_none());
     appender.close(Duration::from_secs(30));
-    assert_eq!(results(&sink), [(1, Err(Refusal::Unavailable)), (2, Ok(()))], "the first was given up");
+    assert_eq!(results(&sink), [(1, Err(Refusal::Unconfirmed)), (2, Ok(()))], "the first was given up");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_broker_that_falls_silent_costs_a_refusal_and_is_used_again_when_it_answers(
     };
     assert_eq!(ask(1), Ok(()));
     brokers.broker_round_trip_time(1, Duration::from_secs(600)).expect("slowed");
-    assert_eq!(ask(2), Err(Refusal::Unavailable));
+    assert_eq!(ask(2), Err(Refusal::Unconfirmed), "the broker has it");
     brokers.broker_round_trip_time(1, Duration::ZERO).expect("quick again");
     let mut ticket = 3;
     while ask(ticket) != Ok(()) {

@@ -90,7 +90,7 @@ fn danger(options: &KafkaOptions, partitions: usize, settings: &TopicSettings) -
             "{} of the topic {topic} not applied, after more than half of the {} s that it keeps a command \
              (retention.ms): start workers of the group {}, or raise it, before anything of it is lost",
             Counted(records, "commands"),
-            settings.retention_ms / 1_000,
+            settings.retention_ms as f64 / 1e3,
             options.group
         )),
     })

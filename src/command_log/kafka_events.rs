@@ -140,7 +140,7 @@ impl<C: ClientContext> Event<'_, C> {
                 librdkafka::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
                     Acknowledgement::durable(tag.ticket(), position)
                 }
-                error => Acknowledgement::refused(tag.ticket(), refusal(error.into())),
+                error => Acknowledgement::refused(tag.ticket(), reported_refusal(error.into())),
             });
         }
     }
@@ -187,7 +187,16 @@ unsafe fn bytes<'m>(start: *const u8, length: usize) -> &'m [u8] {
     unsafe { std::slice::from_raw_parts(start, length) }
 }
 
-/// What an error of librdkafka means for a command.
+/// What an error in a delivery report means for a command. Whether the command was written cannot be told: a leader that has lost
+/// its place while it waited for the replicas says the same as one that has written nothing.
+fn reported_refusal(code: RDKafkaErrorCode) -> Refusal {
+    match refusal(code) {
+        Refusal::Unavailable => Refusal::Unconfirmed,
+        refusal => refusal,
+    }
+}
+
+/// What an error of librdkafka means for a command that it does not take.
 pub(super) fn refusal(code: RDKafkaErrorCode) -> Refusal {
     match code {
         RDKafkaErrorCode::QueueFull => Refusal::Full,

@@ -296,7 +296,7 @@ fn serve_reports(
             lost.note_answer();
         }
         if !reports.acknowledgements.is_empty() {
-            let refused = reports.acknowledgements.iter().any(|report| report.result == Err(Refusal::Unavailable));
+            let refused = reports.acknowledgements.iter().any(|report| report.result.is_err_and(Refusal::is_trouble));
             sink.acknowledge(&mut reports.acknowledgements);
             if refused && let Some(reason) = producer.client().context().0.reason() {
                 let reason = format!("commands were refused or not acknowledged in time: {reason}");

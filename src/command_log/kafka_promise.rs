@@ -2,6 +2,7 @@
 
 use crate::command_log::kafka::KafkaOptions;
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape};
+use crate::counted::Counted;
 use crate::limits::{TOPIC_RETENTION_MIN_BYTES, TOPIC_RETENTION_MIN_MS};
 
 /// What is to be said, and whether writes can be kept.
@@ -44,22 +45,22 @@ pub(super) fn judge(options: &KafkaOptions, shape: &TopicShape, settings: Option
         judgement.reasons.push(format!(
             "the topic {topic} deletes commands after {} s (retention.ms), applied or not: a worker that is away for longer \
              loses them. Remedy: {}",
-            settings.retention_ms / 1_000,
+            settings.retention_ms as f64 / 1e3,
             alter("retention.ms=604800000")
         ));
     }
     if (0..TOPIC_RETENTION_MIN_BYTES).contains(&settings.retention_bytes) {
         judgement.reasons.push(format!(
-            "the topic {topic} deletes commands beyond {} bytes of a partition (retention.bytes), applied or not. Remedy: {}",
-            settings.retention_bytes,
+            "the topic {topic} deletes commands beyond {} of a partition (retention.bytes), applied or not. Remedy: {}",
+            Counted(settings.retention_bytes, "bytes"),
             alter("retention.bytes=-1")
         ));
     }
     if (1..options.command_max_bytes).contains(&settings.message_max_bytes) {
         judgement.reasons.push(format!(
-            "the topic {topic} takes no command above {} bytes (max.message.bytes): larger todos that are valid are refused \
+            "the topic {topic} takes no command above {} (max.message.bytes): larger todos that are valid are refused \
              with 413. Remedy: {}",
-            settings.message_max_bytes,
+            Counted(settings.message_max_bytes, "bytes"),
             alter("max.message.bytes=1048588")
         ));
     }
@@ -95,9 +96,9 @@ fn judge_replicas(
     let in_sync = settings.min_insync_replicas;
     if shape.replicas > 0 && in_sync as usize > shape.replicas {
         reasons.push(format!(
-            "no write to the topic {topic} can be acknowledged: min.insync.replicas={in_sync}, and it has {} replica(s). Remedy: \
+            "no write to the topic {topic} can be acknowledged: min.insync.replicas={in_sync}, and it has {}. Remedy: \
              {}, or more replicas (kafka-reassign-partitions.sh)",
-            shape.replicas,
+            Counted(shape.replicas, "replicas"),
             alter(&format!("min.insync.replicas={}", shape.replicas))
         ));
     } else if shape.replicas > 1 && in_sync == 1 {

@@ -11,6 +11,7 @@ use crate::command_log::kafka::{KafkaOptions, log_error, partition_count};
 use crate::command_log::kafka_extents::{all_extents, partition_list};
 use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::{LogError, Offset, PartitionId};
+use crate::counted::Counted;
 use crate::limits::{KAFKA_REQUEST_TIMEOUT_MS, WORKER_BACKLOG_AGE_MS};
 
 const TIMEOUT: Duration = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
@@ -110,8 +111,9 @@ impl WorkersSeen {
         let late = self.late.filter(|late| *late >= Duration::from_millis(WORKER_BACKLOG_AGE_MS))?;
         let age_s = late.as_secs();
         Some(format!(
-            "the workers are behind: writes wait to be applied, {waiting} of them, some for more than {age_s} s. The workers' logs say \
-             why; more of them, or more WORKER_LANES, share the work"
+            "the workers are behind by {}: the oldest has waited for more than {age_s} s. The workers' logs say why; more of them, \
+             or more WORKER_LANES, share the work",
+            Counted(waiting, "writes")
         ))
     }
 }
@@ -158,7 +160,7 @@ mod tests {
         let nobody = seen(0, 0).trouble("g").expect("nobody is there");
         assert!(nobody.contains("group g has no members") && nobody.contains("7 so far"), "{nobody}");
         let late = seen(2, 12).trouble("g").expect("they are behind");
-        assert!(late.contains("writes wait to be applied, 7 of them, some for more than 12 s"), "{late}");
+        assert!(late.contains("behind by 7 writes: the oldest has waited for more than 12 s"), "{late}");
         assert_eq!(seen(2, 9).trouble("g"), None);
     }
 }

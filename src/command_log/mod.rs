@@ -102,12 +102,21 @@ pub struct Submission {
 pub enum Refusal {
     /// The log's own queue is full.
     Full,
-    /// The log could not be reached or could not write in time. The command may still turn up in it.
+    /// The log has been given the command and did not confirm it. It may still turn up there.
+    Unconfirmed,
+    /// The log takes nothing at present. The command has not reached it, and will not.
     Unavailable,
     /// The log does not take a record of this size.
     TooLarge,
     /// The log has as many bytes as it may; commands that are applied make room.
     OverLimit,
+}
+
+impl Refusal {
+    /// Whether the log is not well, whatever the command is.
+    pub fn is_trouble(self) -> bool {
+        matches!(self, Refusal::Unconfirmed | Refusal::Unavailable)
+    }
 }
 
 /// What became of one command.
@@ -156,7 +165,7 @@ pub trait CommandAppender: Send {
     }
 
     /// Waits until everything appended is acknowledged, `deadline` at most; what is not by then is refused as
-    /// [`Refusal::Unavailable`].
+    /// [`Refusal::Unconfirmed`], or as [`Refusal::Unavailable`] when it has not been given to the log.
     fn close(&mut self, deadline: Duration);
 }
 

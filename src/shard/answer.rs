@@ -396,7 +396,7 @@ pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) 
     let refusal = match pending.outcome() {
         Some(Outcome::Accepted | Outcome::Visible) => None,
         Some(Outcome::Refused(refusal)) => Some(refusal),
-        None => Some(Refusal::Unavailable),
+        None => Some(Refusal::Unconfirmed),
     };
     let date = shard.clock.date();
     let Some(refusal) = refusal else {
@@ -434,8 +434,12 @@ fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Ve
 fn refused(refusal: Refusal) -> Problem {
     match refusal {
         Refusal::Full => Problem::queue_failed("the write queue is full; nothing was written", RETRY_AFTER_S),
-        Refusal::Unavailable => Problem::queue_failed(
+        Refusal::Unconfirmed => Problem::queue_failed(
             "the command log did not confirm the write in time; it may still be applied",
+            RETRY_AFTER_S,
+        ),
+        Refusal::Unavailable => Problem::queue_failed(
+            "the command log takes no writes at present, and /ready says why; nothing was written",
             RETRY_AFTER_S,
         ),
         Refusal::OverLimit => Problem::queue_failed(
@@ -443,7 +447,8 @@ fn refused(refusal: Refusal) -> Problem {
             RETRY_AFTER_S,
         ),
         Refusal::TooLarge => {
-            Problem::new(Status::ContentTooLarge, "the command log does not take a command of this size")
+            let detail = "the command log does not take a command of this size; nothing was written";
+            Problem::new(Status::ContentTooLarge, detail)
         }
     }
 }
@@ -474,7 +479,7 @@ pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
 /// The store keeps the key of ids from `Idempotency-Key`, and has not been reached since the start.
 fn no_id_key() -> Problem {
     Problem::unavailable(
-        "Idempotency-Key: what its ids are made with is kept in the store, which has not been reached yet. Nothing was written",
+        "Idempotency-Key: what its ids are made with is kept in the store, which has not been reached yet; nothing was written",
         ID_KEY_RETRY_S,
     )
 }

@@ -273,7 +273,8 @@ impl Dispatch {
     pub fn answer_short_of_memory(&mut self, shard: &Shard, output: &mut Output) {
         self.chunked = None;
         self.awaits_body = false;
-        let detail = "the server is short of memory for connections; send less at a time, or try again";
+        let detail = "the server is short of memory for connections; this request was not carried out: send less at \
+                      a time, or try again";
         self.reject(shard, &Problem::unavailable(detail, RETRY_AFTER_S), output);
     }
 

@@ -198,7 +198,7 @@ impl InFlight {
         let mut expired = 0;
         for entry in self.slots.iter().filter_map(|slot| slot.entry.as_ref()) {
             if entry.pending.outcome().is_none() && now.duration_since(entry.submitted_at) >= timeout {
-                entry.pending.decide(Outcome::Refused(Refusal::Unavailable));
+                entry.pending.decide(Outcome::Refused(Refusal::Unconfirmed));
                 expired += 1;
             }
         }
@@ -252,7 +252,7 @@ mod tests {
         assert_eq!(in_flight.expire(Duration::ZERO), 0, "told once");
         assert!(!in_flight.admits(1), "the command may still be in the queue");
         in_flight.acknowledge(ticket, Ok(()), Instant::now());
-        assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unavailable)), "the client was told 503");
+        assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unconfirmed)), "the client was told 503");
         assert!(in_flight.admits(1));
     }
 }

@@ -142,7 +142,7 @@ impl Shard {
             Shortage::Todos(max) => {
                 self.metrics.writes_over_user_todos.add(1);
                 let detail = format!(
-                    "this user has {}, as many as TODOS_PER_USER_MAX allows; delete some first",
+                    "this user has {}, as many as TODOS_PER_USER_MAX allows; nothing was written: delete some first",
                     Counted(max, "todos")
                 );
                 Problem::new(Status::TooManyRequests, detail)
@@ -150,8 +150,8 @@ impl Shard {
             Shortage::Bytes(max) => {
                 self.metrics.writes_over_list_bytes.add(1);
                 let detail = format!(
-                    "the list has as many bytes as LIST_MAX_BYTES allows ({max}); nothing that makes it longer is taken, \
-                     until todos are deleted"
+                    "the list has as many bytes as LIST_MAX_BYTES allows ({max}); nothing was written: what makes it longer is \
+                     not taken until todos are deleted"
                 );
                 Problem::new(Status::InsufficientStorage, detail)
             }

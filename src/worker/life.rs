@@ -103,9 +103,7 @@ impl Life {
         }
         self.partitions_told_at = Some(now);
         let (gained, lost) = (std::mem::take(&mut self.gained), std::mem::take(&mut self.lost));
-        let changes = [("was given", gained), ("has lost", lost)].into_iter().filter(|(_, those)| !those.is_empty());
-        let changes: Vec<String> = changes.map(|(verb, those)| format!("{verb} {}", ranges(&those))).collect();
-        tracing::info!("{} {} of the log's partitions, and has {owned} now", self.who, changes.join(" and "));
+        tracing::info!("{} {}", self.who, partitions_text(&gained, &lost, owned));
     }
 
     /// Tells of a backlog: at the start, when one lasts, and when it is worked off. `behind` is `None` while nobody knows.
@@ -193,7 +191,14 @@ impl Behind {
     }
 }
 
-/// Partitions as a person writes them: `0 to 3, 7`.
+/// What has changed in a worker's partitions, of which it has `owned` now.
+fn partitions_text(gained: &BTreeSet<PartitionId>, lost: &BTreeSet<PartitionId>, owned: usize) -> String {
+    let changes = [("was given", gained), ("has lost", lost)].into_iter().filter(|(_, those)| !those.is_empty());
+    let changes: Vec<String> = changes.map(|(verb, those)| format!("{verb} {}", ranges(those))).collect();
+    format!("{}; it has {} of the log now", changes.join(" and "), Counted(owned, "partitions"))
+}
+
+/// Partitions as a person writes them: `partitions 0 to 3, 7`.
 fn ranges(partitions: &BTreeSet<PartitionId>) -> String {
     let mut ranges: Vec<(PartitionId, PartitionId)> = Vec::new();
     for &partition in partitions {
@@ -203,7 +208,8 @@ fn ranges(partitions: &BTreeSet<PartitionId>) -> String {
         }
     }
     let text = |(first, last)| if first == last { format!("{first}") } else { format!("{first} to {last}") };
-    ranges.into_iter().map(text).collect::<Vec<_>>().join(", ")
+    let noun = if partitions.len() == 1 { "partition" } else { "partitions" };
+    format!("{noun} {}", ranges.into_iter().map(text).collect::<Vec<_>>().join(", "))
 }
 
 #[cfg(test)]
@@ -219,9 +225,19 @@ mod tests {
 
     #[test]
     fn partitions_are_written_as_ranges() {
-        assert_eq!(ranges(&[7, 0, 1, 2, 3].into()), "0 to 3, 7");
-        assert_eq!(ranges(&[5].into()), "5");
-        assert_eq!(ranges(&[1, 3, 4].into()), "1, 3 to 4");
+        assert_eq!(ranges(&[7, 0, 1, 2, 3].into()), "partitions 0 to 3, 7");
+        assert_eq!(ranges(&[5].into()), "partition 5");
+        assert_eq!(ranges(&[1, 3, 4].into()), "partitions 1, 3 to 4");
+    }
+
+    #[test]
+    fn numbers_of_partitions_are_told_from_how_many_they_are() {
+        let none = BTreeSet::new();
+        assert_eq!(partitions_text(&[0].into(), &none, 1), "was given partition 0; it has 1 partition of the log now");
+        assert_eq!(
+            partitions_text(&[2, 3].into(), &[7].into(), 0),
+            "was given partitions 2 to 3 and has lost partition 7; it has 0 partitions of the log now"
+        );
     }
 
     #[test]

@@ -147,7 +147,8 @@ fn what_no_restart_would_find_is_not_acknowledged() {
             "{reason_given}"
         );
         assert!(reason_given.contains("restart") || reason_given.contains("back"), "a remedy: {reason_given}");
-        create(&mut client, "lost again").problem(503);
+        let refused = create(&mut client, "lost again").problem(503);
+        assert!(refused.contains("nothing was written"), "{what}: the log was not even tried: {refused}");
 
         if let Some(give_back) = give_back {
             give_back(&data);

@@ -130,6 +130,7 @@ fn the_log_has_as_many_bytes_as_allowed_while_the_store_fails() {
             (answer.status != 202).then_some(answer)
         });
         assert!(refused.problem(503).contains("LOG_MAX_BYTES"), "{refused:?}");
+        assert!(refused.problem(503).contains("nothing was written"), "{refused:?}");
         assert!(refused.required("Retry-After").parse::<u32>().is_ok(), "{refused:?}");
         assert!(log_bytes() <= MAX_BYTES, "round {round}: {}", log_bytes());
         let text = reason(&mut client, "data_folder: ").expect("a reason");

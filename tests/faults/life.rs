@@ -75,7 +75,7 @@ fn a_worker_logs_its_life() {
         &first,
         &format!("the worker joins the group {} and waits for its share of the 8 partitions", deployment.group),
     );
-    logged(&first, "the worker was given 0 to 7 of the log's partitions, and has 8 now");
+    logged(&first, "the worker was given partitions 0 to 7; it has 8 partitions of the log now");
     logged(&first, "the worker has no backlog");
     let api = deployment.serve();
     write(&api, 1);
@@ -83,8 +83,8 @@ fn a_worker_logs_its_life() {
     // Half of them go to another.
     let second = deployment.worker();
     let lost = logged(&first, "the worker has lost ");
-    assert!(lost.ends_with("of the log's partitions, and has 4 now"), "{lost}");
-    logged(&second, "of the log's partitions, and has 4 now");
+    assert!(lost.ends_with("it has 4 partitions of the log now"), "{lost}");
+    logged(&second, "it has 4 partitions of the log now");
     for worker in [first, second] {
         stop(worker, libc::SIGTERM);
     }
@@ -132,7 +132,7 @@ fn a_backlog_shows_at_the_worker_and_at_the_api() {
     let late = deployment.worker();
     logged(&late, "the worker waits for the database");
     write(&api, 5);
-    api.await_trouble("workers: the workers are behind: writes wait to be applied, 5 of them, some for more than 1");
+    api.await_trouble("workers: the workers are behind by 5 writes: the oldest has waited for more than 1");
     within("the worker's own trouble", || {
         let document = Client::connect(address).call(&get("/ready")).expect(200).json();
         document["reasons"].to_string().contains("workers: 5 commands not applied yet, the oldest ").then_some(())

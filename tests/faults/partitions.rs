@@ -103,7 +103,8 @@ fn a_compacted_topic_takes_no_writes_and_is_named_until_it_is_not() {
     alter(&deployment, "cleanup.policy", "compact");
     api.await_trouble("is compacted");
     api.await_trouble("--add-config cleanup.policy=delete");
-    api.connect().call(&put(&token, &id, r#"{"title":"lost"}"#)).problem(503);
+    let refused = api.connect().call(&put(&token, &id, r#"{"title":"lost"}"#)).problem(503);
+    assert!(refused.contains("nothing was written"), "Kafka was given nothing: {refused}");
     // A process that is started now does not take them either, and a worker says so too.
     let second = deployment.serve();
     second.await_trouble("is compacted");

@@ -48,7 +48,7 @@ impl AcknowledgementSink for Tally {
             match result {
                 Ok(()) => counts.acknowledged += 1,
                 Err(Refusal::Full | Refusal::OverLimit) => counts.full.push(ticket.0),
-                Err(Refusal::Unavailable | Refusal::TooLarge) => counts.failed = true,
+                Err(Refusal::Unconfirmed | Refusal::Unavailable | Refusal::TooLarge) => counts.failed = true,
             }
         }
         self.changed.notify_all();

@@ -169,12 +169,8 @@ impl EmbeddedAppender {
 
     /// Refuses the batch and tries to leave the failed file behind at once, so that a crash finds nothing of it.
     fn fail(&mut self, failure: &Failure) {
-        self.file = None;
-        for acknowledgement in &mut self.acknowledgements {
-            if acknowledgement.result.is_ok() {
-                *acknowledgement = Acknowledgement::refused(acknowledgement.ticket, Refusal::Unavailable);
-            }
-        }
+        // Without a file, the batch did not come so far as to be written.
+        let was_written = self.file.take().is_some();
         match failure {
             Failure::Footing => {}
             // Whoever reads the log looks at its segments from time to time, and takes this back.
@@ -184,6 +180,13 @@ impl EmbeddedAppender {
             }
         }
         self.file = self.start_segment().ok();
+        // What the failed file has of the batch is cut off once there is another.
+        let refusal = if was_written && self.file.is_none() { Refusal::Unconfirmed } else { Refusal::Unavailable };
+        for acknowledgement in &mut self.acknowledgements {
+            if acknowledgement.result.is_ok() {
+                *acknowledgement = Acknowledgement::refused(acknowledgement.ticket, refusal);
+            }
+        }
     }
 }
 
@@ -356,7 +359,8 @@ mod tests {
         let in_the_way = segment::path(&dir.log_path(), 1);
         std::fs::create_dir(&in_the_way).expect("made");
         appender.file = failing("null");
-        assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)]);
+        // It is still there, and no file has taken its place.
+        assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unconfirmed)]);
         drop((appender, reader));
         std::fs::remove_dir(&in_the_way).expect("removed");
         let (mut appender, mut reader) = open(&dir, Arc::clone(&kept) as _).expect("opened again");
@@ -374,8 +378,9 @@ mod tests {
         let away = folder.path().join("away");
         std::fs::rename(dir.log_path(), &away).expect("moved");
         appender.file = failing("full");
+        assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unconfirmed)]);
         for _ in 0..3 {
-            assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)]);
+            assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)], "it was not even tried");
         }
         std::fs::rename(&away, dir.log_path()).expect("moved back");
         assert_eq!(append(&mut appender, &kept, &["2"]), [Ok(())]);
@@ -396,8 +401,9 @@ mod tests {
         *damaged.last_mut().expect("a record") ^= 1;
         std::fs::write(&path, damaged).expect("written");
         appender.file = failing("null");
+        assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unconfirmed)]);
         for _ in 0..3 {
-            assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)]);
+            assert_eq!(append(&mut appender, &kept, &["lost"]), [Err(Refusal::Unavailable)], "it was not even tried");
         }
         std::fs::write(&path, whole).expect("written");
         assert_eq!(append(&mut appender, &kept, &["2"]), [Ok(())]);
