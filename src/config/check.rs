@@ -3,6 +3,8 @@
 use super::Requirements;
 use super::error::SettingError;
 use super::platform::Platform;
+use super::setting::Scope;
+use super::table::SETTINGS;
 use super::values::Values;
 use crate::limits::{COMMAND_OVERHEAD_BYTES, LOG_SEGMENTS_AT_LIMIT, SUBMISSION_OVERHEAD_BYTES};
 
@@ -28,6 +30,17 @@ fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, e
         );
         errors.push(values.error("DATABASE_URL", problem));
     }
+    let ignored = given_for(values, Scope::Services);
+    if !has_database && !needs.services && !ignored.is_empty() {
+        // Else todos would go into a folder, acknowledged and durable, while whoever set these looks for them elsewhere.
+        let (verb, them) = if ignored.len() == 1 { ("has", "it") } else { ("have", "them") };
+        let problem = format!(
+            "is not set, so todos would be kept in the folder DATA_DIR, and {} {verb} no effect: set it, or, to keep todos in the \
+             folder, leave {them} out",
+            ignored.join(", ")
+        );
+        errors.push(values.error("DATABASE_URL", problem));
+    }
     if has_database && !platform.has_services {
         let problem = "is set, but this binary was built without PostgreSQL, Kafka and Redis: build it with \
                        `cargo build --release --features services`, or leave DATABASE_URL out";
@@ -37,6 +50,13 @@ fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, e
         let problem = "is not set, but several processes have to check the same tokens when DATABASE_URL is set";
         errors.push(values.error("JWT_SECRET", problem));
     }
+}
+
+/// The settings of this scope that were given, each with where.
+pub(super) fn given_for(values: &Values, scope: Scope) -> Vec<String> {
+    let of_scope = SETTINGS.iter().filter(|setting| setting.scope() == scope);
+    let given = of_scope.filter_map(|setting| Some((setting.name, values.given(setting.name)?)));
+    given.map(|(name, origin)| format!("{name} (from {origin})")).collect()
 }
 
 fn check_connections(values: &Values, platform: &Platform, errors: &mut Vec<SettingError>) {

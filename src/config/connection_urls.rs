@@ -114,27 +114,6 @@ fn socket_url(credentials: Option<&str>, place: &str) -> Result<String, String> 
     Ok(url)
 }
 
-/// Brokers, each with its port.
-///
-/// # Errors
-/// One is none.
-pub(super) fn brokers(text: &str) -> Result<String, String> {
-    let mut brokers = Vec::new();
-    for broker in text.split(',').map(str::trim) {
-        // An IPv6 address has colons of its own, in brackets.
-        let has_port = broker.rsplit_once(':').is_some_and(|(host, _)| !host.starts_with('[') || host.ends_with(']'));
-        let (host, port) = if has_port { broker.rsplit_once(':').unwrap_or((broker, "")) } else { (broker, "9092") };
-        if host.is_empty() || host.contains(char::is_whitespace) || host.contains('/') {
-            return Err("has a broker without a host name".to_owned());
-        }
-        if port.parse::<u16>().is_err() || port == "0" {
-            return Err("has a broker with a port that is not 1 to 65535".to_owned());
-        }
-        brokers.push(format!("{host}:{port}"));
-    }
-    Ok(brokers.join(","))
-}
-
 /// libpq's words: `key=value`, a value with spaces in single quotes, `\` before what is meant as it is.
 fn url_of_words(text: &str) -> Result<String, String> {
     let mut parameters = Vec::new();
@@ -303,21 +282,6 @@ mod tests {
         }
         for wrong in ["cache:6379", "http://cache", "unix://run/redis.sock", "redis://a b"] {
             assert!(redis_url(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn brokers_have_a_port_by_default() {
-        for (given, expected) in [
-            ("kafka", "kafka:9092"),
-            ("a, b:9093", "a:9092,b:9093"),
-            ("[::1]", "[::1]:9092"),
-            ("[::1]:9095", "[::1]:9095"),
-        ] {
-            assert_eq!(brokers(given).as_deref(), Ok(expected), "{given}");
-        }
-        for wrong in ["", "a,", ":9092", "a:0", "a:b", "kafka://a:9092", "kafka://a"] {
-            assert!(brokers(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::brokers::brokers;
 use super::connection_urls;
+use super::log_level::{LOG_LEVELS, log_level};
 use super::secret::mask_url;
 use crate::counted::Counted;
 
@@ -54,8 +56,6 @@ pub(super) enum Value {
 const TEXT_MAX_BYTES: usize = 255;
 /// Kafka takes 249 characters for a topic; `.dead-letters` needs 13 of them.
 const TOPIC_MAX_BYTES: usize = 249 - ".dead-letters".len();
-/// What `tracing` knows as levels; `off` is left out because a process that says nothing cannot be helped.
-const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 impl Kind {
     /// Whether the value may hold something that must not be shown, nor stand on a command line, where every user of
@@ -104,8 +104,8 @@ impl Kind {
             Kind::Address => check_address(text.trim()),
             Kind::Text => check_text(text),
             Kind::Topic => check_topic(text),
-            Kind::Brokers => connection_urls::brokers(text).map(Value::Text),
-            Kind::LogLevel => check_log_level(text),
+            Kind::Brokers => brokers(text).map(Value::Text),
+            Kind::LogLevel => log_level(text).map(Value::Text),
             Kind::Path if text.contains('\0') => Err("contains a NUL character".to_owned()),
             Kind::Path => Ok(Value::Text(text.to_owned())),
             Kind::Database => connection_urls::database_url(text).map(Value::Text),
@@ -169,24 +169,6 @@ fn check_topic(text: &str) -> Result<Value, String> {
         return Err("is not a topic name".to_owned());
     }
     Ok(Value::Text(text.to_owned()))
-}
-
-fn check_log_level(text: &str) -> Result<Value, String> {
-    // The filter of tracing takes a bare word as a module and shows all of it, so that a misspelled level would be
-    // accepted and make the log louder.
-    let mut directives = Vec::new();
-    for directive in text.split(',').map(|directive| directive.trim().to_ascii_lowercase()) {
-        let (module, level) = directive.rsplit_once('=').map_or((None, directive.as_str()), |(m, l)| (Some(m), l));
-        if !LOG_LEVELS.contains(&level) {
-            return Err("has a level that is none of these".to_owned());
-        }
-        let is_path = |module: &str| module.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':');
-        if module.is_some_and(|module| module.is_empty() || !is_path(module)) {
-            return Err("has a module that is not a path such as million_rps::worker".to_owned());
-        }
-        directives.push(directive);
-    }
-    Ok(Value::Text(directives.join(",")))
 }
 
 /// What no URL may have; the drivers know the rest.

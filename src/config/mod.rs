@@ -7,10 +7,12 @@
 //!
 //! Secrets live in [`Secret`] and [`ConnectionUrl`], which do not print what they hold.
 
+mod brokers;
 mod check;
 mod connection_urls;
 mod error;
 mod kind;
+mod log_level;
 mod platform;
 mod report;
 mod secret;

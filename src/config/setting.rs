@@ -106,7 +106,28 @@ impl Group {
     }
 }
 
+/// In which deployment a setting has an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// In each.
+    All,
+    /// With PostgreSQL, Kafka and Redis.
+    Services,
+    /// With everything in one folder.
+    Embedded,
+}
+
 impl Setting {
+    /// In which deployment it has an effect.
+    pub fn scope(&self) -> Scope {
+        match self.name {
+            "DB_POOL_SIZE" | "WORKER_LANES" | "REDIS_URL" | "REDIS_POOL_SIZE" => Scope::Services,
+            "DATA_DIR" | "LOG_MAX_BYTES" => Scope::Embedded,
+            _ if self.group == Group::Kafka => Scope::Services,
+            _ => Scope::All,
+        }
+    }
+
     /// The flag without its dashes, such as `http-port`; `None` when the value may hold a secret, since command lines
     /// can be read by every user of the machine.
     pub fn flag(&self) -> Option<String> {

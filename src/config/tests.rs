@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::*;
 
 const SECRET: &str = "correct-horse-battery-staple-0123456789";
+/// What selects the deployment with services.
+const SERVICES: [(&str, &str); 2] = [("DATABASE_URL", "postgres://db/todos"), ("JWT_SECRET", SECRET)];
 const MACHINE: Platform = Platform { allowed_cpus: 3, open_files_max: 65_536, has_services: true };
 
 fn load_from(
@@ -150,6 +152,48 @@ fn the_table_names_the_defaults_of_the_limits() {
 }
 
 #[test]
+fn settings_of_services_without_the_database_are_refused_by_name() {
+    for (given, named) in [
+        (vec![("KAFKA_BROKERS", "kafka:9092")], "KAFKA_BROKERS (from environment) has no effect"),
+        (vec![("REDIS_URL", "redis://cache")], "REDIS_URL (from environment) has no effect"),
+        (
+            vec![("KAFKA_TODO_TOPIC", "todos"), ("WORKER_LANES", "2")],
+            "WORKER_LANES (from environment), KAFKA_TODO_TOPIC",
+        ),
+        (vec![("KAFKA_LINGER_MS", "5"), ("DATABASE_URL", "")], "KAFKA_LINGER_MS (from environment) has no effect"),
+    ] {
+        for command in ["run", "seed", "config"] {
+            let needs = Requirements { command, services: false, jwt_secret: true };
+            let errors = load_from(&[], &given, "", needs).unwrap_err();
+            let [error] = errors.all() else { panic!("{given:?}: {errors}") };
+            assert_eq!(error.name, "DATABASE_URL");
+            assert!(error.problem.contains(named) && error.problem.contains("DATA_DIR"), "{errors}");
+        }
+    }
+    let errors = load_from(&[("REDIS_POOL_SIZE", "5")], &[], "REDIS_URL=redis://cache\n", Requirements::default());
+    let text = errors.unwrap_err().to_string();
+    assert!(text.contains("REDIS_URL (from .env), REDIS_POOL_SIZE (from flag) have no effect"), "{text}");
+    // A command that needs the database says so once.
+    let needs = Requirements { command: "serve", services: true, jwt_secret: true };
+    assert_eq!(names(load_from(&[], &[("REDIS_URL", "redis://cache")], "", needs)), ["DATABASE_URL"]);
+}
+
+#[test]
+fn settings_of_the_folder_beside_the_database_are_warned_of() {
+    let config = load(&[&[("DATA_DIR", "/srv/todos")][..], &SERVICES].concat()).unwrap();
+    assert!(
+        config.warnings.iter().any(|warning| warning.starts_with("DATA_DIR (from environment) has no effect beside"))
+    );
+    assert_eq!(load(&SERVICES).unwrap().warnings, Vec::<String>::new());
+    assert_eq!(load(&[("DATA_DIR", "/srv/todos")]).unwrap().warnings, Vec::<String>::new());
+    for setting in
+        SETTINGS.iter().filter(|setting| setting.name.starts_with("KAFKA") || setting.name.starts_with("REDIS"))
+    {
+        assert_eq!(setting.scope(), setting::Scope::Services, "{}", setting.name);
+    }
+}
+
+#[test]
 fn settings_of_the_original_have_a_meaning() {
     let given = [
         ("DATABASE_URL", "user=app password='SES AME' dbname=todos statement_timeout=5000 search_path=app"),
@@ -214,6 +258,8 @@ fn an_empty_variable_counts_as_not_given() {
 
 #[test]
 fn wrong_values_are_refused_each_with_a_reason() {
+    let of_services =
+        |name: &str| SETTINGS.iter().any(|one| one.name == name && one.scope() == setting::Scope::Services);
     for (name, value, reason) in [
         ("HTTP_HOST", "example.com", "is not an IP address"),
         ("HTTP_PORT", "65536", "is too large"),
@@ -239,18 +285,24 @@ fn wrong_values_are_refused_each_with_a_reason() {
         ("KAFKA_BROKERS", "localhost:9092,", "has a broker without a host name"),
         ("CACHE_TTL_SEC", "86401", "is too large"),
         ("KAFKA_BROKERS", "localhost:0", "has a broker with a port that is not 1 to 65535"),
-        ("KAFKA_BROKERS", "kafka://a:9092", "has a broker without a host name"),
+        ("KAFKA_BROKERS", "kafka://a:9092", "has a scheme"),
+        ("KAFKA_BROKERS", "a:9092;b:9092", "has brokers that are not separated by commas"),
         ("KAFKA_TODO_TOPIC", "a topic", "is not a topic name"),
         ("KAFKA_TODO_TOPIC", "..", "is not a topic name"),
         ("KAFKA_PARTITIONS", "0", "is too small"),
         ("KAFKA_SECURITY_PROTOCOL", "tls", "is none of the choices"),
         ("KAFKA_SASL_USERNAME", "me", "is set, but KAFKA_SECURITY_PROTOCOL=PLAINTEXT does not use it"),
         ("KAFKA_SSL_CA_LOCATION", "/ca.pem", "is set, but KAFKA_SECURITY_PROTOCOL=PLAINTEXT does not use TLS"),
-        ("LOG_LEVEL", "inof", "has a level that is none of these"),
+        ("LOG_LEVEL", "inof", "has a level that is none of these: inof; the nearest is info"),
+        ("LOG_LEVEL", "milion_rps=debug", "has a module that logs nothing here"),
         ("LOG_LEVEL", "info,my crate=debug", "has a module that is not a path"),
         ("LOG_FORMAT", "xml", "is none of the choices"),
     ] {
-        let errors = load(&[(name, value)]).unwrap_err();
+        let mut given = vec![(name, value)];
+        if of_services(name) {
+            given.extend(SERVICES);
+        }
+        let errors = load(&given).unwrap_err();
         let [error] = errors.all() else { panic!("{name}={value}: {errors}") };
         assert_eq!(error.name, name, "{errors}");
         assert!(error.problem.starts_with(reason), "{name}={value}: {errors}");
@@ -276,7 +328,11 @@ fn right_values_at_the_edges_are_taken() {
         ("KAFKA_BROKERS", "localhost"),
         ("JWT_SECRET", "'0123456789 \n\" abcdef0123456789abcdef"),
     ] {
-        assert!(load(&[(name, value)]).is_ok(), "{name}={value}");
+        let mut given = vec![(name, value)];
+        if name != "JWT_SECRET" {
+            given.extend(SERVICES);
+        }
+        assert!(load(&given).is_ok(), "{name}={value}");
     }
 }
 
@@ -345,13 +401,15 @@ fn services_need_a_secret_only_where_tokens_are_used() {
 
 #[test]
 fn a_write_that_waits_for_more_replicas_than_there_are_is_refused_at_start() {
-    let asked = [("KAFKA_REPLICATION_FACTOR", "2"), ("KAFKA_MIN_INSYNC_REPLICAS", "3")];
-    assert_eq!(names(load(&asked)), ["KAFKA_MIN_INSYNC_REPLICAS"]);
-    let text = load(&asked).unwrap_err().to_string();
+    let replicas = ("KAFKA_REPLICATION_FACTOR", "2");
+    let asked = |settings: &[(&'static str, &'static str)]| load(&[settings, &SERVICES].concat());
+    let refused = asked(&[replicas, ("KAFKA_MIN_INSYNC_REPLICAS", "3")]);
+    let text = refused.as_ref().unwrap_err().to_string();
     assert!(text.contains("more than KAFKA_REPLICATION_FACTOR=2"), "{text}");
-    assert!(load(&[asked[0], ("KAFKA_MIN_INSYNC_REPLICAS", "2")]).is_ok());
+    assert_eq!(names(refused), ["KAFKA_MIN_INSYNC_REPLICAS"]);
+    assert!(asked(&[replicas, ("KAFKA_MIN_INSYNC_REPLICAS", "2")]).is_ok());
     // What the brokers make of one alone is theirs to say.
-    assert!(load(&[asked[1]]).is_ok());
+    assert!(asked(&[("KAFKA_MIN_INSYNC_REPLICAS", "3")]).is_ok());
 }
 
 #[test]
@@ -427,7 +485,8 @@ fn the_report_shows_values_units_and_origins() {
 
 #[test]
 fn one_of_a_unit_is_not_many() {
-    let report = text(&load(&[("WORKER_LANES", "1"), ("SHARDS", "2"), ("JWT_LEEWAY_SEC", "1")]).unwrap());
+    let given = [("WORKER_LANES", "1"), ("SHARDS", "2"), ("JWT_LEEWAY_SEC", "1")];
+    let report = text(&load(&[&given[..], &SERVICES].concat()).unwrap());
     for (setting, value) in [("WORKER_LANES", "1 lane"), ("SHARDS", "2 threads"), ("JWT_LEEWAY_SEC", "1 s")] {
         let line = report.lines().find(|line| line.starts_with(setting)).expect("every setting has its line");
         assert!(line.contains(&format!("  {value}  ")), "{line}");
@@ -467,7 +526,8 @@ fn the_example_file_sets_nothing_and_its_lines_work_when_uncommented() {
         let start = format!("#{}=", setting.name);
         let example = env_example();
         let line = example.lines().find(|line| line.starts_with(&start)).unwrap();
-        let config = load_from(&[], &[], &line[1..], Requirements::default());
+        let beside: &[_] = if setting.scope() == setting::Scope::Services { &SERVICES } else { &[] };
+        let config = load_from(&[], beside, &line[1..], Requirements::default());
         let needs_more = setting.name.starts_with("KAFKA_SASL") || setting.name == "KAFKA_SSL_CA_LOCATION";
         assert!(config.is_ok() || needs_more, "{line}: {}", config.unwrap_err());
     }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::EffectiveSetting;
+use super::check::given_for;
 use super::error::SettingError;
 use super::kind::Value;
 use super::platform::Platform;
-use super::setting::Setting;
+use super::setting::{Scope, Setting};
 use super::sources::{Origin, Sources};
 use super::table::SETTINGS;
 
@@ -141,7 +142,14 @@ impl Values {
              here"
                 .to_owned()
         });
-        ignored.into_iter().collect()
+        let beside_database = match self.given("DATABASE_URL") {
+            Some(_) => given_for(self, Scope::Embedded),
+            None => Vec::new(),
+        };
+        let unused = beside_database.into_iter().map(|setting| {
+            format!("{setting} has no effect beside DATABASE_URL: todos are kept in PostgreSQL, and commands in Kafka")
+        });
+        ignored.into_iter().chain(unused).collect()
     }
 
     pub fn take_effective(&mut self) -> Vec<EffectiveSetting> {
