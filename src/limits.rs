@@ -261,6 +261,12 @@ pub const DEAD_LETTER_BURST: u64 = 10;
 /// How long they count, in milliseconds: long enough for a person, or a probe, to see it.
 pub const DEAD_LETTER_WINDOW_MS: u64 = 60_000;
 
+/// Texts of `/metrics`, and of `/ready`, that a shard makes as they are asked for before they are shared: as many as tests, probes
+/// and a row of Prometheus servers ask for in a moment. Each takes some 20 KiB and up to 0.1 ms.
+pub const DOCUMENTS_AT_ONCE_MAX: u32 = 256;
+/// How many more it may make with each of its ticks, of 100 ms: the rest of a flood shares these.
+pub const DOCUMENTS_PER_TICK: u32 = 2;
+
 /// Connections that a worker's own listener serves at a time: probes and Prometheus. When there are as many, the oldest
 /// gives way to a newcomer. Each holds a head ([`HEAD_MAX_BYTES`]) and an answer (some 20 KiB): 3 MiB at worst.
 pub const WORKER_HTTP_CONNECTIONS_MAX: usize = 64;

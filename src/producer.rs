@@ -163,8 +163,12 @@ impl AcknowledgementSink for ShardAcknowledgements {
     fn note_reachable(&self, reachable: Result<(), &LogError>) {
         match reachable {
             Err(error) => self.status.trouble(Component::CommandLog, &error.to_string()),
-            Ok(()) if self.last_refusal().is_some_and(|at| at.elapsed() < REFUSAL_REMEMBERED) => {}
-            Ok(()) => self.status.well(Component::CommandLog),
+            Ok(()) => {
+                self.status.log_reached();
+                if self.last_refusal().is_none_or(|at| at.elapsed() >= REFUSAL_REMEMBERED) {
+                    self.status.well(Component::CommandLog);
+                }
+            }
         }
     }
 }

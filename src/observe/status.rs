@@ -19,6 +19,8 @@ pub struct Status {
     snapshot_todos: AtomicU64,
     snapshot_bytes: AtomicU64,
     draining: AtomicBool,
+    /// The command log is somewhere else, and has not answered yet.
+    awaits_log: AtomicBool,
     troubles: Arc<Troubles>,
     topic: Arc<TopicFigures>,
 }
@@ -32,6 +34,7 @@ impl Default for Status {
             snapshot_todos: AtomicU64::new(0),
             snapshot_bytes: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            awaits_log: AtomicBool::new(false),
             troubles: Arc::default(),
             topic: Arc::default(),
         }
@@ -81,6 +84,16 @@ impl Status {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// The command log has to be reached first: nobody knows yet whether a write can be kept.
+    pub fn await_log(&self) {
+        self.awaits_log.store(true, Ordering::Relaxed);
+    }
+
+    /// The command log has answered.
+    pub fn log_reached(&self) {
+        self.awaits_log.store(false, Ordering::Relaxed);
+    }
+
     /// Notes that a component is in trouble, as [`Troubles::note`].
     pub fn trouble(&self, component: Component, reason: &str) {
         self.troubles.note(component, reason);
@@ -106,7 +119,8 @@ impl Status {
         Arc::clone(&self.topic)
     }
 
-    /// Whether reads can be answered, and the JSON that `/ready` shows this audience. `on_every_shard` says whether the
+    /// Whether reads can be answered and the command log has been reached since the start, and the JSON that `/ready` shows this
+    /// audience. `on_every_shard` says whether the
     /// snapshot has arrived there; `worker_trouble` is the trouble of the worker of this process.
     pub fn readiness(&self, audience: Audience, on_every_shard: bool, worker_trouble: Option<&str>) -> (bool, String) {
         let age = self.snapshot_age();
@@ -116,7 +130,8 @@ impl Status {
             reasons.add_worker(trouble);
         }
         let loaded = age.is_some() && on_every_shard;
-        let ready = loaded && !self.is_draining();
+        let awaits_log = self.awaits_log.load(Ordering::Relaxed);
+        let ready = loaded && !awaits_log && !self.is_draining();
         let status = match (ready, reasons.is_empty()) {
             (true, true) => "ready",
             (true, false) => "degraded",
@@ -126,6 +141,9 @@ impl Status {
             reasons.add_public("draining: the process is stopping");
         } else if !loaded {
             reasons.add_public("snapshot: the list has not been loaded yet");
+        }
+        if awaits_log {
+            reasons.add_public("start: the command log has not been reached yet");
         }
         let (version, todos, bytes) = self.snapshot_figures();
         let mut document = serde_json::json!({
@@ -155,6 +173,10 @@ mod tests {
         assert!(status.readiness(Audience::Operator, true, None).0);
         let (ready, text) = status.readiness(Audience::Operator, false, None);
         assert!(!ready && text.contains("has not been loaded"), "one shard could still not answer: {text}");
+        status.await_log();
+        let (ready, text) = status.readiness(Audience::Operator, true, None);
+        assert!(!ready && text.contains("not ready") && text.contains("log has not been reached"), "{text}");
+        status.log_reached();
         status.trouble(Component::CommandLog, "disk full");
         let (ready, text) = status.readiness(Audience::Operator, true, None);
         assert!(ready && text.contains("degraded") && text.contains("command_log: disk full"), "{text}");

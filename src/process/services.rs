@@ -52,6 +52,9 @@ pub fn open(
     if !roles.api {
         watch_topic(host.clone(), kafka.clone())?;
     }
+    if roles.api {
+        status.await_log();
+    }
     let api = match (&config.auth.secret, roles.api) {
         (Some(secret), true) => Some(ApiSeams {
             appender: Box::new(KafkaAppender::within(host, kafka.clone(), acknowledgements)?),

@@ -144,7 +144,8 @@ impl Request<'_> {
                 Ok(())
             }
             (Route::Metrics, _) => {
-                let text = self.shard.all_metrics.render();
+                let shard = self.shard;
+                let text = shard.metrics_text.borrow_mut().get(shard.clock.ticks(), || shard.all_metrics.render());
                 self.reply.document(Status::Ok, ContentType::Metrics, text.as_bytes());
                 Ok(())
             }

@@ -15,6 +15,7 @@ mod clock;
 mod connection;
 pub mod connection_memory;
 mod dispatch;
+mod documents;
 mod encoded_pages;
 pub mod in_flight;
 pub mod inbox;
@@ -53,6 +54,7 @@ use futures_util::FutureExt;
 use self::clock::Clock;
 use self::connection::Connection;
 use self::connection_memory::{ConnectionMemory, ShardMemory};
+use self::documents::Document;
 use self::encoded_pages::EncodedPages;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
@@ -182,6 +184,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         room: parts.room,
         metrics: own_metrics,
         all_metrics: parts.metrics,
+        metrics_text: RefCell::default(),
         clock: Clock::default(),
         registry,
         spare_buffers: RefCell::default(),
@@ -262,6 +265,7 @@ pub(crate) struct Shard {
     user_rates: Option<Arc<UserRates>>,
     metrics: Arc<ShardMetrics>,
     all_metrics: Arc<Metrics>,
+    metrics_text: RefCell<Document<String>>,
     clock: Clock,
     registry: Rc<Registry>,
     spare_buffers: RefCell<SpareBuffers>,

@@ -49,6 +49,21 @@ fn counters_move_with_what_they_count() {
     });
 }
 
+/// The text is the dearest short answer, and asks for no token.
+#[test]
+fn a_flood_of_scrapes_shares_texts_and_a_scrape_after_it_is_fresh() {
+    const SCRAPES: usize = 4_000;
+    let server = Setup::new().driver(Driver::Epoll).set("SHARDS", "1").start();
+    let mut client = server.connect();
+    let answers = |client: &mut Client| total(&scrape(client), "million_rps_responses_total", "class=\"2xx\"");
+    let mut seen: Vec<f64> = (0..SCRAPES).map(|_| answers(&mut client)).collect();
+    assert!(seen.is_sorted(), "no text is older than the one before");
+    seen.dedup();
+    assert!(seen.len() < SCRAPES / 2, "{} texts were made for {SCRAPES} scrapes", seen.len());
+    let asked = SCRAPES as f64;
+    eventually("a text that counts the flood", || (answers(&mut client) >= asked).then_some(()));
+}
+
 #[test]
 fn each_stage_of_a_write_is_measured() {
     let server = Setup::new().driver(Driver::Epoll).set("SHARDS", "2").start();
