@@ -32,7 +32,7 @@ test: ## run all tests; the last line says how many passed and failed
 test-quick: ## the two-minute check: unit tests, documents, and the embedded server over its wire; needs no service
 	@deploy/setup.sh build
 	cargo test --locked --quiet --no-fail-fast --no-default-features --features fault-injection \
-		--lib --test docs --test embedded
+		-p million-rps -p reactor --lib --test docs --test embedded
 
 test-full: ## the same with the long forms of tests, and the fault suites three times in a row
 	@MILLION_RPS_TEST=full $(MAKE) test

@@ -71,12 +71,6 @@ pub const USER_RATE_SETS: usize = 4096;
 /// hold far more users than write at the same moment; they take 1 MiB.
 pub const USER_RATE_WAYS: usize = 16;
 
-/// Connections that a shard accepts before it looks at the others again. Each takes some 25 microseconds, so a full backlog
-/// holds up nobody for more than a millisecond.
-pub const ACCEPTS_TURN_MAX: usize = 32;
-/// Receives of one connection before a shard on epoll looks at the others again; io_uring has such a bound in its buffers. A
-/// client that sends as fast as it is read would have the shard for itself.
-pub const RECEIVES_TURN_MAX: u8 = 4;
 /// What old versions of the list that are still being read may always take, in bytes, where `OLD_LISTS_MAX_BYTES` is not set: a
 /// short list may be rewritten many times while a slow client reads it.
 pub const OLD_LISTS_MIN_BYTES: u64 = 64 * 1024 * 1024;
@@ -329,9 +323,6 @@ pub const FLAT_LIST_PIECE_BYTES: usize = 256 * 1024;
 /// So many versions that nobody wants flat later, the pieces of the last flat one are given up.
 pub const FLAT_LIST_KEPT_VERSIONS: u32 = 256;
 
-/// Pieces of one vectored write (`UIO_MAXIOV` of Linux is 1024).
-pub const WRITE_PIECES_MAX: usize = 512;
-
 /// Slowest link to PostgreSQL and Redis over which the largest batch is still carried, in bytes a second: what waits for an
 /// answer allows for sending the question at this rate. A slower one would have it sent again and again.
 pub const LINK_MIN_BYTES_PER_SEC: usize = 512 * 1024;
@@ -488,7 +479,6 @@ const _: () = {
     assert!(LOG_MAX_BYTES_MIN >= 4 * (BODY_MAX_BYTES + COMMAND_OVERHEAD_BYTES) as u64);
     assert!(REDIS_CHANGES_MAX_BYTES > 2 * TODO_JSON_MAX_BYTES, "a reader can follow the largest changes");
     assert!(LOG_READ_BYTES >= LOG_RECORD_MAX_BYTES);
-    assert!(WRITE_PIECES_MAX <= 1024);
     assert!(LINGER_TURN_MS < LINGER_PAUSE_MAX_MS && LINGER_PAUSE_MAX_MS < LINGER_SILENCE_MS);
     assert!(LINGER_SILENCE_MS < LINGER_MAX_MS && LINGERING_MIN < LINGERING_MAX);
     // A write that is full is long, with either driver, and a turn has room for one.

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+pub use reactor::prefetch::{LINE_BYTES, prefetch_line};
+
 #[cfg(target_env = "gnu")]
 use crate::limits::{C_HEAP_KEPT_BYTES, C_MMAP_MIN_BYTES};
 use crate::limits::{HUGE_PAGE_BYTES, HUGE_PAGE_MIN_USED_BYTES, HUGE_PAGE_REFUSALS_MAX};
@@ -78,29 +80,6 @@ fn collapse(address: usize) -> bool {
     let start = std::ptr::without_provenance_mut(address);
     // SAFETY: the call changes no byte that can be read and frees nothing; an address that is not mapped is an error.
     unsafe { libc::madvise(start, HUGE_PAGE_BYTES, libc::MADV_COLLAPSE) == 0 }
-}
-
-/// What a CPU fetches at a time.
-pub const LINE_BYTES: usize = 64;
-
-/// Asks the CPU for the line of memory at this address, which need not be there.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-pub fn prefetch_line(address: *const u8) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: every x86-64 CPU has the instruction; it reads nothing and never faults, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
-}
-
-/// Other CPUs are not asked: it is all about time.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-pub fn prefetch_line(_: *const u8) {}
-
-/// Asks the CPU for the first lines of something.
-#[inline]
-pub fn prefetch_lines(start: *const u8, bytes: usize) {
-    (0..bytes).step_by(LINE_BYTES).for_each(|at| prefetch_line(start.wrapping_add(at)));
 }
 
 #[cfg(test)]

@@ -80,6 +80,9 @@ fn the_map_has_every_room_and_no_other() {
     for name in names_in("src") {
         assert!(map.contains(&format!("| `src/{name}` |")), "docs/architecture.md has no line for src/{name}");
     }
+    for name in names_in("crates") {
+        assert!(map.contains(&format!("| `crates/{name}` |")), "docs/architecture.md has no line for crates/{name}");
+    }
     let rooms = map.lines().filter_map(|line| line.strip_prefix("| `src/")?.split('`').next());
     for room in rooms {
         assert!(path("src").join(room).exists(), "docs/architecture.md tells of src/{room}, and there is none");
@@ -88,7 +91,7 @@ fn the_map_has_every_room_and_no_other() {
 
 #[test]
 fn what_the_map_calls_absent_is_absent() {
-    let io: &[&str] = &["std::fs", "std::io", "std::thread", "TcpStream", "UdpSocket", "monoio", "tokio"];
+    let io: &[&str] = &["std::fs", "std::io", "std::thread", "TcpStream", "UdpSocket", "monoio", "reactor", "tokio"];
     let above: &[&str] = &["crate::store", "crate::worker", "crate::feed", "crate::process", "crate::cli"];
     for (rooms, absent) in [
         (["src/todo", "src/http", "src/snapshot"].as_slice(), io),
@@ -105,10 +108,22 @@ fn what_the_map_calls_absent_is_absent() {
             }
         }
     }
-    let reactor = "src/shard/reactor/";
-    let users: Vec<String> =
-        sources_in("src").into_iter().filter(|source| code_of(source).contains("io_uring::")).collect();
-    assert!(!users.is_empty() && users.iter().all(|source| source.starts_with(reactor)), "{users:?} use the ring");
+    let uses_the_ring = |source: &String| code_of(source).contains("io_uring::");
+    let users: Vec<String> = sources_in("src").into_iter().filter(uses_the_ring).collect();
+    assert!(users.is_empty(), "{users:?} use the ring");
+    assert!(sources_in("crates/reactor/src").iter().any(uses_the_ring), "the ring is used by the reactor");
+}
+
+#[test]
+fn the_reactor_knows_nothing_of_the_product() {
+    let manifest = read("crates/reactor/Cargo.toml");
+    assert!(!manifest.contains("path ="), "crates/reactor builds on a crate of the product");
+    for source in sources_in("crates/reactor/src") {
+        let code = code_of(&source).to_lowercase();
+        for word in ["million_rps", "http", "todos", "snapshot", "shard"] {
+            assert!(!code.contains(word), "{source} has {word}: the reactor ends at bytes");
+        }
+    }
 }
 
 #[test]
@@ -188,7 +203,7 @@ fn paths_that_documents_and_comments_name_are_there() {
     };
     let scripts = ["Makefile", ".ci/run", ".github/workflows/ci.yml", "tests/run.sh"].map(String::from);
     let documents = files_below("", ".md").into_iter().chain(scripts).map(|name| (read(&name), name));
-    let sources = ["src/", "tests/", "bench/"].into_iter().flat_map(|folder| files_below(folder, ".rs"));
+    let sources = ["src/", "crates/", "tests/", "bench/"].into_iter().flat_map(|folder| files_below(folder, ".rs"));
     let mut count = 0;
     for (text, name) in documents.chain(sources.map(|name| (comments(&name), name))) {
         for word in text.split(|c| !is_part(c)).filter(|word| TOP.iter().any(|top| word.starts_with(top))) {

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
+use reactor::Driver;
 
 use super::ProcessError;
 use super::events::{Event, Events};
@@ -23,9 +24,9 @@ use crate::observe::status::Status;
 use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::connection_memory::ConnectionMemory;
+use crate::shard::driver::{DriverChoice, choose_driver};
 use crate::shard::inbox::{Inbox, InboxSender, Message};
 use crate::shard::places::Places;
-use crate::shard::reactor::driver::{Driver, DriverChoice, choose_driver};
 use crate::shard::room::ListRoom;
 use crate::shard::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};

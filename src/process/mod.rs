@@ -76,7 +76,7 @@ pub enum ProcessError {
     },
     /// `IO_DRIVER=io_uring`, and there is none.
     #[error(transparent)]
-    Ring(#[from] crate::shard::reactor::driver::DriverUnavailable),
+    Ring(#[from] crate::shard::driver::DriverUnavailable),
     /// The worker's own listener could not be bound.
     #[error("the worker cannot listen on {address}: {reason}; choose another WORKER_HTTP_PORT")]
     BindWorker {

@@ -1,7 +1,7 @@
 //! One connection: receive, parse and answer what has come, send, in a loop, until one side has had enough.
 //!
 //! One task does all of it, so answers need no lock and keep their order; what repeats the last request while the task waits for
-//! one is answered for it ([`FastPath`](super::reactor::FastPath)). While writes wait for the command log the task
+//! one is answered for it ([`FastPath`](reactor::FastPath)). While writes wait for the command log the task
 //! waits for acknowledgements and for further bytes alike; that is how pipelined writes are in flight together.
 
 use std::future::poll_fn;
@@ -10,27 +10,29 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Poll;
 
+use reactor::{Driver, Pieces, SendManner, Unsent};
+
 use super::dispatch::Dispatch;
 use super::input::Input;
-use super::output::{Output, WriteBatch};
-use super::reactor::driver::Driver;
-use super::reactor::{SendManner, Unsent};
+use super::output::Output;
 use super::registry::{ConnectionState, NEVER, Phase};
 use super::{LINGER_SILENCE, Shard};
-use crate::limits::CONNECTION_FREE_BYTES;
+use crate::limits::{CONNECTION_FREE_BYTES, LONG_WRITE_MIN_BYTES};
 
 /// The buffers of a connection that has bytes; an idle one has none.
 #[derive(Default)]
 pub struct Buffers {
     pub(super) input: Input,
     pub(super) output: Output,
-    pub(super) batch: WriteBatch,
+    /// `None` while the kernel has them, and before the first send.
+    pieces: Option<Box<Pieces>>,
 }
 
 impl Buffers {
     /// Bytes of memory that they hold for their connection alone.
     fn held_bytes(&self) -> usize {
-        self.input.held_bytes() + self.output.held_bytes() + self.batch.held_bytes()
+        let pieces = self.pieces.as_ref().map_or(0, |pieces| pieces.held_bytes());
+        self.input.held_bytes() + self.output.held_bytes() + pieces
     }
 }
 
@@ -50,7 +52,7 @@ enum Awaited {
 pub struct Connection {
     shard: Rc<Shard>,
     state: Rc<ConnectionState>,
-    /// `None` while the connection waits without them, and while the kernel has them.
+    /// `None` while the connection waits without them.
     buffers: Option<Box<Buffers>>,
     dispatch: Dispatch,
     received_end: bool,
@@ -86,13 +88,7 @@ impl Connection {
         }
     }
 
-    /// The buffers, to be lent to the kernel; an idle connection takes some of the shard's.
-    #[inline]
-    fn take_buffers(&mut self) -> Box<Buffers> {
-        self.buffers.take().unwrap_or_else(|| self.shard.buffers())
-    }
-
-    /// The same, to work with.
+    /// The buffers; an idle connection takes some of the shard's.
     #[inline]
     fn buffers(&mut self) -> &mut Buffers {
         self.buffers.get_or_insert_with(|| self.shard.buffers())
@@ -190,39 +186,39 @@ impl Connection {
     /// Sends what is ready. With io_uring the sends of all connections that had bytes go to the kernel together, so what they
     /// ask next comes together too: a system call for each would wake a client, and be woken by it, again and again.
     async fn send(&mut self) -> Result<(), Broken> {
-        let mut buffers = self.take_buffers();
-        buffers.output.fill(&mut buffers.batch, self.shard.long_writes.write_bytes_max());
-        let mut manner = if buffers.batch.is_long() {
+        let bytes_max = self.shard.long_writes.write_bytes_max();
+        let Buffers { input, output, pieces } = self.buffers();
+        let mut pieces = pieces.take().unwrap_or_default();
+        output.fill(&mut pieces, bytes_max);
+        let has_more = !input.is_empty() || !output.is_empty() || self.dispatch.is_closing() || self.received_end;
+        let mut manner = if pieces.total_bytes() >= LONG_WRITE_MIN_BYTES {
             // The deadline of the read phase is over with the last request, however long the turn takes.
-            self.watch_send(&buffers);
-            self.shard.long_writes.admit(buffers.batch.total_bytes(), &self.shard.reactor).await;
+            self.watch_send();
+            self.shard.long_writes.admit(pieces.total_bytes(), &self.shard.reactor).await;
             SendManner::Patient
-        } else if buffers.input.is_empty()
-            && buffers.output.is_empty()
-            && !self.dispatch.is_closing()
-            && !self.received_end
-        {
-            SendManner::Expected
-        } else {
+        } else if has_more {
             SendManner::Urgent
+        } else {
+            SendManner::Expected
         };
-        while !buffers.batch.is_sent() {
+        while !pieces.is_sent() {
             if manner == SendManner::Patient {
-                self.watch_send(&buffers);
+                self.watch_send();
                 // What the socket does not take at once may be held for long.
-                if !self.hold(buffers.held_bytes() + self.dispatch.held_bytes()) {
+                let held = self.buffers().held_bytes() + pieces.held_bytes();
+                if !self.hold(held + self.dispatch.held_bytes()) {
                     self.shard.metrics.connection_memory_refused.add(1);
                     return Err(Broken);
                 }
             } else {
                 self.state.enter_send(self.shard.after(self.shard.settings.write_timeout));
             }
-            let (sent, returned) = self.state.socket.send(buffers, manner).await;
-            buffers = returned;
+            let (sent, returned) = self.state.socket.send(pieces, manner).await;
+            pieces = returned;
             match sent {
                 Ok(sent) if !self.state.expired() => {
                     self.shard.metrics.bytes_sent.add(sent as u64);
-                    buffers.batch.advance(sent);
+                    pieces.advance(sent);
                     self.state.hand_over(sent);
                     manner = SendManner::Patient;
                 }
@@ -230,13 +226,14 @@ impl Connection {
                 _ => return Err(Broken),
             }
         }
-        buffers.output.finish_batch(&mut buffers.batch);
-        self.buffers = Some(buffers);
+        let buffers = self.buffers();
+        buffers.output.finish(&mut pieces);
+        buffers.pieces = Some(pieces);
         Ok(())
     }
 
-    fn watch_send(&self, buffers: &Buffers) {
-        let oldest_list = buffers.output.oldest_list(&buffers.batch);
+    fn watch_send(&self) {
+        let oldest_list = self.buffers.as_ref().and_then(|buffers| buffers.output.oldest_list());
         self.state.watch_send(self.shard.clock.ticks(), oldest_list, &self.shard.settings.write_limits());
     }
 

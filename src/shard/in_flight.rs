@@ -208,9 +208,10 @@ impl InFlight {
 
 #[cfg(test)]
 mod tests {
+    use reactor::Socket;
+
     use super::*;
     use crate::http::Connection;
-    use crate::shard::reactor::Socket;
 
     fn pending() -> Rc<PendingWrite> {
         let state = Rc::new(ConnectionState::new(Socket::unconnected()));

@@ -2,6 +2,8 @@
 
 use crate::limits::READ_BUFFER_BYTES;
 
+const _: () = assert!(READ_BUFFER_BYTES == reactor::UNREAD_MAX_BYTES, "what comes at once fits");
+
 /// `[consumed | unread]`. It owns no memory until bytes come.
 #[derive(Default)]
 pub struct Input {

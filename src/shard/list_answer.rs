@@ -3,13 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use reactor::FastPath;
+
 use super::Shard;
 use super::encoded_pages::LocalBody;
 use super::local_snapshot::LocalSnapshot;
 use super::memo::Meaning;
 use super::output::Output;
 use super::prepared::PreparedList;
-use super::reactor::FastPath;
 use crate::http::accept_encoding::preferred_coding;
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Coding, Connection, Head, ResponseHead, Status};

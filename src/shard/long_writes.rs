@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use super::reactor::Reactor;
-use super::reactor::driver::Driver;
+use reactor::{Driver, Reactor};
+
 use crate::limits::{LONG_WRITES_TURN_MAX_BYTES, WRITE_BYTES_MAX, WRITE_BYTES_MAX_EPOLL};
 
 /// The long writes of a shard.
@@ -129,8 +129,6 @@ mod tests {
     use std::pin::{Pin, pin};
     use std::task::Context;
 
-    use super::super::reactor::block_on;
-    use super::super::reactor::driver::{DriverChoice, choose_driver};
     use super::*;
 
     fn poll(future: Pin<&mut impl Future<Output = ()>>) -> bool {
@@ -169,11 +167,13 @@ mod tests {
     #[test]
     fn the_ring_turns_for_those_who_wait() {
         // Where io_uring is missing there is nothing to turn, and the reason is told at the start of the program.
-        let Ok(driver) = choose_driver(DriverChoice::IoUring) else { return };
+        let Ok(reactor) = Reactor::new(Driver::IoUring) else { return };
         let served = Rc::new(Cell::new(0));
         let count = Rc::clone(&served);
-        let done = block_on(driver, |reactor| async move {
-            let writes = Rc::new(LongWrites::new(driver));
+        let turner = Rc::clone(&reactor);
+        let done = reactor.block_on(async move {
+            let reactor = turner;
+            let writes = Rc::new(LongWrites::new(Driver::IoUring));
             reactor.spawn(Rc::clone(&writes).turn_for_ever(Rc::clone(&reactor)));
             let done: Rc<RefCell<Option<Waker>>> = Rc::default();
             for _ in 0..40 {

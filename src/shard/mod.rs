@@ -1,6 +1,6 @@
 //! A shard: one thread, pinned to one CPU, with its own ring, its own listener and its own connections. It shares nothing
 //! that another thread writes per request, but for the rates of users, which only writes meet and only where they are limited.
-//! Its tasks run on a reactor of its own.
+//! Its tasks run on a [reactor] of its own.
 //!
 //! ```text
 //! listener -> connection: input -> dispatch (http: parse, route) -> output -> socket
@@ -16,6 +16,7 @@ mod connection;
 pub mod connection_memory;
 mod dispatch;
 mod documents;
+pub mod driver;
 mod encoded_pages;
 pub mod in_flight;
 pub mod inbox;
@@ -30,7 +31,6 @@ mod output;
 pub mod placement;
 pub mod places;
 mod prepared;
-pub mod reactor;
 pub mod registry;
 mod reply;
 pub mod room;
@@ -50,6 +50,7 @@ use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use futures_util::FutureExt;
+use reactor::{Driver, Listener, Reactor, Socket};
 
 use self::clock::Clock;
 use self::connection::Connection;
@@ -64,8 +65,6 @@ use self::long_writes::LongWrites;
 use self::memo::Memo;
 use self::places::Places;
 use self::prepared::PreparedLists;
-use self::reactor::driver::Driver;
-use self::reactor::{Listener, Reactor, Socket};
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::room::ListRoom;
 pub use self::settings::Settings;
@@ -147,7 +146,8 @@ pub fn start(parts: ShardParts, at_end: impl Send + 'static) -> std::io::Result<
             tracing::warn!(shard = parts.number, "the thread could not be pinned to its CPU; going on without");
         }
         let driver = parts.driver;
-        reactor::block_on(driver, |reactor| run(parts, reactor))?
+        let reactor = Reactor::new(driver).map_err(|reason| driver::cannot_be_had(driver, reason))?;
+        reactor.block_on(run(parts, Rc::clone(&reactor)))?
     })
 }
 

@@ -7,13 +7,15 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
+use reactor::Pieces;
+
 use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
 use super::prepared::PreparedAnswer;
 use crate::limits::{
-    LONG_WRITE_MIN_BYTES, PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES,
-    TEXT_BUFFER_KEPT_BYTES, UNSENT_MAX_BYTES, UNSENT_TEXT_MAX_BYTES, WRITE_PIECES_MAX,
+    PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES, TEXT_BUFFER_KEPT_BYTES,
+    UNSENT_MAX_BYTES, UNSENT_TEXT_MAX_BYTES,
 };
 use crate::snapshot::Run;
 
@@ -39,11 +41,19 @@ pub struct Output {
     /// the snapshot, so that a read behind it shows that write.
     segments_max: usize,
     unsent_bytes: u64,
+    /// The version of the first list that is being sent.
+    sent_list: Option<u64>,
 }
 
 impl Default for Output {
     fn default() -> Output {
-        Output { text: Vec::new(), segments: VecDeque::new(), segments_max: PIPELINE_DEPTH_MAX, unsent_bytes: 0 }
+        Output {
+            text: Vec::new(),
+            segments: VecDeque::new(),
+            segments_max: PIPELINE_DEPTH_MAX,
+            unsent_bytes: 0,
+            sent_list: None,
+        }
     }
 }
 
@@ -193,10 +203,10 @@ impl Output {
         true
     }
 
-    /// Moves what can be sent now into a batch, up to [`WRITE_PIECES_MAX`] pieces or the piece that makes it `bytes_max`.
-    pub fn fill(&mut self, batch: &mut WriteBatch, bytes_max: usize) {
-        batch.begin(std::mem::take(&mut self.text), bytes_max);
-        while batch.has_room() {
+    /// Moves what can be sent now into `pieces`, up to as many as one send takes or the piece that makes it `bytes_max`.
+    pub fn fill(&mut self, pieces: &mut Pieces, bytes_max: usize) {
+        pieces.begin(std::mem::take(&mut self.text), bytes_max);
+        while pieces.has_room() {
             match self.segments.pop_front() {
                 None => break,
                 Some(Segment::Text(mut range)) => {
@@ -207,18 +217,22 @@ impl Output {
                         range.end = next.end;
                         self.segments.pop_front();
                     }
-                    batch.push_text(range);
+                    pieces.push_text(range);
                 }
-                Some(Segment::Prepared(bytes, length)) => batch.push_prepared(bytes, length),
+                Some(Segment::Prepared(bytes, length)) => pieces.push_bytes(bytes, length),
                 Some(Segment::Todos(snapshot, mut run)) => {
-                    batch.push_todos(&snapshot, &mut run);
+                    self.sent_list.get_or_insert(snapshot.version());
+                    pieces.push_of(&snapshot, |snapshot, pieces| run.take_pieces(snapshot, |piece| pieces.push(piece)));
                     if run.remaining_bytes() > 0 {
                         self.segments.push_front(Segment::Todos(snapshot, run));
                         break;
                     }
                 }
                 Some(Segment::Encoded(body, mut position)) => {
-                    batch.push_encoded(&body, &mut position);
+                    self.sent_list.get_or_insert(body.version());
+                    pieces.push_of(&body, |body, pieces| {
+                        body.take_pieces(&mut position, |piece| pieces.push(piece));
+                    });
                     if position < body.len() {
                         self.segments.push_front(Segment::Encoded(body, position));
                         break;
@@ -232,15 +246,10 @@ impl Output {
         }
     }
 
-    /// The version of the oldest list that the batch or what comes behind it is of. Answers stand in the order in which they were
+    /// The version of the oldest list that is being sent or waits behind that. Answers stand in the order in which they were
     /// given, so it is the first.
-    pub fn oldest_list(&self, batch: &WriteBatch) -> Option<u64> {
-        let in_batch = batch.held.iter().find_map(|held| match held {
-            Held::Snapshot(snapshot) => Some(snapshot.version()),
-            Held::Encoded(body) => Some(body.version()),
-            Held::Prepared(_) => None,
-        });
-        in_batch.or_else(|| {
+    pub fn oldest_list(&self) -> Option<u64> {
+        self.sent_list.or_else(|| {
             self.segments.iter().find_map(|segment| match segment {
                 Segment::Todos(snapshot, _) => Some(snapshot.version()),
                 Segment::Encoded(body, _) => Some(body.version()),
@@ -249,10 +258,11 @@ impl Output {
         })
     }
 
-    /// Takes the text buffer back from a batch that has been sent.
-    pub fn finish_batch(&mut self, batch: &mut WriteBatch) {
-        self.unsent_bytes -= batch.total_bytes;
-        self.text = batch.end();
+    /// Takes the text buffer back from pieces that have been sent.
+    pub fn finish(&mut self, pieces: &mut Pieces) {
+        self.unsent_bytes -= pieces.total_bytes() as u64;
+        self.sent_list = None;
+        self.text = pieces.end();
         if self.segments.is_empty() {
             self.text.clear();
             if self.is_oversized() {
@@ -267,159 +277,18 @@ impl Output {
         self.segments.clear();
         self.segments_max = PIPELINE_DEPTH_MAX;
         self.unsent_bytes = 0;
-    }
-}
-
-/// What keeps shared pieces of a batch alive.
-enum Held {
-    Prepared(#[expect(dead_code, reason = "held only to keep its bytes alive")] Rc<[u8]>),
-    Snapshot(Rc<LocalSnapshot>),
-    Encoded(Rc<LocalBody>),
-}
-
-/// The pieces of one vectored write, and what keeps them alive until the kernel is done with them.
-///
-/// They point into the batch's own text buffer, which is not changed between `begin` and `end`, or into shared bytes that
-/// `held` keeps alive and that are never changed: prepared answers, chunks of a snapshot and encoded ones. Moving the batch
-/// moves none of them.
-#[derive(Default)]
-pub struct WriteBatch {
-    pieces: Vec<libc::iovec>,
-    /// Pieces before this one have been sent.
-    sent_pieces: usize,
-    text: Vec<u8>,
-    held: Vec<Held>,
-    /// What the kernel is given for the pieces.
-    header: Option<libc::msghdr>,
-    total_bytes: u64,
-    bytes_max: u64,
-}
-
-impl WriteBatch {
-    fn begin(&mut self, text: Vec<u8>, bytes_max: usize) {
-        debug_assert!(self.pieces.is_empty() && self.held.is_empty());
-        self.text = text;
-        self.bytes_max = bytes_max as u64;
-    }
-
-    fn end(&mut self) -> Vec<u8> {
-        self.pieces.clear();
-        self.held.clear();
-        self.sent_pieces = 0;
-        self.total_bytes = 0;
-        std::mem::take(&mut self.text)
-    }
-
-    fn has_room(&self) -> bool {
-        self.pieces.len() < WRITE_PIECES_MAX && self.total_bytes < self.bytes_max
-    }
-
-    fn push_piece(&mut self, piece: &[u8]) {
-        self.total_bytes += piece.len() as u64;
-        self.pieces.push(libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
-    }
-
-    fn push_text(&mut self, range: Range<usize>) {
-        let piece = &self.text[range];
-        self.total_bytes += piece.len() as u64;
-        self.pieces.push(libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
-    }
-
-    fn push_prepared(&mut self, bytes: Rc<[u8]>, length: usize) {
-        self.push_piece(&bytes[..length]);
-        self.held.push(Held::Prepared(bytes));
-    }
-
-    fn push_todos(&mut self, snapshot: &Rc<LocalSnapshot>, run: &mut Run) {
-        let is_held = matches!(self.held.last(), Some(Held::Snapshot(held)) if Rc::ptr_eq(held, snapshot));
-        if !is_held {
-            self.held.push(Held::Snapshot(Rc::clone(snapshot)));
-        }
-        run.take_pieces(snapshot, |piece| {
-            self.push_piece(piece);
-            self.has_room()
-        });
-    }
-
-    fn push_encoded(&mut self, body: &Rc<LocalBody>, position: &mut u64) {
-        let is_held = matches!(self.held.last(), Some(Held::Encoded(held)) if Rc::ptr_eq(held, body));
-        if !is_held {
-            self.held.push(Held::Encoded(Rc::clone(body)));
-        }
-        body.take_pieces(position, |piece| {
-            self.push_piece(piece);
-            self.has_room()
-        });
-    }
-
-    /// Bytes of memory that it holds for its connection alone.
-    pub fn held_bytes(&self) -> usize {
-        self.text.capacity()
-            + self.pieces.capacity() * size_of::<libc::iovec>()
-            + self.held.capacity() * size_of::<Held>()
-    }
-
-    /// Whether others have to wait for it so long that it waits for its own turn.
-    #[inline]
-    pub fn is_long(&self) -> bool {
-        self.total_bytes >= LONG_WRITE_MIN_BYTES as u64
-    }
-
-    /// Bytes of all pieces.
-    pub fn total_bytes(&self) -> usize {
-        self.total_bytes as usize
-    }
-
-    /// Whether everything has been sent.
-    pub fn is_sent(&self) -> bool {
-        self.sent_pieces == self.pieces.len()
-    }
-
-    /// The piece that is left, if there is one: a plain send costs less than one of a message.
-    #[inline]
-    pub fn single_piece(&self) -> Option<libc::iovec> {
-        (self.sent_pieces + 1 == self.pieces.len()).then(|| self.pieces[self.sent_pieces])
-    }
-
-    /// The pieces that are left, as a message for sendmsg(2). It is good until the batch is changed, moves with it, and
-    /// points into memory that does not.
-    pub fn message(&mut self) -> *const libc::msghdr {
-        let unsent = &mut self.pieces[self.sent_pieces..];
-        // SAFETY: a header of zeros is valid: no name, no pieces, no control data.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = unsent.as_mut_ptr();
-        header.msg_iovlen = unsent.len();
-        self.header.insert(header)
-    }
-
-    /// Bytes of the pieces that are left.
-    pub fn unsent_bytes(&self) -> usize {
-        self.pieces[self.sent_pieces..].iter().map(|piece| piece.iov_len).sum()
-    }
-
-    /// Notes that `sent` more bytes have left.
-    pub fn advance(&mut self, mut sent: usize) {
-        while sent > 0 {
-            let piece = &mut self.pieces[self.sent_pieces];
-            if sent < piece.iov_len {
-                // SAFETY: `sent` is less than the piece's length, so the new base is within the same allocation.
-                piece.iov_base = unsafe { piece.iov_base.cast::<u8>().add(sent) }.cast();
-                piece.iov_len -= sent;
-                return;
-            }
-            sent -= piece.iov_len;
-            self.sent_pieces += 1;
-        }
+        self.sent_list = None;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use reactor::Socket;
+
     use super::*;
     use crate::command_log::Refusal;
     use crate::http::Connection;
     use crate::shard::in_flight::{Outcome, WriteKind};
-    use crate::shard::reactor::Socket;
     use crate::shard::registry::ConnectionState;
     use crate::todo::TodoId;
 
@@ -440,13 +309,13 @@ mod tests {
         assert!(!output.settle_front(render));
         let sent = |output: &mut Output| {
             assert!(output.settle_front(render));
-            let mut batch = WriteBatch::default();
-            output.fill(&mut batch, 1024);
-            assert_eq!(batch.pieces.len(), 1);
-            let text = String::from_utf8_lossy(&batch.text[..batch.total_bytes as usize]).into_owned();
-            batch.advance(batch.total_bytes as usize);
-            output.finish_batch(&mut batch);
-            text
+            let mut pieces = Pieces::default();
+            output.fill(&mut pieces, 1024);
+            assert_eq!(pieces.len(), 1);
+            let text: Vec<u8> = pieces.unsent().flatten().copied().collect();
+            pieces.advance(pieces.total_bytes());
+            output.finish(&mut pieces);
+            String::from_utf8(text).expect("the answers are")
         };
         // The third is not decided: it holds back the fourth.
         for (write, outcome) in [(0, Outcome::Accepted), (1, Outcome::Refused(Refusal::Full)), (3, Outcome::Accepted)] {

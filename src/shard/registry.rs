@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::reactor::Socket;
+use reactor::Socket;
+
 use super::write_watch::{SPEED_KNOWN_TICKS, WriteLimits, WriteWatch};
 use crate::limits::MEMORY_HELD_MIN_MS;
 use crate::observe::expiry::Expiry;

@@ -107,10 +107,11 @@ impl Shard {
 mod tests {
     use std::time::Duration;
 
+    use reactor::Socket;
+
     use super::*;
     use crate::http::Connection;
     use crate::shard::in_flight::WriteKind;
-    use crate::shard::reactor::Socket;
     use crate::shard::registry::ConnectionState;
     use crate::todo::TodoId;
 

@@ -6,16 +6,16 @@
 
 use io_uring::{cqueue, opcode, types};
 
-use super::super::Slot;
-use super::super::task::make_ready;
 use super::sending::Sending;
 use super::{Completion, Uring, WRITABLE};
+use crate::backend::Slot;
+use crate::task::make_ready;
 
 /// What lets a send get further: room, or the reason why there will be none.
 const ROOM: i32 = (libc::POLLOUT | libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) as i32;
 
 impl Uring {
-    /// Has the buffers that are lent sent when the socket has room.
+    /// Has the pieces that are lent sent when the socket has room.
     #[cold]
     pub(super) fn wait_for_room(&mut self, slot: Slot) {
         let connection = self.of(slot);

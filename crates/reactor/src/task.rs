@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
-use crate::memory::{LINE_BYTES, prefetch_lines};
+use crate::prefetch::{LINE_BYTES, prefetch_lines};
 
 /// The number of a task; numbers are used again. A wake-up that comes late polls whoever has the number now, which does no
 /// harm: a future that is polled looks again.

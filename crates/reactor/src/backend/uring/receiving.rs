@@ -1,16 +1,16 @@
-//! Receiving: one multishot receive for each connection, into buffers of the shard.
+//! Receiving: one multishot receive for each connection, into buffers of the ring.
 
 use std::io;
 use std::task::Poll;
 
 use io_uring::{cqueue, opcode, types};
 
-use super::super::buffers::{BUFFER_GROUP, BufferRing};
-use super::super::task::{current, make_ready};
-use super::super::{FastPath, Slot};
+use super::buffers::{BUFFER_GROUP, BufferRing};
 use super::sending::Sending;
 use super::{Completion, Connection, RECEIVE, Uring};
-use crate::limits::READ_BUFFER_BYTES;
+use crate::FastPath;
+use crate::backend::{Slot, UNREAD_MAX_BYTES};
+use crate::task::{current, make_ready};
 
 impl Uring {
     /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive. While a send is
@@ -137,7 +137,7 @@ impl Uring {
             if filled.len() >= buffers.len() / 2 {
                 buffers.grow();
             }
-            if connection.stash.len() >= READ_BUFFER_BYTES {
+            if connection.stash.len() >= UNREAD_MAX_BYTES {
                 // It has as much as it may have unread; the task receives again when it has taken that.
                 return Ok(());
             }
@@ -156,7 +156,7 @@ impl Uring {
             let Uring { connections, buffers, .. } = self;
             let connection = &mut connections[slot as usize];
             stash(connection, buffers);
-            if connection.stash.len() >= READ_BUFFER_BYTES && connection.is_receiving && !connection.is_cancelling {
+            if connection.stash.len() >= UNREAD_MAX_BYTES && connection.is_receiving && !connection.is_cancelling {
                 connection.is_cancelling = true;
                 let operation = connection.user_data(slot, RECEIVE);
                 self.cancel(operation)?;

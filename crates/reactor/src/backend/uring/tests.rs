@@ -5,8 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::task::Poll;
 
-use super::super::{SendManner, task};
 use super::*;
+use crate::{SendManner, task};
 
 /// The kernel keeps the operation going (`IORING_CQE_F_MORE`), and has filled a buffer (`IORING_CQE_F_BUFFER`).
 const MORE: u32 = 1 << 1;
@@ -39,11 +39,11 @@ fn operation(uring: &Uring, slot: Slot, kind: u64) -> u64 {
     uring.connections[slot as usize].user_data(slot, kind)
 }
 
-fn lend(text: &[u8]) -> Box<Buffers> {
-    let mut buffers = Box::<Buffers>::default();
-    buffers.output.push_text(|out| out.extend_from_slice(text));
-    buffers.output.fill(&mut buffers.batch, usize::MAX);
-    buffers
+fn lend(text: &[u8]) -> Box<Pieces> {
+    let mut pieces = Box::<Pieces>::default();
+    pieces.begin(text.to_vec(), usize::MAX);
+    pieces.push_text(0..text.len());
+    pieces
 }
 
 fn sent(uring: &mut Uring, slot: Slot) -> Option<io::Result<usize>> {

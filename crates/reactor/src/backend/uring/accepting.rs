@@ -6,9 +6,9 @@ use std::task::Poll;
 
 use io_uring::{opcode, types};
 
-use super::super::accept;
-use super::super::task::{NOBODY, TaskId, current, make_ready};
 use super::{ACCEPT, Uring};
+use crate::backend::accept;
+use crate::task::{NOBODY, TaskId, current, make_ready};
 
 /// How accepting stands.
 pub(super) struct Accepting {

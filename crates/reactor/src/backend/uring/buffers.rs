@@ -1,4 +1,4 @@
-//! The buffers that the kernel receives into: a ring of them, shared by all connections of a shard
+//! The buffers that the kernel receives into: a ring of them, shared by all connections of a reactor
 //! (io_uring_register_buf_ring(3), Linux 5.19). A connection has one only between a receive and the end of its turn.
 
 use std::io;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::{IoUring, types};
 
-use crate::memory::LINE_BYTES;
+use crate::prefetch::LINE_BYTES;
 
 /// Most buffers; a power of two. So many connections can receive in one turn; with more, the rest receive in the next.
 const BUFFERS_MAX: u16 = 1024;
@@ -52,7 +52,7 @@ impl BufferRing {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping, of no file. It is never unmapped, because the kernel may still write into it for a moment
-        // after the ring has been closed; there is one for each shard of a process.
+        // after the ring has been closed; there is one for each reactor of a process.
         let mapping = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, -1, 0) };
         let start = NonNull::new(mapping.cast::<u8>()).filter(|_| mapping != libc::MAP_FAILED);
         let start = start.ok_or_else(io::Error::last_os_error)?;

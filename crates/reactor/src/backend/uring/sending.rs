@@ -7,10 +7,11 @@ use std::task::Poll;
 
 use io_uring::{opcode, squeue, types};
 
-use super::super::task::{current, make_ready};
-use super::super::{SendManner, Slot, Unsent};
 use super::{SEND, Uring};
-use crate::shard::connection::Buffers;
+use crate::backend::Slot;
+use crate::pieces::Pieces;
+use crate::task::{current, make_ready};
+use crate::{SendManner, Unsent};
 
 /// The kernel neither waits nor calls a part a success.
 const ALL_OR_FAILURE: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_WAITALL;
@@ -37,11 +38,10 @@ pub enum Sending {
 }
 
 impl Uring {
-    /// Gives the unsent pieces of the batch to the kernel. The buffers are the kernel's until [`Uring::poll_sent`] gives them
-    /// back.
-    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>, manner: SendManner) {
+    /// Gives the pieces that have not been sent to the kernel. They are the kernel's until [`Uring::poll_sent`] gives them back.
+    pub fn begin_send(&mut self, slot: Slot, pieces: Box<Pieces>, manner: SendManner) {
         let connection = self.of(slot);
-        connection.lent = Some(buffers);
+        connection.lent = Some(pieces);
         connection.task = current();
         match manner {
             SendManner::Patient if connection.is_full => self.wait_for_room(slot),
@@ -53,21 +53,20 @@ impl Uring {
         }
     }
 
-    /// Hands the buffers that are lent to the kernel.
+    /// Hands the pieces that are lent to the kernel.
     #[inline]
     pub(super) fn send_lent(&mut self, slot: Slot, flags: libc::c_int, sending: Sending) {
         let connection = self.of(slot);
         let descriptor = types::Fd(connection.descriptor);
-        let Some(buffers) = &mut connection.lent else { return };
+        let Some(pieces) = &mut connection.lent else { return };
         let flags = libc::MSG_NOSIGNAL | flags;
-        let batch = &mut buffers.batch;
-        let entry = match batch.single_piece() {
+        let entry = match pieces.single_piece() {
             Some(piece) => {
                 opcode::Send::new(descriptor, piece.iov_base.cast(), piece.iov_len as u32).flags(flags).build()
             }
-            None => opcode::SendMsg::new(descriptor, batch.message()).flags(flags as u32).build(),
+            None => opcode::SendMsg::new(descriptor, pieces.message()).flags(flags as u32).build(),
         };
-        let bytes = batch.unsent_bytes();
+        let bytes = pieces.unsent_bytes();
         self.begin(slot, entry, bytes, sending);
     }
 
@@ -106,10 +105,10 @@ impl Uring {
         }
     }
 
-    /// How many bytes have been sent, and the buffers that were lent for it, when the kernel is done with them. After an
+    /// How many bytes have been sent, and the pieces that were lent for it, when the kernel is done with them. After an
     /// expected send, fewer than all, also 0, mean that the socket is full.
     #[inline]
-    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Buffers>)> {
+    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Pieces>)> {
         let connection = self.of(slot);
         connection.task = current();
         let Sending::Done(result) = connection.sending else { return Poll::Pending };

@@ -1,6 +1,6 @@
 //! What TCP knows of a connection, and is told about its end (tcp(7)).
 
-use super::Socket;
+use crate::Socket;
 
 impl Socket {
     /// Bytes that the socket has taken and the client's system has not acknowledged (SIOCOUTQ, tcp(7)); `None` if it cannot be

@@ -1,7 +1,7 @@
-//! Nobody has a shard's thread for long.
+//! Nobody has the thread for long.
 
 use super::*;
-use crate::limits::RECEIVES_TURN_MAX;
+use crate::backend::RECEIVES_TURN_MAX;
 
 /// Counts turns until the goal is reached, in a task of its own.
 fn count_turns(reactor: &Rc<Reactor>) -> Rc<Cell<usize>> {
@@ -43,7 +43,7 @@ fn others_have_their_turn_between_connections_that_are_accepted() {
                     most.set(most.get().max(in_turn));
                     accepted
                 };
-                // Half of them while it is open, half of them when it has been closed: a shard that leaves yields, too.
+                // Half of them while it is open, half of them when it has been closed: who leaves yields, too.
                 while note(listener.accept().await.expect("there are more")) < CLIENTS / 2 {}
                 acceptor.stop_accepting();
                 assert_eq!(listener.accept().await.expect_err("stopped").raw_os_error(), Some(libc::ECANCELED));
@@ -86,7 +86,7 @@ fn others_have_their_turn_while_a_client_sends_as_fast_as_it_is_read() {
                 Backend::Uring(uring) => uring.buffer_bytes(),
                 Backend::Epoll(_) => 0,
             };
-            let bound = 2 * (usize::from(RECEIVES_TURN_MAX) * READ_BUFFER_BYTES) + buffers_bytes;
+            let bound = 2 * (usize::from(RECEIVES_TURN_MAX) * UNREAD_MAX_BYTES) + buffers_bytes;
             assert!(most <= bound, "{driver:?}: {most} bytes in one turn");
         };
         serve(driver, read, |mut client| client.write_all(&pattern(BYTES)).expect("it is read in the end"));

@@ -1,4 +1,4 @@
-//! The sockets of a shard on epoll, where the kernel has no io_uring or forbids it: the same calls as on a ring, made at
+//! Sockets on epoll, where the kernel has no io_uring or forbids it: the same calls as on a ring, made at
 //! once, and again when the kernel says that there is something to gain (edge-triggered, epoll(7)).
 
 use std::io;
@@ -7,11 +7,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::super::connection::Buffers;
-use super::task::{NOBODY, TaskId, current, make_ready};
-use super::{Slot, Unsent, accept};
-use crate::limits::{READ_BUFFER_BYTES, RECEIVES_TURN_MAX};
+use super::{Slot, UNREAD_MAX_BYTES, accept};
+use crate::Unsent;
+use crate::pieces::Pieces;
+use crate::task::{NOBODY, TaskId, current, make_ready};
 
+/// Receives of one connection before others have their turn; io_uring has such a bound in its buffers. A client that sends as
+/// fast as it is read would have the thread for itself.
+pub const RECEIVES_TURN_MAX: u8 = 4;
 /// Events of one wait.
 const EVENTS_MAX: usize = 512;
 /// What an event names that is no connection.
@@ -30,7 +33,7 @@ struct Connection {
     received_in: u64,
     receives: u8,
     /// What is being sent.
-    lent: Option<Box<Buffers>>,
+    lent: Option<Box<Pieces>>,
     unsent: Option<Box<Unsent>>,
 }
 
@@ -70,7 +73,7 @@ impl Epoll {
             turns: 0,
             yielding: Vec::new(),
             events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX],
-            received: vec![0; READ_BUFFER_BYTES],
+            received: vec![0; UNREAD_MAX_BYTES],
             listener: None,
             accepting_task: NOBODY,
             is_accepting_stopped: false,
@@ -155,32 +158,32 @@ impl Epoll {
         Poll::Pending
     }
 
-    /// Prepares to send the unsent pieces of the batch.
-    pub fn begin_send(&mut self, slot: Slot, buffers: Box<Buffers>) {
+    /// Prepares to send the pieces that have not been sent.
+    pub fn begin_send(&mut self, slot: Slot, pieces: Box<Pieces>) {
         let connection = &mut self.connections[slot as usize];
         debug_assert!(connection.lent.is_none(), "one send at a time");
-        connection.lent = Some(buffers);
+        connection.lent = Some(pieces);
     }
 
     /// Sends as much as the socket takes, and says how much, when it takes any.
-    pub fn poll_send(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Buffers>)> {
+    pub fn poll_send(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Pieces>)> {
         let connection = &mut self.connections[slot as usize];
         connection.task = current();
-        let Some(mut buffers) = connection.lent.take() else { return Poll::Pending };
+        let Some(mut pieces) = connection.lent.take() else { return Poll::Pending };
         while connection.is_writable {
-            let (message, flags) = (buffers.batch.message(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-            // SAFETY: the message names the pieces of the batch, which live as long as the buffers.
+            let (message, flags) = (pieces.message(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+            // SAFETY: the message names the pieces, and what they point to lives as long as they do.
             let result = unsafe { libc::sendmsg(connection.descriptor, message, flags) };
             match usize::try_from(result) {
-                Ok(sent) => return Poll::Ready((Ok(sent), buffers)),
+                Ok(sent) => return Poll::Ready((Ok(sent), pieces)),
                 Err(_) => match io::Error::last_os_error() {
                     error if error.kind() == io::ErrorKind::WouldBlock => connection.is_writable = false,
                     error if error.kind() == io::ErrorKind::Interrupted => {}
-                    error => return Poll::Ready((Err(error), buffers)),
+                    error => return Poll::Ready((Err(error), pieces)),
                 },
             }
         }
-        connection.lent = Some(buffers);
+        connection.lent = Some(pieces);
         Poll::Pending
     }
 

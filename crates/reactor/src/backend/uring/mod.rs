@@ -1,11 +1,11 @@
-//! The sockets of a shard on io_uring.
+//! Sockets on io_uring.
 //!
 //! A turn is one system call, in which the kernel takes what has been asked for since the last one and then waits for what
 //! comes. What the fast path can answer is answered while completions are looked at, without a task. Four things keep a turn
 //! at one call, and short:
 //!
 //! - **Receives stay.** One receive for as many as come (multishot, Linux 6.0) is armed for each connection as long as it is
-//!   open. The kernel takes a buffer of the shard when bytes are there, so an idle connection holds none.
+//!   open. The kernel takes a buffer of the ring when bytes are there, so an idle connection holds none.
 //! - **Sends are expected to succeed.** A short answer almost always fits into the socket. It is tried without waiting, and
 //!   only its failure is told (`IOSQE_CQE_SKIP_SUCCESS`, Linux 5.17): the turn then ends with what clients ask next, and not
 //!   with the news that an answer has left. When the call returns, what has not failed has been sent.
@@ -14,6 +14,7 @@
 //! - **Completions are run when this thread waits** (`SINGLE_ISSUER` and `DEFER_TASKRUN`, Linux 6.1), never by interrupting it.
 
 mod accepting;
+mod buffers;
 mod receiving;
 mod sending;
 #[cfg(test)]
@@ -28,14 +29,17 @@ use std::time::Instant;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use self::accepting::Accepting;
+use self::buffers::BufferRing;
+#[cfg(test)]
+pub use self::buffers::PAGE_BYTES;
 use self::sending::Sending;
-use super::buffers::BufferRing;
-use super::task::{NOBODY, TaskId};
-use super::{FastPath, Slot};
-use crate::memory::{LINE_BYTES, prefetch_lines};
-use crate::shard::connection::Buffers;
+use super::Slot;
+use crate::FastPath;
+use crate::pieces::Pieces;
+use crate::prefetch::{LINE_BYTES, prefetch_lines};
+use crate::task::{NOBODY, TaskId};
 
-/// Entries of a shard's submission queue; the completion queue is four times as long. One entry is one operation submitted
+/// Entries of the submission queue; the completion queue is four times as long. One entry is one operation submitted
 /// between two waits, and a full queue is flushed, so this bounds the batch, not the connections.
 const RING_ENTRIES: u32 = 4096;
 
@@ -53,8 +57,8 @@ const KIND_MASK: u64 = (1 << KIND_BITS) - 1;
 /// could be taken for a new one.
 const GENERATION_MASK: u32 = (1 << (u64::BITS - u32::BITS - KIND_BITS)) - 1;
 
-/// Threads of the kernel that work for a shard's ring, of each of its two kinds. They are for operations that can neither be
-/// done at once nor be waited for; none of a shard's is such, so these are for what the kernel finds to be.
+/// Threads of the kernel that work for a ring, of each of its two kinds. They are for operations that can neither be done at
+/// once nor be waited for; none of these here is such, so the threads are for what the kernel finds to be.
 const KERNEL_WORKERS_MAX: u32 = 1;
 
 /// Run what has completed, also when there is nothing to wait for (io_uring_enter(2)).
@@ -107,8 +111,8 @@ struct Connection {
     filled: Option<(u16, u32)>,
     /// Why no more bytes come: 0 at the end, or an error.
     end: Option<i32>,
-    /// The pieces of their batch are what the kernel reads from during a send.
-    lent: Option<Box<Buffers>>,
+    /// What the kernel reads from during a send.
+    lent: Option<Box<Pieces>>,
     /// What an unattended send was of that has failed.
     unsent: Option<Rc<[u8]>>,
     /// Bytes that came while the task was at something else, and did not take them by the end of the turn.
@@ -176,7 +180,7 @@ pub struct Uring {
     /// Where the kernel reads the time of a timer from, until the next system call.
     timespec: Box<types::Timespec>,
     event: RawFd,
-    /// Where the kernel writes the event counter to; leaked, one for each shard of a process, because it may do so until the
+    /// Where the kernel writes the event counter to; leaked, one for each reactor of a process, because it may do so until the
     /// ring has come to its end, which nobody waits for.
     event_count: &'static mut u64,
     /// A socket has more to do than wait, so the next system call does not wait either.
@@ -187,15 +191,24 @@ pub struct Uring {
 ///
 /// # Errors
 /// The kernel has no io_uring, forbids it, or is too old for these flags (Linux 6.1).
-pub fn new_ring() -> io::Result<IoUring> {
+fn new_ring() -> io::Result<IoUring> {
     IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_cqsize(4 * RING_ENTRIES).build(RING_ENTRIES)
 }
 
 impl Uring {
+    /// Finds out whether this machine has such rings. The flags came last, with Linux 6.1: a kernel that has them has everything
+    /// else that is asked of it.
+    ///
+    /// # Errors
+    /// As [`Uring::new`].
+    pub fn probe() -> io::Result<()> {
+        new_ring().and_then(|ring| BufferRing::register(&ring)).map(|_ring_and_buffers| ())
+    }
+
     /// A ring that can be woken through the event counter `event`.
     ///
     /// # Errors
-    /// As [`new_ring`], or there is no memory for buffers.
+    /// The kernel has no io_uring, forbids it, or is too old (before Linux 6.1); or there are no descriptors or no memory for it.
     pub fn new(event: RawFd) -> io::Result<Uring> {
         let ring = new_ring()?;
         ring.submitter().register_iowq_max_workers(&mut [KERNEL_WORKERS_MAX; 2])?;
@@ -306,7 +319,7 @@ impl Uring {
             .map(|(is_under_way, kind)| is_under_way.then_some(connection.user_data(slot, kind)));
         for operation in under_way.into_iter().flatten() {
             if self.cancel(operation).is_err() {
-                // Ends the receive as well. A ring that takes nothing any more ends its shard, and with it the rest.
+                // Ends the receive as well. A ring that takes nothing any more ends its reactor, and with it the rest.
                 // SAFETY: no pointers; the descriptor is open until it is released.
                 unsafe { libc::shutdown(descriptor, libc::SHUT_RDWR) };
             }

@@ -93,11 +93,11 @@ fn nor_does_one_to_a_client_whose_end_stands_behind_bytes_that_are_not_read() {
             let socket = Rc::new(socket);
             send_while_nobody_reads(reactor, Rc::clone(&socket), SendManner::Expected, 1).await;
             while receive(&socket, &mut received).await.expect("bytes, then the end") > 0 {}
-            assert_eq!(received.len(), 8 * READ_BUFFER_BYTES);
+            assert_eq!(received.len(), 8 * UNREAD_MAX_BYTES);
         };
         serve(driver, write, |mut client| {
-            // So much that the shard does not receive any more, and never hears of the end behind it.
-            client.write_all(&vec![b'x'; 8 * READ_BUFFER_BYTES]).expect("the kernel takes it");
+            // So much that nothing more is received, and the end behind it is never heard of.
+            client.write_all(&vec![b'x'; 8 * UNREAD_MAX_BYTES]).expect("the kernel takes it");
             client.shutdown(Shutdown::Write).expect("it is open");
             read_late(client);
         });

@@ -3,8 +3,7 @@
 
 use std::io;
 
-use super::buffers::BufferRing;
-use super::uring::new_ring;
+use reactor::Driver;
 
 /// What the setting asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,35 +16,16 @@ pub enum DriverChoice {
     Epoll,
 }
 
-/// What the shards use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    /// io_uring (Linux 6.1).
-    IoUring,
-    /// epoll.
-    Epoll,
-}
-
-impl Driver {
-    /// Its name, as the setting has it.
-    fn name(self) -> &'static str {
-        match self {
-            Driver::IoUring => "io_uring",
-            Driver::Epoll => "epoll",
-        }
-    }
-
-    /// The error of a thread for which the driver was chosen, and for which the system then had none left: each ring takes
-    /// descriptors and memory, so that one can be had does not say that there are enough for every shard.
-    pub fn cannot_be_had(self, reason: io::Error) -> io::Error {
-        let kind = reason.kind();
-        let remedy = match (self, reason.raw_os_error()) {
-            (Driver::IoUring, _) => remedy(&reason),
-            (Driver::Epoll, Some(libc::EMFILE | libc::ENFILE)) => TOO_FEW_DESCRIPTORS,
-            (Driver::Epoll, _) => "Take fewer SHARDS, or give the process more memory",
-        };
-        io::Error::new(kind, DriverUnavailable { driver: self.name(), reason, remedy })
-    }
+/// The error of a shard for which the driver was chosen, and for which the system then had none left: each ring takes descriptors
+/// and memory, so that one can be had does not say that there are enough for every shard.
+pub fn cannot_be_had(driver: Driver, reason: io::Error) -> io::Error {
+    let kind = reason.kind();
+    let remedy = match (driver, reason.raw_os_error()) {
+        (Driver::IoUring, _) => remedy(&reason),
+        (Driver::Epoll, Some(libc::EMFILE | libc::ENFILE)) => TOO_FEW_DESCRIPTORS,
+        (Driver::Epoll, _) => "Take fewer SHARDS, or give the process more memory",
+    };
+    io::Error::new(kind, DriverUnavailable { driver: driver.name(), reason, remedy })
 }
 
 /// A driver is not to be had.
@@ -57,7 +37,7 @@ pub struct DriverUnavailable {
     remedy: &'static str,
 }
 
-/// Finds out what this machine can do, by making a ring with its buffers and throwing it away.
+/// Finds out what this machine can do.
 ///
 /// # Errors
 /// [`DriverUnavailable`] when `IO_DRIVER=io_uring` asks for what is not there. With `auto` the same reason and remedy are
@@ -80,10 +60,8 @@ pub fn choose_driver(choice: DriverChoice) -> Result<Driver, DriverUnavailable> 
     }
 }
 
-/// The flags of the ring came last, with Linux 6.1: a kernel that has them has everything else that is asked of it.
 fn probe() -> Result<(), DriverUnavailable> {
-    let made = new_ring().and_then(|ring| BufferRing::register(&ring));
-    made.map(|_ring_and_buffers| ()).map_err(|reason| {
+    Driver::IoUring.probe().map_err(|reason| {
         let remedy = remedy(&reason);
         DriverUnavailable { driver: Driver::IoUring.name(), reason, remedy }
     })

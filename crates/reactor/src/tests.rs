@@ -4,20 +4,23 @@ mod half_closed;
 mod shared_answers;
 mod turns;
 
+use std::cell::Cell;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::IntoRawFd as _;
+use std::os::fd::{IntoRawFd as _, RawFd};
 use std::thread;
 
-use super::buffers::PAGE_BYTES;
-use super::driver::{DriverChoice, choose_driver};
 use super::*;
-use crate::limits::READ_BUFFER_BYTES;
+use crate::backend::PAGE_BYTES;
 
 /// A machine without io_uring tests epoll alone; the program tells the reason at its start.
 fn drivers() -> Vec<Driver> {
-    let uring = choose_driver(DriverChoice::IoUring).ok();
-    uring.into_iter().chain([Driver::Epoll]).collect()
+    [Driver::IoUring, Driver::Epoll].into_iter().filter(|driver| driver.probe().is_ok()).collect()
+}
+
+fn block_on<F: Future>(driver: Driver, main: impl FnOnce(Rc<Reactor>) -> F) -> io::Result<F::Output> {
+    let reactor = Reactor::new(driver)?;
+    reactor.block_on(main(Rc::clone(&reactor)))
 }
 
 fn pair() -> (TcpStream, RawFd) {
@@ -56,13 +59,14 @@ async fn receive(socket: &Socket, into: &mut Vec<u8>) -> io::Result<usize> {
 }
 
 async fn send_all(socket: &Socket, text: Vec<u8>, mut manner: SendManner) -> io::Result<()> {
-    let mut buffers = Box::<Buffers>::default();
-    buffers.output.push_text(|out| out.extend_from_slice(&text));
-    buffers.output.fill(&mut buffers.batch, usize::MAX);
-    while !buffers.batch.is_sent() {
-        let (sent, returned) = socket.send(buffers, manner).await;
-        buffers = returned;
-        buffers.batch.advance(sent?);
+    let mut pieces = Box::<Pieces>::default();
+    let end = text.len();
+    pieces.begin(text, usize::MAX);
+    pieces.push_text(0..end);
+    while !pieces.is_sent() {
+        let (sent, returned) = socket.send(pieces, manner).await;
+        pieces = returned;
+        pieces.advance(sent?);
         manner = SendManner::Patient;
     }
     Ok(())
@@ -149,7 +153,7 @@ fn a_task_that_does_not_read_keeps_little_and_loses_nothing() {
                 reactor.sleep(Duration::from_millis(10)).await;
                 if let Backend::Uring(uring) = &*reactor.backend.borrow() {
                     let kept = uring.stashed_bytes();
-                    assert!(kept <= READ_BUFFER_BYTES + uring.buffer_bytes(), "{kept} bytes are kept");
+                    assert!(kept <= UNREAD_MAX_BYTES + uring.buffer_bytes(), "{kept} bytes are kept");
                 }
             }
             assert!(socket.has_received());

@@ -1,0 +1,222 @@
+//! What a single-threaded server runs on: its tasks, its timers, its sockets, and the one place where its thread waits.
+//!
+//! A turn polls the tasks that can run, hands the kernel what they have asked for, and waits. There are two drivers, io_uring
+//! and epoll, and everything above them is the same. It is not a runtime for everybody: it has what the shard of a server
+//! needs, it ends at bytes, and it knows nothing of what they mean.
+//!
+//! ```text
+//!   tasks      poll_receive, send, sleep …     task.rs, timer.rs, socket.rs, listener.rs
+//!     |  ^
+//!     v  | make_ready
+//!   backend    one turn: submit, wait, tell    backend/uring/, backend/epoll.rs
+//!     |  ^
+//!     v  |
+//!   kernel     sockets, and the event that other threads raise (remote.rs)
+//! ```
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
+mod backend;
+mod listener;
+mod pieces;
+pub mod prefetch;
+mod remote;
+mod socket;
+mod task;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod timer;
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+pub use self::backend::UNREAD_MAX_BYTES;
+use self::backend::{Backend, Epoll, Uring};
+pub use self::listener::{ACCEPTS_TURN_MAX, Listener};
+pub use self::pieces::{PIECES_MAX, Pieces, PiecesOf};
+use self::remote::Remote;
+pub use self::socket::{SendManner, Socket, Unsent};
+use self::task::{TaskId, Tasks};
+use self::timer::Timers;
+
+/// How a reactor does I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring (Linux 6.1).
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+impl Driver {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Driver::IoUring => "io_uring",
+            Driver::Epoll => "epoll",
+        }
+    }
+
+    /// Finds out whether this machine has it, by making one and throwing it away.
+    ///
+    /// # Errors
+    /// The system's reason why not.
+    pub fn probe(self) -> io::Result<()> {
+        match self {
+            Driver::IoUring => Uring::probe(),
+            Driver::Epoll => Ok(()),
+        }
+    }
+}
+
+/// What answers a request from the bytes that have come alone, on the spot: the connection's task sleeps on.
+pub trait FastPath {
+    /// The answer to what has been received, a buffer and how much of it; `None` if the task has to look at it. Called
+    /// within a turn of the reactor, which it must not use; a panic ends the thread.
+    fn answer(&self, received: &[u8]) -> Option<(Rc<[u8]>, usize)>;
+    /// A number that is noted for the connection that is answered now, for [`Socket::take_idle_until`]; not 0. It is meant for
+    /// the time at which the connection will have been idle for too long.
+    fn idle_until(&self) -> u64;
+}
+
+/// The reactor of one thread.
+pub struct Reactor {
+    driver: Driver,
+    backend: RefCell<Backend>,
+    remote: Arc<Remote>,
+    tasks: Tasks,
+    timers: Timers,
+    /// Tasks that can run from the next turn on.
+    next_turn: RefCell<Vec<TaskId>>,
+    /// Whoever has it keeps the reactor, so the reactor does not keep it.
+    fast_path: RefCell<Option<Weak<dyn FastPath>>>,
+}
+
+impl Reactor {
+    /// A reactor for this thread; it takes the place of the one before.
+    ///
+    /// # Errors
+    /// The driver cannot be had: the kernel does not know it or forbids it, or has no descriptors or memory left for it.
+    pub fn new(driver: Driver) -> io::Result<Rc<Reactor>> {
+        task::begin_thread();
+        let remote = Remote::new()?;
+        let backend = match driver {
+            Driver::IoUring => Backend::Uring(Uring::new(remote.descriptor())?),
+            Driver::Epoll => Backend::Epoll(Epoll::new(remote.descriptor())?),
+        };
+        Ok(Rc::new(Reactor {
+            driver,
+            backend: RefCell::new(backend),
+            remote,
+            tasks: Tasks::default(),
+            timers: Timers::default(),
+            next_turn: RefCell::default(),
+            fast_path: RefCell::default(),
+        }))
+    }
+
+    /// Runs a future to its end. Tasks that are left then are dropped.
+    ///
+    /// # Errors
+    /// The driver breaks.
+    pub fn block_on<F: Future>(&self, main: F) -> io::Result<F::Output> {
+        let output = self.run(main);
+        // Tasks keep the reactor, so only this ends both.
+        self.tasks.clear();
+        output
+    }
+
+    fn run<F: Future>(&self, main: F) -> io::Result<F::Output> {
+        let waker = Waker::from(Arc::clone(&self.remote));
+        let mut main = pin!(main);
+        let mut is_woken = true;
+        loop {
+            if is_woken && let Poll::Ready(output) = main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(output);
+            }
+            self.tasks.run_ready();
+            self.turn()?;
+            is_woken = self.remote.take();
+        }
+    }
+
+    fn turn(&self) -> io::Result<()> {
+        let waits = self.next_turn.borrow().is_empty() && !task::is_any_ready();
+        let wake_at = self.timers.next();
+        let fast_path = self.fast_path.borrow().as_ref().and_then(Weak::upgrade);
+        let looks_at_timers = match &mut *self.backend.borrow_mut() {
+            Backend::Uring(uring) => uring.turn(waits, wake_at, fast_path.as_deref())?.timer,
+            Backend::Epoll(epoll) => {
+                epoll.turn(waits, wake_at)?;
+                wake_at.is_some()
+            }
+        };
+        if looks_at_timers {
+            self.timers.expire(Instant::now());
+        }
+        self.next_turn.borrow_mut().drain(..).for_each(task::make_ready);
+        Ok(())
+    }
+
+    /// What answers requests that come while tasks wait in [`Socket::poll_request`]. The epoll driver does not ask it.
+    pub fn set_fast_path(&self, fast_path: Weak<dyn FastPath>) {
+        *self.fast_path.borrow_mut() = Some(fast_path);
+    }
+
+    /// How it does I/O.
+    #[inline]
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// Frees memory that has not been needed since the last call.
+    pub fn trim(&self) {
+        if let Backend::Uring(uring) = &mut *self.backend.borrow_mut() {
+            uring.trim();
+        }
+    }
+
+    /// Adds a task.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn(Box::pin(task));
+    }
+
+    /// Waits; in a task only.
+    pub async fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut is_set = false;
+        poll_fn(|_| {
+            if Instant::now() >= until {
+                return Poll::Ready(());
+            }
+            if !std::mem::replace(&mut is_set, true) {
+                self.timers.add(until, task::current());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until the kernel has been given what has been asked for, and has been asked what has happened; in a task only.
+    pub async fn next_turn(&self) {
+        let mut has_asked = false;
+        poll_fn(|_| {
+            if has_asked {
+                return Poll::Ready(());
+            }
+            has_asked = true;
+            self.next_turn.borrow_mut().push(task::current());
+            Poll::Pending
+        })
+        .await;
+    }
+}
