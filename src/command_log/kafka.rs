@@ -25,7 +25,7 @@ use crate::command_log::kafka_trouble::explained;
 use crate::counted::Counted;
 use crate::limits::{
     BODY_MAX_BYTES, COMMAND_MAX_BYTES, COMMAND_OVERHEAD_BYTES, KAFKA_CONNECT_TIMEOUT_MS,
-    KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS,
+    KAFKA_RECONNECT_BACKOFF_MAX_MS, KAFKA_RECONNECT_BACKOFF_MS, KAFKA_REQUEST_TIMEOUT_MS, SERVICE_WATCH_INTERVAL_MS,
 };
 
 /// How brokers know this program.
@@ -119,6 +119,23 @@ impl KafkaOptions {
         config
     }
 
+    /// A client that makes and describes topics.
+    ///
+    /// # Errors
+    /// [`LogError::Fatal`] when librdkafka does not take the options.
+    pub(super) fn administrator(&self) -> Result<AdminClient<DefaultClientContext>, LogError> {
+        // Connections to all brokers, each tried again at its own pace. By default librdkafka connects to those that it
+        // needs, and its administrator asks for one whenever any connection changes its state, without regard to
+        // `reconnect.backoff.ms`: while the broker that it waits for is gone, each refusal is followed by the next attempt.
+        let mut config = self.client_config();
+        config
+            .set("enable.sparse.connections", "false")
+            // As often as it is asked something.
+            .set("reconnect.backoff.ms", SERVICE_WATCH_INTERVAL_MS.to_string())
+            .set("reconnect.backoff.max.ms", SERVICE_WATCH_INTERVAL_MS.to_string());
+        config.create().map_err(log_error)
+    }
+
     /// What every producer has: all that a 202 promises.
     pub(super) fn producer_config(&self) -> ClientConfig {
         let mut config = self.client_config();
@@ -193,7 +210,7 @@ impl std::fmt::Debug for KafkaSecurity {
 /// # Errors
 /// [`LogError::Unavailable`] when no broker answers, [`LogError::Fatal`] when this user may not create topics.
 pub fn ensure_topic(options: &KafkaOptions) -> Result<usize, LogError> {
-    let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    let admin = options.administrator()?;
     ensure_commands_by(&admin, options).map_err(|error| explained(admin.inner(), error))
 }
 
@@ -229,7 +246,7 @@ pub(super) fn ensure_named_topic(
     partitions: i32,
     topic_settings: &[(&str, &str)],
 ) -> Result<usize, LogError> {
-    let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    let admin = options.administrator()?;
     ensure_topic_by(&admin, options, topic, partitions, topic_settings).map_err(|error| explained(admin.inner(), error))
 }
 

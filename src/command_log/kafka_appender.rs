@@ -11,8 +11,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
-use rdkafka::admin::AdminClient;
-use rdkafka::client::DefaultClientContext;
 
 use crate::command_log::kafka::KafkaOptions;
 use crate::command_log::kafka_held::Held;
@@ -338,7 +336,7 @@ impl Core {
 
     /// What the topic takes at this moment.
     fn ask_message_max_bytes(&self) -> Option<u32> {
-        let admin: AdminClient<DefaultClientContext> = self.options.client_config().create().ok()?;
+        let admin = self.options.administrator().ok()?;
         let settings = kafka_shape::settings(&admin, &self.options.topic).ok()??;
         Some(settings.message_max_bytes)
     }

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::admin::AdminOptions;
+use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
@@ -151,7 +151,7 @@ pub fn list_dead_letters(options: &KafkaOptions, each: &mut dyn FnMut(DeadLetter
 /// # Errors
 /// [`LogError::Unavailable`].
 pub fn replay_dead_letters(options: &KafkaOptions) -> Result<u64, LogError> {
-    let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    let admin = options.administrator()?;
     // Each goes to the partition where the other commands of its todo are.
     let spread = match shape(admin.inner(), &options.topic)? {
         Some(shape) => spread(&admin, options, &shape)?,
@@ -230,7 +230,7 @@ fn remove_letters(options: &KafkaOptions, ends: &[(PartitionId, Offset)]) -> Res
     if ends.is_empty() {
         return Ok(());
     }
-    let admin: AdminClient<DefaultClientContext> = options.client_config().create().map_err(log_error)?;
+    let admin = options.administrator()?;
     let ends = ends.iter().map(|&(partition, end)| (partition, KafkaOffset::Offset(end)));
     let list = partition_list(&options.dead_letter_topic(), ends)?;
     let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);

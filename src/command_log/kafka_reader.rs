@@ -8,6 +8,9 @@
 //! call, and a place that does not exist is refused by the broker when it is fetched from. To ask for each partition first
 //! would cost each the half second that a broker may keep the answer to an empty fetch, as both use one connection.
 
+#[path = "kafka_lost_places.rs"]
+mod lost_places;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -17,7 +20,8 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::{KafkaOptions, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
-use crate::command_log::kafka_extents::{Extent, extents, known_extent, partition_list, positions};
+use crate::command_log::kafka_doubt::Doubt;
+use crate::command_log::kafka_extents::{Extent, known_extent, partition_list, positions};
 use crate::command_log::kafka_gathered::{Gathered, record_from};
 use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_membership::{Membership, Rebalance, kept_out, leave, member};
@@ -27,9 +31,7 @@ use crate::command_log::kafka_seat::Seat;
 use crate::command_log::kafka_topic_maker::TopicMaker;
 use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record};
 use crate::counted::Counted;
-use crate::limits::{
-    KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS, KAFKA_LOST_PLACE_INTERVAL_MS, KAFKA_REQUEST_TIMEOUT_MS,
-};
+use crate::limits::{KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS};
 
 /// The reading end: one member of the workers' group.
 pub struct KafkaReader {
@@ -65,6 +67,7 @@ pub struct KafkaReader {
     /// Given up last, when the group knows that this member has left.
     seat: Option<Seat>,
     brokers: LostBrokers,
+    doubt: Doubt,
     topic_maker: TopicMaker,
 }
 
@@ -106,6 +109,7 @@ impl KafkaReader {
             progress: Progress::default(),
             seat: None,
             brokers: LostBrokers::new(&options),
+            doubt: Doubt::default(),
             topic_maker: TopicMaker::default(),
             options,
         })
@@ -189,7 +193,7 @@ impl CommandReader for KafkaReader {
                 Some(Ok(held)) => self.held.push_back(held),
                 Some(Err(error)) => {
                     self.brokers.note_silence();
-                    failure = self.judge(error);
+                    failure = self.doubt.take(error).err().and_then(|error| self.judge(error));
                 }
                 None => {}
             }
@@ -207,7 +211,7 @@ impl CommandReader for KafkaReader {
         }
         // librdkafka tells of it at each attempt to join; it is true in between as well.
         let failure = failure.or_else(|| self.is_kept_out.then(|| kept_out(&self.options.group)));
-        failure.map_or(Ok(LogEvent::Idle), Err)
+        failure.map_or_else(|| self.settle_doubt(), Err)
     }
 
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
@@ -319,6 +323,15 @@ impl KafkaReader {
         self.ends_asked_at = Some(Instant::now());
     }
 
+    /// Nothing has come. That is no trouble, unless it is in doubt whether anything could have.
+    fn settle_doubt(&mut self) -> Result<LogEvent, LogError> {
+        if let Some(consumer) = &self.consumer {
+            let partitions: Vec<PartitionId> = self.assigned.keys().copied().collect();
+            self.doubt.settle(consumer, &self.options.topic, &partitions)?;
+        }
+        Ok(LogEvent::Idle)
+    }
+
     fn forget(&mut self, partition: PartitionId) {
         self.assigned.remove(&partition);
         self.starting.remove(&partition);
@@ -418,61 +431,6 @@ impl KafkaReader {
         consumer.resume(&list).map_err(log_error)?;
         self.starting.clear();
         Ok(())
-    }
-
-    /// Looks for the partitions whose places are gone: librdkafka has stopped one without saying which. The others are
-    /// started again.
-    fn find_lost_places(&mut self) -> Result<(), LogError> {
-        let consumer = self.consumer.as_ref().expect("the group was joined");
-        let stands_at = |(&partition, &place): (&PartitionId, &Place)| match place {
-            Place::At(next) => Some((partition, next)),
-            Place::Nowhere | Place::Beginning => None,
-        };
-        let places: Vec<(PartitionId, Offset)> = self.assigned.iter().filter_map(stands_at).collect();
-        let partitions: Vec<PartitionId> = places.iter().map(|(partition, _)| *partition).collect();
-        let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
-        let extents = extents(consumer, &self.options.topic, &partitions, timeout)?;
-        self.has_lost_a_place = false;
-        self.lost_asked_at = Instant::now();
-        for (partition, next) in places {
-            match extents.get(&partition) {
-                Some(extent) if !extent.has(next) => {
-                    self.failures.push_back(extent.out_of_range(partition, next));
-                    self.assigned.insert(partition, Place::Nowhere);
-                    self.starting.remove(&partition);
-                    self.progress.forget(partition);
-                    self.lost.insert(partition, *extent);
-                }
-                _ => self.start_at(partition, Place::At(next)),
-            }
-        }
-        match self.failures.pop_front() {
-            Some(failure) => Err(failure),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether a partition that did not have its place has it by now. All of them are asked about together, and not
-    /// more often than people can act.
-    fn check_lost_place(&mut self, partition: PartitionId, next: Offset) -> Result<(), LogError> {
-        if !self.lost.contains_key(&partition) {
-            return Ok(());
-        }
-        if let Some(consumer) = &self.consumer
-            && self.lost_asked_at.elapsed() >= Duration::from_millis(KAFKA_LOST_PLACE_INTERVAL_MS)
-        {
-            let partitions: Vec<PartitionId> = self.lost.keys().copied().collect();
-            let timeout = Duration::from_millis(KAFKA_LAG_TIMEOUT_MS);
-            match extents(consumer, &self.options.topic, &partitions, timeout) {
-                Ok(extents) => self.lost.extend(extents),
-                Err(error) => tracing::debug!(%error, "Kafka does not say where the partitions begin and end"),
-            }
-            self.lost_asked_at = Instant::now();
-        }
-        match self.lost.get(&partition) {
-            Some(extent) if !extent.has(next) => Err(extent.out_of_range(partition, next)),
-            _ => Ok(()),
-        }
     }
 
     fn leave_group(&mut self) {

@@ -4,7 +4,7 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 
 use crate::command_log::LogError;
-use crate::command_log::kafka::{KafkaOptions, ensure_commands_by, log_error};
+use crate::command_log::kafka::{KafkaOptions, ensure_commands_by};
 use crate::command_log::kafka_trouble::{BrokerTrouble, hear};
 
 /// An administrator who stays until it is done: of a broker that says nothing it tells only after some time.
@@ -21,7 +21,7 @@ impl TopicMaker {
     /// # Errors
     /// As [`ensure_commands_by`], with what is known of the brokers.
     pub(super) fn ensure(&mut self, options: &KafkaOptions) -> Result<usize, LogError> {
-        let admin = self.admin.take().map_or_else(|| options.client_config().create().map_err(log_error), Ok)?;
+        let admin = self.admin.take().map_or_else(|| options.administrator(), Ok)?;
         let ensured = ensure_commands_by(&admin, options);
         hear(admin.inner(), &self.trouble);
         self.admin = Some(admin);

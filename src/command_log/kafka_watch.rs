@@ -11,12 +11,13 @@ use rdkafka::admin::AdminClient;
 use rdkafka::client::DefaultClientContext;
 
 use crate::command_log::LogError;
-use crate::command_log::kafka::{KafkaOptions, ensure_commands_by, log_error};
+use crate::command_log::kafka::{KafkaOptions, ensure_commands_by};
 use crate::command_log::kafka_backlog::Backlog;
 use crate::command_log::kafka_host::KafkaHost;
 use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_promise::{Judgement, judge};
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape, settings, shape};
+use crate::command_log::kafka_silence;
 use crate::command_log::kafka_spread::{note_topic, spread};
 use crate::command_log::kafka_trouble::hear;
 use crate::limits::KAFKA_TOPIC_WATCH_MS;
@@ -30,7 +31,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 struct TopicWatch {
     options: KafkaOptions,
     host: KafkaHost,
-    admin: Option<AdminClient<DefaultClientContext>>,
+    admin: Arc<AdminClient<DefaultClientContext>>,
     brokers: LostBrokers,
     is_there: bool,
     /// The topic whose number of partitions is noted, by Kafka's id.
@@ -45,7 +46,7 @@ struct TopicWatch {
 /// Starts the thread; it ends soon after `ending` is set. `seen` learns of each round whether a broker answered.
 ///
 /// # Errors
-/// [`LogError::Unavailable`]: the system refuses another thread.
+/// [`LogError::Unavailable`]: the system refuses another thread. [`LogError::Fatal`] when librdkafka does not take the options.
 pub(super) fn start(
     options: KafkaOptions,
     host: KafkaHost,
@@ -53,11 +54,13 @@ pub(super) fn start(
     mut seen: impl FnMut(Result<(), &LogError>) + Send + 'static,
 ) -> Result<(), LogError> {
     let guard = host.guard("kafka-watch");
+    let admin = Arc::new(options.administrator()?);
+    kafka_silence::start(Arc::clone(&admin), &options, host.clone(), Arc::clone(&ending))?;
     let mut watch = TopicWatch {
         brokers: LostBrokers::new(&options),
         options,
         host,
-        admin: None,
+        admin,
         is_there: false,
         noted: None,
         unnoted: None,
@@ -88,10 +91,7 @@ pub(super) fn start(
 impl TopicWatch {
     /// Asks once, and tells what has changed.
     fn round(&mut self) -> Result<(), LogError> {
-        let admin = match self.admin.take() {
-            Some(admin) => admin,
-            None => self.options.client_config().create().map_err(log_error)?,
-        };
+        let admin = Arc::clone(&self.admin);
         let result = self.round_by(&admin);
         match result {
             Ok(()) => self.brokers.note_answer(),
@@ -100,7 +100,6 @@ impl TopicWatch {
         self.brokers.look(admin.inner());
         // In each round: a broker may have been lost and found again, and what nobody takes stays in memory.
         hear(admin.inner(), self.host.brokers());
-        self.admin = Some(admin);
         result.map_err(|error| self.host.brokers().explain(error))
     }
 

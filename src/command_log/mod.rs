@@ -14,6 +14,8 @@ mod kafka_backlog;
 #[cfg(feature = "services")]
 mod kafka_dead_letters;
 #[cfg(feature = "services")]
+mod kafka_doubt;
+#[cfg(feature = "services")]
 mod kafka_events;
 #[cfg(feature = "services")]
 mod kafka_extents;
@@ -43,6 +45,8 @@ mod kafka_returned;
 mod kafka_seat;
 #[cfg(feature = "services")]
 mod kafka_shape;
+#[cfg(feature = "services")]
+mod kafka_silence;
 #[cfg(feature = "services")]
 mod kafka_spread;
 #[cfg(feature = "services")]

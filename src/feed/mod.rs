@@ -18,6 +18,8 @@ mod redis_loading;
 #[cfg(feature = "services")]
 mod redis_pointer;
 #[cfg(feature = "services")]
+mod redis_probe;
+#[cfg(feature = "services")]
 mod redis_publisher;
 #[cfg(feature = "services")]
 mod redis_refusal;

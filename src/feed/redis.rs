@@ -26,6 +26,7 @@
 
 use std::time::Duration;
 
+pub use super::redis_probe::RedisProbe;
 pub use super::redis_publisher::RedisPublisher;
 pub use super::redis_subscriber::RedisSubscriber;
 

@@ -58,6 +58,11 @@ impl Link {
         })
     }
 
+    /// Where the server is.
+    pub fn address(&self) -> String {
+        self.info.addr().to_string()
+    }
+
     /// Whose keys these are.
     pub fn identify(&mut self, identity: &str) {
         self.keys = Some(Keys::new(&self.topic, identity));

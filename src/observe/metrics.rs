@@ -398,8 +398,12 @@ fn render_components(troubles: &[(Component, String)], text: &mut Text) {
 
 fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-    let up = f64::from(u8::from(worker.state() == WorkerState::Running));
-    text.single("million_rps_worker_up", "gauge", "1 while the worker applies whatever comes.", up);
+    text.single(
+        "million_rps_worker_up",
+        "gauge",
+        "1 while the worker applies whatever comes.",
+        f64::from(u8::from(worker.is_up())),
+    );
     let counters = [
         ("million_rps_worker_commands_total", "Commands applied.", get(&worker.commands)),
         ("million_rps_worker_changed_todos_total", "Todos written or deleted.", get(&worker.changed_todos)),

@@ -94,6 +94,9 @@ const fn public_text(component: Component) -> &'static str {
         Component::Workers => "writes are kept and show late",
         Component::Limits => "a limit has been reached",
         Component::ConnectionMemory => "memory for connections is short",
+        Component::StoreLink => "the store does not answer",
+        Component::FeedLink => "the feed does not answer",
+        Component::LogLink => "the command log does not answer",
     }
 }
 

@@ -56,7 +56,13 @@ impl Status {
 
     /// The snapshot is known to be current as of now.
     pub fn snapshot_confirmed(&self) {
-        self.confirmed_at_ms.store(self.now_ms() + 1, Ordering::Relaxed);
+        self.snapshot_was_current(Duration::ZERO);
+    }
+
+    /// The snapshot is known to hold all that the store held so long ago.
+    pub fn snapshot_was_current(&self, ago: Duration) {
+        let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        self.confirmed_at_ms.fetch_max(self.now_ms().saturating_sub(ago_ms) + 1, Ordering::Relaxed);
     }
 
     /// How long ago the snapshot was last known to be current; `None` before the first one.

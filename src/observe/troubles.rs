@@ -31,11 +31,17 @@ pub enum Component {
     Limits,
     /// The memory of the buffers of connections, when it is short.
     ConnectionMemory,
+    /// Whether PostgreSQL answers, whatever it says.
+    StoreLink,
+    /// Whether Redis does.
+    FeedLink,
+    /// Whether Kafka's brokers do.
+    LogLink,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 9] = [
+    pub const ALL: [Component; 12] = [
         Component::Feed,
         Component::CommandLog,
         Component::Topic,
@@ -45,6 +51,9 @@ impl Component {
         Component::Workers,
         Component::Limits,
         Component::ConnectionMemory,
+        Component::StoreLink,
+        Component::FeedLink,
+        Component::LogLink,
     ];
 
     /// Its name in `/ready`, in metrics and in logs.
@@ -59,6 +68,9 @@ impl Component {
             Component::Workers => "workers",
             Component::Limits => "limits",
             Component::ConnectionMemory => "connection_memory",
+            Component::StoreLink => "store_link",
+            Component::FeedLink => "feed_link",
+            Component::LogLink => "log_link",
         }
     }
 }
@@ -125,6 +137,11 @@ impl Troubles {
         }
     }
 
+    /// Whether a component is in trouble.
+    pub fn has(&self, component: Component) -> bool {
+        self.any.load(Ordering::Relaxed) && self.lock().contains_key(&component)
+    }
+
     /// The components in trouble, with the reason of each.
     pub fn all(&self) -> Vec<(Component, String)> {
         self.lock().iter().map(|(component, reason)| (*component, reason.text.clone())).collect()
@@ -153,6 +170,7 @@ mod tests {
         troubles.set(Component::Store, Some("no rights"));
         let all = [(Component::Topic, "one replica".to_owned()), (Component::Store, "no rights".to_owned())];
         assert_eq!(troubles.all(), all);
+        assert!(troubles.has(Component::Topic) && !troubles.has(Component::Feed));
         troubles.set(Component::Topic, None);
         troubles.clear(Component::Feed);
         assert_eq!(troubles.all(), [(Component::Store, "no rights".to_owned())]);

@@ -22,6 +22,8 @@ mod greeting;
 mod port;
 mod seams;
 #[cfg(feature = "services")]
+mod service_watch;
+#[cfg(feature = "services")]
 pub mod services;
 mod worker_http;
 #[cfg(feature = "services")]
@@ -151,8 +153,11 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
     };
     // Behind the greeting's first line, which programs rely on.
     #[cfg(feature = "services")]
-    if let (false, Deployment::Services(services)) = (roles.worker, &config.deployment) {
-        worker_watch::start(&services::kafka_options(config, services), status.shared_troubles())?;
+    if let Deployment::Services(services) = &config.deployment {
+        service_watch::start(config, services, &status.shared_troubles())?;
+        if !roles.worker {
+            worker_watch::start(&services::kafka_options(config, services), status.shared_troubles())?;
+        }
     }
 
     let outcome = wait(&events);

@@ -145,7 +145,8 @@ pub fn kafka_options(config: &Config, services: &Services) -> KafkaOptions {
     }
 }
 
-fn redis_options(config: &Config, services: &Services) -> RedisOptions {
+/// How Redis is used, by these settings.
+pub fn redis_options(config: &Config, services: &Services) -> RedisOptions {
     RedisOptions {
         url: services.redis_url.expose().to_owned(),
         topic: services.kafka.topic.clone(),

@@ -3,6 +3,7 @@
 //! It follows the feed. While that fails, or stays behind the store, it reads the list from the store alone: it asks for the
 //! offsets, and reads the list when they have moved. Then it tries the feed again, less and less often.
 
+mod comparison;
 mod metrics;
 mod store_alone;
 
@@ -13,15 +14,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::command_log::Coverage;
-use crate::feed::{Acquaintance, FeedError, FeedEvent, FeedSubscriber, short_of};
-use crate::limits::{FEED_COMPARE_MS, FEED_COMPARE_PATIENCE_MS, FEED_COMPARE_PAUSE_MS};
+use crate::feed::{Acquaintance, FeedError, FeedEvent, FeedSubscriber};
+use crate::limits::FEED_COMPARE_MS;
 use crate::memory::{self, Occupancy};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 use crate::shard::room::ListRoom;
 use crate::snapshot::{HashKeys, OldLists, Reconciler, Snapshot, SnapshotBuilder};
-use crate::store::{AppliedOffsets, Changes, Store, StoreError};
+use crate::store::{AppliedOffsets, Changes, Store};
 use crate::todo::{IDEMPOTENCY, IdKey, Todo};
+use comparison::Goal;
 pub use metrics::RefresherMetrics;
 use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
 
@@ -98,8 +100,7 @@ pub struct RefreshLoop {
     alone: Option<StoreAlone>,
     /// When to compare the list with the store by its offsets.
     compare_at: Instant,
-    /// Where the store stood at the last comparison.
-    goal: Option<AppliedOffsets>,
+    goal: Option<Goal>,
     /// Whether the feed's trouble in the status is of this thread.
     is_in_trouble: bool,
     clock: Box<dyn Fn() -> Instant + Send>,
@@ -285,42 +286,6 @@ impl RefreshLoop {
         self.alone.as_ref().map_or(Duration::ZERO, |alone| alone.rest((self.clock)()))
     }
 
-    /// Whether the feed still brings what the store has: it may answer while nobody reaches it who could publish.
-    fn compare_with_store(&mut self) {
-        let now = (self.clock)();
-        if !self.parts.feed.may_fall_behind() || now < self.compare_at {
-            return;
-        }
-        self.parts.store.set_patience(Some(Duration::from_millis(FEED_COMPARE_PATIENCE_MS)));
-        let compared = self.compare();
-        self.parts.store.set_patience(None);
-        let pause_ms = if compared.is_ok() { FEED_COMPARE_MS } else { FEED_COMPARE_PAUSE_MS };
-        self.compare_at = (self.clock)() + jittered(Duration::from_millis(pause_ms), (self.chance)());
-    }
-
-    fn compare(&mut self) -> Result<(), StoreError> {
-        if self.acquaintance.as_ref().is_some_and(|acquaintance| acquaintance.identity.is_none()) {
-            // Started while the store was away. If it is another store, the list is read anew, as that one's.
-            let identity = self.parts.store.identity()?;
-            tracing::info!(?identity, "the store has told whose list this is");
-            self.acquaintance = None;
-            self.verify_at = Some((self.clock)());
-            return Ok(());
-        }
-        let goal = self.goal.take();
-        if let Some(partition) = goal.as_ref().and_then(|goal| short_of(&self.covered, goal)) {
-            self.parts.metrics.losses.add(1);
-            self.go_alone(&format!("the list has stopped behind the store in partition {partition}"));
-            // What Redis says to that is the better reason.
-            if let Some(alone) = &mut self.alone {
-                alone.feed_at = alone.look_at;
-            }
-            return Ok(());
-        }
-        self.goal = Some(self.parts.store.applied_offsets()?);
-        Ok(())
-    }
-
     fn measure_old_lists(&self) {
         let Some(settled_at) = Instant::now().checked_sub(HELD_AFTER) else { return };
         let settled = self.retired.partition_point(|(_, retired_at)| *retired_at <= settled_at);
@@ -439,12 +404,20 @@ impl RefreshLoop {
         memory::give_back(true);
         self.use_huge_pages();
         self.parts.metrics.load_time.observe_time(started_at.elapsed());
-        self.parts.status.snapshot_confirmed();
+        // What the feed has need not be all that the store has; the comparison tells.
+        let is_first = self.parts.status.snapshot_age().is_none();
+        if is_first || matches!(source, Source::Store) {
+            self.parts.status.snapshot_confirmed();
+        }
         Ok(())
     }
 
+    /// The feed has answered. Where it may fall behind, that alone proves nothing about the store.
     fn confirm(&mut self) {
-        self.parts.status.snapshot_confirmed();
+        match self.parts.feed.may_fall_behind() {
+            false => self.parts.status.snapshot_confirmed(),
+            true => self.confirm_by_goal(),
+        }
         if std::mem::take(&mut self.is_in_trouble) {
             self.parts.status.well(Component::Feed);
         }

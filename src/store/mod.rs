@@ -16,6 +16,8 @@ mod postgres_error;
 #[cfg(feature = "services")]
 mod postgres_identity;
 #[cfg(feature = "services")]
+mod postgres_migration;
+#[cfg(feature = "services")]
 mod postgres_place;
 #[cfg(feature = "services")]
 mod postgres_rows;

@@ -18,12 +18,13 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::command_log::PartitionId;
 use crate::limits::{
     POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS,
-    POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
+    POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
 };
 use crate::store::postgres_connection::{Connector, Session, in_time, within};
 use crate::store::postgres_copy::{COPY_ROWS, copy_data};
 use crate::store::postgres_error::{is_missing_right, store_error};
 use crate::store::postgres_identity::identity;
+use crate::store::postgres_migration::make_schema;
 use crate::store::postgres_place::{follow_log, log_place, place};
 use crate::store::postgres_rows::{Columns, statements_of, todo_from_row};
 use crate::store::postgres_statements::Statements;
@@ -78,14 +79,14 @@ impl PostgresStore {
 
 impl Store for PostgresStore {
     fn migrate(&mut self) -> Result<(), StoreError> {
+        let mut bystander = self.connector.another()?;
         let (runtime, session) = self.connector.session()?;
-        let deadline = Duration::from_millis(POSTGRES_MIGRATE_TIMEOUT_MS);
-        let run =
-            runtime.block_on(async { tokio::time::timeout(deadline, session.client.batch_execute(SCHEMA)).await });
+        let run = make_schema(runtime, session, &mut bystander);
         // Column types may have changed, and a failed run leaves its transaction open: start afresh.
         self.connector.disconnect();
         let may_not = match run {
             Ok(Ok(())) => false,
+            Err(silence) => return Err(silence),
             // A role that works with the tables need not be one that may make them.
             Ok(Err(error)) if is_missing_right(&error) => true,
             Ok(Err(error)) => {
@@ -94,9 +95,6 @@ impl Store for PostgresStore {
                     StoreError::Refused(reason) => StoreError::Misconfigured(reason),
                     other => other,
                 });
-            }
-            Err(_) => {
-                return Err(StoreError::Unavailable(format!("migrate is not done after {} s", deadline.as_secs())));
             }
         };
         let findings = self.with_session(async |session| in_time(survey(&session.client)).await)?;
@@ -195,6 +193,19 @@ impl PostgresStore {
         self.with_session(async |session| place(&session.client, &topic, offsets).await)
     }
 
+    /// Where the server is.
+    pub fn places(&self) -> String {
+        self.connector.places()
+    }
+
+    /// Asks the server for nothing but an answer, with the patience of [`Store::set_patience`].
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not answer; any other is an answer.
+    pub fn ask(&mut self) -> Result<(), StoreError> {
+        self.connector.ask(self.patience())
+    }
+
     /// The same error, where it is about the deployment with all that has to be changed: the server tells only of the first
     /// thing that it meets.
     fn explained(&mut self, error: StoreError) -> StoreError {
@@ -287,7 +298,7 @@ impl PostgresStore {
         let mut commit_sent = false;
         let result = self.connector.same_session().and_then(|(runtime, session)| {
             runtime.block_on(async {
-                let statements = session.statements().await?;
+                let statements = in_time(session.statements()).await?;
                 in_time(write(session, &statements, changes, new_ids)).await?;
                 commit_sent = true;
                 in_time(session.client.batch_execute("COMMIT").map_err(store_error)).await

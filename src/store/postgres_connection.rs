@@ -84,12 +84,8 @@ impl Connector {
         let is_local = !config.get_hosts().is_empty() && config.get_hosts().iter().all(|h| matches!(h, Host::Unix(_)));
         let tls = if is_local { TlsMode::Disable } else { tls };
         let tls = tls.apply(&mut config, certificate.as_ref())?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| StoreError::Unavailable(format!("no event loop for PostgreSQL: {error}")))?;
         Ok(Connector {
-            runtime: Arc::new(runtime),
+            runtime: event_loop()?,
             config,
             tls,
             session: None,
@@ -139,6 +135,48 @@ impl Connector {
     /// The role that connects; what the server calls it without a name in the URL is not known here.
     pub fn user(&self) -> &str {
         self.config.get_user().unwrap_or("the role in DATABASE_URL")
+    }
+
+    /// One for the same server, which has connected to nobody yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the system refuses another event loop.
+    pub fn another(&self) -> Result<Connector, StoreError> {
+        let Connector { config, tls, is_pooled, connect_within, .. } = self;
+        Ok(Connector {
+            runtime: event_loop()?,
+            config: config.clone(),
+            tls: tls.clone(),
+            session: None,
+            is_pooled: *is_pooled,
+            backoff: Backoff::default(),
+            connect_within: *connect_within,
+        })
+    }
+
+    /// Asks the server for nothing but an answer. A connection may have died unnoticed: then it is asked once more, over a
+    /// new one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not answer; any other is an answer.
+    pub fn ask(&mut self, patience: Duration) -> Result<(), StoreError> {
+        self.connect_within(patience);
+        let mut reused = self.is_connected();
+        loop {
+            let (runtime, session) = self.session()?;
+            let asked = session.client.batch_execute("SELECT 1");
+            let answer = runtime.block_on(within(patience, async { asked.await.map_err(store_error) }));
+            let Err(error) = answer else { return Ok(()) };
+            self.disconnect();
+            if !std::mem::take(&mut reused) {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Where the server is.
+    pub fn places(&self) -> String {
+        places(&self.config)
     }
 
     /// Whether a connection is open, as far as is known without asking.
@@ -241,6 +279,12 @@ impl Connector {
     pub fn is_pooled(&self) -> bool {
         self.is_pooled
     }
+}
+
+/// What drives a connection, in the thread that uses it.
+fn event_loop() -> Result<Arc<Runtime>, StoreError> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map(Arc::new).map_err(|error| StoreError::Unavailable(format!("no event loop for PostgreSQL: {error}")))
 }
 
 /// Where the servers are.

@@ -137,6 +137,12 @@ impl WorkerMetrics {
         self.lanes().iter().map(|lane| lane.state).max().unwrap_or_default()
     }
 
+    /// Whether it applies whatever comes: it runs, and what it reads from and writes to answers.
+    pub fn is_up(&self) -> bool {
+        let cut_off = [Component::StoreLink, Component::LogLink].into_iter().any(|link| self.troubles.has(link));
+        self.state() == WorkerState::Running && !cut_off
+    }
+
     /// Why it is [`WorkerState::Retrying`] or has [`WorkerState::Failed`]; `None` when all is well.
     pub fn last_error(&self) -> Option<String> {
         self.lanes().iter().find_map(|lane| lane.last_error.clone())
@@ -240,6 +246,7 @@ mod tests {
     fn a_lane_in_trouble_is_trouble_of_the_worker_and_lags_add_up() {
         let metrics = WorkerMetrics::default();
         assert_eq!(metrics.state(), WorkerState::Starting);
+        assert!(!metrics.is_up());
         let lanes = [metrics.add_lane(), metrics.add_lane()];
         metrics.set_state(lanes[0], WorkerState::Retrying, Some("no store".into()));
         metrics.set_state(lanes[1], WorkerState::Running, None);
@@ -250,5 +257,14 @@ mod tests {
         metrics.set_lag(lanes[0], Some(3), None);
         metrics.set_state(lanes[0], WorkerState::Running, None);
         assert_eq!((metrics.state(), metrics.last_error(), metrics.lag()), (WorkerState::Running, None, Some(5)));
+        assert!(metrics.is_up());
+        metrics.troubles.note(Component::FeedLink, "Redis does not answer");
+        assert!(metrics.is_up(), "it stores without the feed");
+        for link in [Component::StoreLink, Component::LogLink] {
+            metrics.troubles.note(link, "no answer");
+            assert!(!metrics.is_up());
+            metrics.troubles.clear(link);
+        }
+        assert!(metrics.is_up());
     }
 }

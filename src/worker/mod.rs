@@ -196,7 +196,9 @@ impl Worker {
         // What waits in a partition that has not been started is not known.
         let is_started = |partition: &Partition| matches!(partition, Partition::Started { .. });
         let change = if self.partitions.is_empty() {
-            self.life.forget_backlog()
+            // A session that ran out while no broker answers proves not that others have the partitions.
+            let is_known = !self.metrics.troubles.has(Component::LogLink);
+            is_known.then(|| self.life.forget_backlog()).flatten()
         } else if self.partitions.values().all(is_started) {
             let (commands, age) = self.metrics.lag_of(self.lane);
             self.life.tell_backlog(now, commands.map(|commands| Behind { commands, age }))

@@ -26,6 +26,8 @@ mod network;
 mod outage;
 #[path = "../faults/verdict.rs"]
 mod verdict;
+#[path = "../faults/waiting.rs"]
+mod waiting;
 #[path = "../faults/writers.rs"]
 #[allow(dead_code, reason = "the suite `faults` uses the rest of it")]
 mod writers;
@@ -35,6 +37,7 @@ mod epochs;
 mod leader;
 mod links;
 mod losses;
+mod rest;
 
 use std::time::Duration;
 

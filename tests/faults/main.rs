@@ -25,10 +25,12 @@ mod rolling;
 #[cfg(feature = "fault-injection")]
 mod threads;
 mod verdict;
+mod waiting;
 mod writers;
 
 mod absent;
 mod api;
+mod away;
 mod broker;
 mod fleet;
 mod handover;

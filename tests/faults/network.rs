@@ -83,7 +83,7 @@ impl Deployment {
 pub const SERVERS: [&str; 3] = ["DATABASE_URL", "KAFKA_BROKERS", "REDIS_URL"];
 
 /// `host:port` within a URL, or the text itself.
-fn host_and_port(url: &str) -> &str {
+pub fn host_and_port(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
     rest.split(['/', '?']).next().expect("split gives one")

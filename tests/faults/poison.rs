@@ -115,7 +115,8 @@ fn letters(deployment: &Deployment) -> Vec<String> {
     listed.stdout.lines().map(str::to_owned).collect()
 }
 
-fn produce(deployment: &Deployment, key: &str, payloads: &[Vec<u8>]) {
+/// Writes records to the topic of commands, in this order.
+pub fn produce(deployment: &Deployment, key: &str, payloads: &[Vec<u8>]) {
     let producer: BaseProducer = deployment
         .client_config()
         .set("enable.idempotence", "true")

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use million_rps::limits::{
     APPLY_BATCH_MAX_BYTES, DESCRIPTION_MAX_CHARS, LINK_MIN_BYTES_PER_SEC, POSTGRES_CONNECT_TIMEOUT_MS,
-    POSTGRES_REPLY_TIMEOUT_MS,
+    POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_REPLY_TIMEOUT_MS,
 };
 use million_rps::store::postgres::PostgresStore;
 use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
@@ -368,6 +368,20 @@ fn a_link_that_falls_silent_is_noticed_within_its_bound() {
     assert!(start.elapsed() < bound + leniency, "{:?}", start.elapsed());
     proxy.heal();
     eventually("the database is found", || store.applied_offsets().ok());
+}
+
+#[test]
+fn a_migration_does_not_wait_for_a_server_that_has_fallen_silent() {
+    let database = Database::create();
+    database.migrated_store();
+    let proxy = Proxy::before(&server_address());
+    let mut store = database_store(&database.url_through(&proxy));
+    store.applied_offsets().expect("it answers");
+    proxy.black_hole();
+    let (ended, end) = std::sync::mpsc::channel();
+    std::thread::spawn(move || ended.send(store.migrate()));
+    let end = end.recv_timeout(Duration::from_millis(POSTGRES_MIGRATE_TIMEOUT_MS / 10));
+    assert!(matches!(end, Ok(Err(StoreError::Unavailable(_)))), "{end:?}");
 }
 
 #[test]

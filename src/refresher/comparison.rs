@@ -1,0 +1,69 @@
+//! Whether the list has all that the store has: the feed may answer while nobody reaches it who could publish.
+
+use std::time::{Duration, Instant};
+
+use super::RefreshLoop;
+use super::store_alone::jittered;
+use crate::feed::short_of;
+use crate::limits::{FEED_COMPARE_MS, FEED_COMPARE_PATIENCE_MS, FEED_COMPARE_PAUSE_MS};
+use crate::store::{AppliedOffsets, StoreError};
+
+/// Where the store stood at a moment, which the list is to reach.
+pub(super) struct Goal {
+    offsets: AppliedOffsets,
+    /// When the store was asked. A list that has come so far was current then.
+    asked_at: Instant,
+    is_reached: bool,
+}
+
+impl RefreshLoop {
+    /// Compares when that is due.
+    pub(super) fn compare_with_store(&mut self) {
+        let now = (self.clock)();
+        if !self.parts.feed.may_fall_behind() || now < self.compare_at {
+            return;
+        }
+        self.parts.store.set_patience(Some(Duration::from_millis(FEED_COMPARE_PATIENCE_MS)));
+        let compared = self.compare(now);
+        self.parts.store.set_patience(None);
+        let pause_ms = if compared.is_ok() { FEED_COMPARE_MS } else { FEED_COMPARE_PAUSE_MS };
+        self.compare_at = (self.clock)() + jittered(Duration::from_millis(pause_ms), (self.chance)());
+    }
+
+    fn compare(&mut self, asked_at: Instant) -> Result<(), StoreError> {
+        if self.acquaintance.as_ref().is_some_and(|acquaintance| acquaintance.identity.is_none()) {
+            // Started while the store was away. If it is another store, the list is read anew, as that one's.
+            let identity = self.parts.store.identity()?;
+            tracing::info!(?identity, "the store has told whose list this is");
+            self.acquaintance = None;
+            self.verify_at = Some((self.clock)());
+            return Ok(());
+        }
+        let goal = self.goal.take();
+        if let Some(partition) = goal.as_ref().and_then(|goal| short_of(&self.covered, &goal.offsets)) {
+            self.parts.metrics.losses.add(1);
+            self.go_alone(&format!("the list has stopped behind the store in partition {partition}"));
+            // What Redis says to that is the better reason.
+            if let Some(alone) = &mut self.alone {
+                alone.feed_at = alone.look_at;
+            }
+            return Ok(());
+        }
+        let offsets = self.parts.store.applied_offsets()?;
+        self.goal = Some(Goal { offsets, asked_at, is_reached: false });
+        self.confirm_by_goal();
+        Ok(())
+    }
+
+    /// Notes that the list was current when the store was asked, as soon as it has what the store had then.
+    pub(super) fn confirm_by_goal(&mut self) {
+        if let Some(goal) = &mut self.goal
+            && !goal.is_reached
+            && short_of(&self.covered, &goal.offsets).is_none()
+        {
+            goal.is_reached = true;
+            let ago = (self.clock)().saturating_duration_since(goal.asked_at);
+            self.parts.status.snapshot_was_current(ago);
+        }
+    }
+}
