@@ -337,8 +337,12 @@ impl Request<'_> {
     fn answer_ready(&mut self) {
         let is_local = || asker::is_local(self.state.socket.peer().map(|peer| peer.ip()), self.head);
         let audience = Audience::of(self.shard.settings.ready_details, is_local);
-        let (is_ready, document) = self.shard.all_metrics.readiness(audience);
-        let status = if is_ready { Status::Ok } else { Status::ServiceUnavailable };
+        let shard = self.shard;
+        let mut texts = shard.ready_texts.borrow_mut();
+        let text = &mut texts[usize::from(audience == Audience::Operator)];
+        let made = text.get(shard.clock.ticks(), || shard.all_metrics.readiness(audience));
+        let (is_ready, document) = &*made;
+        let status = if *is_ready { Status::Ok } else { Status::ServiceUnavailable };
         self.reply.document(status, ContentType::Json, document.as_bytes());
     }
 }

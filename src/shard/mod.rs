@@ -185,6 +185,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         metrics: own_metrics,
         all_metrics: parts.metrics,
         metrics_text: RefCell::default(),
+        ready_texts: RefCell::default(),
         clock: Clock::default(),
         registry,
         spare_buffers: RefCell::default(),
@@ -266,6 +267,8 @@ pub(crate) struct Shard {
     metrics: Arc<ShardMetrics>,
     all_metrics: Arc<Metrics>,
     metrics_text: RefCell<Document<String>>,
+    /// Of `/ready`: what anyone sees, and what an operator does.
+    ready_texts: RefCell<[Document<(bool, String)>; 2]>,
     clock: Clock,
     registry: Rc<Registry>,
     spare_buffers: RefCell<SpareBuffers>,
