@@ -5,7 +5,10 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+
 use crate::client::get;
+use crate::cpu;
 
 /// Threads of each kind: a client does little, and mostly waits.
 const THREADS: usize = 4;
@@ -17,6 +20,8 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
 const BYTE_PAUSE: Duration = Duration::from_secs(1);
 /// Between the end of a connection and the next, for all other kinds.
 const RETURN_PAUSE: Duration = Duration::from_secs(1);
+/// Most bytes that a client gives its system in one call: longer ones keep the load's CPU from an honest client meanwhile.
+const SEND_MAX_BYTES: usize = 64 * 1024;
 /// Body of an upload, in bytes.
 const UPLOAD_BYTES: usize = 5 * 1024 * 1024;
 /// Body that does not end: what is announced, which the server takes, and what comes of it.
@@ -29,7 +34,7 @@ const HALF_CLOSED_LISTS: usize = 8;
 const PIPELINED: usize = 400;
 
 /// What a client does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
     /// Asks for lists, says that it has ended, and reads nothing.
     HalfClosed,
@@ -40,11 +45,20 @@ pub enum Kind {
     /// Sends most of a body, and no more.
     UnfinishedBody,
     /// Asks for what is not there, again and again, and reads nothing.
+    #[value(name = "pipelined-404")]
     Pipelined404,
     /// Sends 5 MB without a token, and reads the refusal when it has sent all.
     Upload,
     /// Connects, asks, leaves, and comes again.
     Reconnecting,
+}
+
+impl std::fmt::Display for Kind {
+    /// As the command line names it.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let value = self.to_possible_value();
+        formatter.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 impl Kind {
@@ -124,12 +138,12 @@ pub fn attack(kind: Kind, count: usize, address: SocketAddr, stop: &AtomicBool) 
     if connections == 0 { Err(io::Error::other("no attacker could connect")) } else { Ok(connections) }
 }
 
-/// Gives this thread the lowest priority: an honest client of the same load must wait for the server, and not for attackers to
-/// leave the load's CPU.
+/// Has this thread run only when nobody else wants its CPU (`SCHED_IDLE`): an honest client of the same load must wait for the
+/// server, and not for attackers to leave the load's CPU. Even the lowest priority beside it would have its turn of a
+/// millisecond or more.
 fn give_way() {
-    // SAFETY: takes numbers only. Process 0 is this thread alone (man setpriority, "C library/kernel differences"). Everyone
-    // may lower a priority.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    // Thread 0 is this one, and everyone may do it (sched_setscheduler(2)).
+    let _ = cpu::run_when_idle(0);
 }
 
 /// One client.
@@ -176,7 +190,8 @@ impl Attacker {
     fn advance(kind: Kind, stream: &mut TcpStream, sent: &mut usize, bytes: &[u8]) -> io::Result<Duration> {
         let send_max = if kind == Kind::OneByte { *sent + 1 } else { bytes.len() };
         while *sent < send_max.min(bytes.len()) {
-            match stream.write(&bytes[*sent..send_max]) {
+            let end = send_max.min(*sent + SEND_MAX_BYTES);
+            match stream.write(&bytes[*sent..end]) {
                 Ok(length) => *sent += length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),

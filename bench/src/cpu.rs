@@ -57,6 +57,33 @@ pub fn pin_command(command: &mut Command, cpus: &[usize]) {
     unsafe { command.pre_exec(move || pin_current_thread_to(&cpus)) };
 }
 
+/// Has a thread run only when nobody else wants its CPU; 0 is the calling thread.
+///
+/// # Errors
+/// There is no such thread.
+pub fn run_when_idle(thread: u32) -> io::Result<()> {
+    let thread = libc::pid_t::try_from(thread).map_err(|_| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the parameters are on the stack for the length of the call.
+    match unsafe { libc::sched_setscheduler(thread, libc::SCHED_IDLE, &raw const parameters) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The same for all threads that a process has now.
+///
+/// # Errors
+/// The process has ended.
+pub fn run_process_when_idle(process: u32) -> io::Result<()> {
+    for thread in std::fs::read_dir(format!("/proc/{process}/task"))? {
+        if let Some(thread) = thread?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            run_when_idle(thread)?;
+        }
+    }
+    Ok(())
+}
+
 /// The processes that a process has started, and those that they have.
 ///
 /// # Errors

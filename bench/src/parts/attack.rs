@@ -10,6 +10,7 @@ use clap::Args;
 use super::{Bench, PartError, USER, setting};
 use crate::attackers::{Kind, attack};
 use crate::client::{Client, get};
+use crate::cpu;
 use crate::measurement::{Measurement, percentile};
 use crate::memory::resident_bytes;
 use crate::report::{Bound, Report, Row, Table};
@@ -25,8 +26,8 @@ const KERNEL_WORKERS_MAX: f64 = 4.0;
 const HONEST_PAUSE: Duration = Duration::from_millis(2);
 /// Between two looks at memory and threads.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
-/// The drivers, as `IO_DRIVER` names them.
-const DRIVERS: [&str; 2] = ["io_uring", "epoll"];
+/// The honest client by itself is watched so long at least.
+const QUIET_MIN: Duration = Duration::from_secs(15);
 /// An honest request that takes longer than this has not been served.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 const MIB: f64 = 1024.0 * 1024.0;
@@ -40,10 +41,16 @@ pub struct AttackArguments {
     /// Clients of each kind
     #[arg(long, value_name = "CLIENTS", default_value_t = 400)]
     pub clients: usize,
+    /// The kinds
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = Kind::ALL)]
+    pub kinds: Vec<Kind>,
+    /// The drivers, as `IO_DRIVER` names them
+    #[arg(long, value_name = "DRIVERS", value_delimiter = ',', default_values_t = ["io_uring".to_owned(), "epoll".to_owned()])]
+    pub drivers: Vec<String>,
     /// How long each kind acts by itself
     #[arg(long, value_name = "S", default_value_t = 15)]
     pub seconds: u64,
-    /// How long all kinds act at once
+    /// How long all kinds act at once; 0: they do not
     #[arg(long, value_name = "S", default_value_t = 60)]
     pub together_seconds: u64,
     /// Memory that all kinds at once may add to the process
@@ -79,19 +86,27 @@ pub fn run(bench: &Bench, arguments: &AttackArguments) -> Result<Report, PartErr
             setting("seconds alone and together", format!("{}, {}", arguments.seconds, arguments.together_seconds)),
         ],
     );
-    let product = Product::new(&bench.product, &bench.scratch)?;
+    let (product, other) =
+        (Product::new(&bench.product, &bench.scratch)?, Product::new(&bench.product, &bench.scratch)?);
     product.seed(arguments.todos, USER)?;
-    for driver in DRIVERS {
+    other.seed(arguments.todos, USER)?;
+    let (alone, together) = (Duration::from_secs(arguments.seconds), Duration::from_secs(arguments.together_seconds));
+    let kinds = &arguments.kinds[..];
+    for driver in &arguments.drivers {
         let mut rows = Vec::new();
-        let (alone, together) =
-            (Duration::from_secs(arguments.seconds), Duration::from_secs(arguments.together_seconds));
         eprintln!("attack: {driver}, nobody");
-        let quiet = observe(&start(bench, &product, driver)?, &[], arguments.clients, alone)?;
+        let server = start(bench, &product, driver)?;
+        let quiet = observe(&server, server.address(), &[], arguments.clients, alone.max(QUIET_MIN))?;
+        drop(server);
         rows.push(row("nobody", &quiet, &quiet));
-        let cells = Kind::ALL.iter().map(|kind| (kind.name(), std::slice::from_ref(kind), alone));
-        for (name, kinds, time) in cells.chain([("all at once", &Kind::ALL[..], together)]) {
+        let cells = kinds.iter().map(|kind| (kind.name(), std::slice::from_ref(kind), alone));
+        for (name, kinds, time) in cells.chain([("all at once", kinds, together)]) {
+            if time.is_zero() {
+                continue;
+            }
             eprintln!("attack: {driver}, {name}");
-            let seen = observe(&start(bench, &product, driver)?, kinds, arguments.clients, time)?;
+            let server = start(bench, &product, driver)?;
+            let seen = observe(&server, server.address(), kinds, arguments.clients, time)?;
             let claim = |what: &str| format!("{driver}, {name}: {what}");
             report.bounds.extend([
                 Bound::at_most(claim("CPU of attackers, % of a shard"), cost(&seen, &quiet), CPU_MAX_PERCENT),
@@ -101,10 +116,20 @@ pub fn run(bench: &Bench, arguments: &AttackArguments) -> Result<Report, PartErr
             ]);
             rows.push(row(name, &seen, &quiet));
         }
+        if !together.is_zero() {
+            eprintln!("attack: {driver}, all at once at another server");
+            let (server, attacked) = (start(bench, &product, driver)?, start(bench, &other, driver)?);
+            cpu::run_process_when_idle(attacked.process())?;
+            let seen = observe(&server, attacked.address(), kinds, arguments.clients, together)?;
+            rows.push(row("all at once, at another server", &seen, &quiet));
+        }
         report.tables.push(Table::new(format!("IO_DRIVER={driver}"), rows));
     }
     report.remarks.push(
-        "Attackers and the honest client share the load's CPU, the attackers at the lowest priority there.".into(),
+        "Attackers and the honest client share the load's CPU, which the attackers have only while nobody else wants it. \
+         What the machine's sharing costs the honest client shows the last row: there the attackers are at another process \
+         on the same two CPUs, which runs only while nobody else wants its CPU."
+            .into(),
     );
     Ok(report)
 }
@@ -134,8 +159,14 @@ fn row(label: &str, seen: &Seen, quiet: &Seen) -> Row {
     }
 }
 
-/// Lets these kinds act, and asks and looks meanwhile.
-fn observe(server: &Server, kinds: &[Kind], clients: usize, time: Duration) -> Result<Seen, PartError> {
+/// Lets these kinds act on the server at `attacked`, and asks and looks at `server` meanwhile.
+fn observe(
+    server: &Server,
+    attacked: SocketAddr,
+    kinds: &[Kind],
+    clients: usize,
+    time: Duration,
+) -> Result<Seen, PartError> {
     let (address, process) = (server.address(), server.process());
     // The list is made flat, and each path has been taken once.
     for target in ["/todos", "/todos?limit=10"] {
@@ -147,7 +178,7 @@ fn observe(server: &Server, kinds: &[Kind], clients: usize, time: Duration) -> R
     // Nothing in here leaves before `stop` is set: the threads would go on for ever.
     std::thread::scope(|scope| {
         let attackers: Vec<_> =
-            kinds.iter().map(|kind| scope.spawn(|| attack(*kind, clients, address, &stop))).collect();
+            kinds.iter().map(|kind| scope.spawn(|| attack(*kind, clients, attacked, &stop))).collect();
         let honest = scope.spawn(|| ask(address, &stop));
         let (mut most_bytes, mut kernel_workers) = (before_bytes, 0);
         let looked = loop {
