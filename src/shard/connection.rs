@@ -17,7 +17,9 @@ use super::input::Input;
 use super::output::Output;
 use super::registry::{ConnectionState, NEVER, Phase};
 use super::{LINGER_SILENCE, Shard};
-use crate::limits::{CONNECTION_FREE_BYTES, LONG_WRITE_MIN_BYTES};
+use crate::limits::{
+    CONNECTION_FREE_BYTES, LONG_WRITE_MIN_BYTES, PIPELINE_FREE, PIPELINE_TURN, SEND_BOUND_LIFTED_BYTES,
+};
 
 /// The buffers of a connection that has bytes; an idle one has none.
 #[derive(Default)]
@@ -56,6 +58,8 @@ pub struct Connection {
     buffers: Option<Box<Buffers>>,
     dispatch: Dispatch,
     received_end: bool,
+    /// The client has taken so much that the system may keep more for it.
+    has_taken_much: bool,
     /// What it holds of the memory of connections.
     held_bytes: usize,
 }
@@ -69,7 +73,15 @@ impl Drop for Connection {
 impl Connection {
     /// A connection that has just been accepted.
     pub fn new(shard: Rc<Shard>, state: Rc<ConnectionState>) -> Connection {
-        Connection { shard, state, buffers: None, dispatch: Dispatch::default(), received_end: false, held_bytes: 0 }
+        Connection {
+            shard,
+            state,
+            buffers: None,
+            dispatch: Dispatch::default(),
+            received_end: false,
+            has_taken_much: false,
+            held_bytes: 0,
+        }
     }
 
     /// Serves the connection to its end. Its future is a part of the task of every open connection, so it borrows: an
@@ -95,11 +107,19 @@ impl Connection {
     }
 
     async fn exchange(&mut self) -> Result<(), Broken> {
+        let mut granted = PIPELINE_FREE;
         loop {
-            self.answer_requests();
+            let has_more = self.answer_requests(granted);
             self.account_for_input()?;
-            if self.settle() {
+            let can_send = self.settle();
+            if can_send {
                 self.send().await?;
+            }
+            granted = PIPELINE_FREE;
+            if has_more {
+                self.shard.pipelines.take(PIPELINE_TURN, &self.shard.reactor).await;
+                granted = PIPELINE_TURN;
+            } else if can_send {
                 if self.has_input() && self.shard.reactor.driver() == Driver::Epoll {
                     // A ring sends when the task waits; here a long pipeline would go on while others wait.
                     self.shard.reactor.next_turn().await;
@@ -117,19 +137,27 @@ impl Connection {
         }
     }
 
-    /// Answers every request that has arrived completely. A panic in here costs this connection, and no other.
-    fn answer_requests(&mut self) {
+    /// Answers the requests that have arrived completely: as many as are `granted`, and more as long as the turn has room. Returns
+    /// whether there may be more then. A panic in here costs this connection, and no other.
+    fn answer_requests(&mut self, mut granted: usize) -> bool {
         let Connection { shard, state, buffers, dispatch, .. } = self;
-        let Some(buffers) = buffers else { return };
+        let Some(buffers) = buffers else { return false };
         let Buffers { input, output, .. } = &mut **buffers;
         let has_room =
             |output: &Output| output.accepts_more() && !(shard.memory.is_short() && output.has_short_share());
         while !dispatch.is_closing() && !input.is_empty() && has_room(output) {
+            if granted == 0 {
+                if !shard.pipelines.try_take(PIPELINE_TURN, shard.reactor.turns()) {
+                    return true;
+                }
+                granted = PIPELINE_TURN;
+            }
+            granted -= 1;
             let mark = output.mark();
             let answered = catch_unwind(AssertUnwindSafe(|| dispatch.answer_next(shard, state, input, output)));
             match answered {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => return false,
                 Err(_panic) => {
                     shard.metrics.panics.add(1);
                     tracing::error!("a request handler panicked; its connection is closed");
@@ -138,6 +166,7 @@ impl Connection {
                 }
             }
         }
+        false
     }
 
     /// Takes the memory that unfinished requests need beyond what each connection has, or answers 503.
@@ -221,6 +250,9 @@ impl Connection {
                     pieces.advance(sent);
                     self.state.hand_over(sent);
                     manner = SendManner::Patient;
+                    if !self.has_taken_much && !pieces.is_sent() {
+                        self.look_whether_much_is_taken();
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => return Err(Broken),
@@ -230,6 +262,15 @@ impl Connection {
         buffers.output.finish(&mut pieces);
         buffers.pieces = Some(pieces);
         Ok(())
+    }
+
+    /// The socket is full: lets it have more if it was filled by a client that reads.
+    #[cold]
+    fn look_whether_much_is_taken(&mut self) {
+        self.has_taken_much = self.state.socket.acknowledged_bytes() >= SEND_BOUND_LIFTED_BYTES;
+        if self.has_taken_much {
+            self.state.socket.lift_send_bound();
+        }
     }
 
     fn watch_send(&self) {

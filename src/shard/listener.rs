@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::limits::SEND_BUFFER_AT_FIRST_BYTES;
+
 /// Connections that the kernel completes before a shard accepts them; `net.core.somaxconn` caps it.
 const BACKLOG: i32 = 4096;
 /// The congestion control (tcp(7)) of listeners that only this machine reaches.
@@ -97,6 +99,19 @@ pub fn bind(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> 
     Ok(listeners)
 }
 
+/// Bounds what the system keeps for a client that has taken little (Linux 5.14, which knows how to lift the bound again). Accepted
+/// sockets inherit it; see [`lift_send_bound`](reactor::Socket::lift_send_bound).
+fn bound_send_buffer(socket: &Socket) -> io::Result<()> {
+    let (mut locked, mut length) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: the value and its length outlive the call.
+    let can_be_lifted = unsafe {
+        let value = (&raw mut locked as *mut libc::c_int).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BUF_LOCK, value, &raw mut length) == 0
+    };
+    // The kernel doubles it for what it needs beside the bytes (socket(7)).
+    if can_be_lifted { socket.set_send_buffer_size(SEND_BUFFER_AT_FIRST_BYTES / 2) } else { Ok(()) }
+}
+
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -107,6 +122,7 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     }
     // Inherited by accepted sockets: answers leave at once instead of waiting for the previous one's acknowledgement.
     socket.set_tcp_nodelay(true)?;
+    bound_send_buffer(&socket)?;
     if address.ip().is_loopback() {
         // Inherited, too. What stays within the machine meets no network that it could congest: an algorithm that paces
         // (BBR, where it is the system's choice) makes timers and smaller pieces for nothing. This one is part of every

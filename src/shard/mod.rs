@@ -36,6 +36,7 @@ mod reply;
 pub mod room;
 mod settings;
 mod spare_buffers;
+mod turns;
 pub mod user_rates;
 mod visibility;
 mod write_watch;
@@ -69,6 +70,7 @@ use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::room::ListRoom;
 pub use self::settings::Settings;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
+use self::turns::Turns;
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
 use crate::auth::{OtherKeys, Verifier};
@@ -77,7 +79,7 @@ use crate::command_log::new_ids::NewIds;
 use crate::config::{Auth, Secret};
 use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::Coding;
-use crate::limits::{LINGER_SILENCE_MS, NEW_WISHES_PER_S_MAX};
+use crate::limits::{LINGER_SILENCE_MS, NEW_WISHES_PER_S_MAX, PIPELINES_TURN_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
@@ -189,7 +191,8 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         clock: Clock::default(),
         registry,
         spare_buffers: RefCell::default(),
-        long_writes: Rc::new(LongWrites::new(parts.driver)),
+        long_writes: LongWrites::new(parts.driver, &reactor),
+        pipelines: Rc::new(Turns::new(PIPELINES_TURN_MAX)),
         has_closed: Cell::new(false),
         draining: Cell::new(false),
         is_accepting: Cell::new(false),
@@ -198,9 +201,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let fast_path: Weak<Shard> = Rc::downgrade(&shard);
     reactor.set_fast_path(fast_path);
     reactor.spawn(Rc::clone(&shard).tick_for_ever(parts.number));
-    if parts.driver == Driver::IoUring {
-        reactor.spawn(Rc::clone(&shard.long_writes).turn_for_ever(Rc::clone(&reactor)));
-    }
+    reactor.spawn(Rc::clone(&shard.pipelines).turn_for_ever(Rc::clone(&reactor)));
     let mut accepting = None;
     if !parts.listens_with_list
         && let Some(listener) = idle_listener.take()
@@ -272,7 +273,9 @@ pub(crate) struct Shard {
     clock: Clock,
     registry: Rc<Registry>,
     spare_buffers: RefCell<SpareBuffers>,
-    long_writes: Rc<LongWrites>,
+    long_writes: LongWrites,
+    /// Requests that stand behind [`PIPELINE_FREE`](crate::limits::PIPELINE_FREE) others of their connection.
+    pipelines: Rc<Turns>,
     /// Connections have been closed since memory was last given back.
     has_closed: Cell<bool>,
     draining: Cell<bool>,

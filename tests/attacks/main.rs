@@ -16,6 +16,7 @@ mod half_closed;
 mod memory;
 mod never_reading;
 mod old_lists;
+mod pipelines;
 mod resets;
 mod slow;
 mod uploads;

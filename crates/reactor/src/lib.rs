@@ -30,7 +30,7 @@ mod tcp;
 mod tests;
 mod timer;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -95,6 +95,7 @@ pub struct Reactor {
     remote: Arc<Remote>,
     tasks: Tasks,
     timers: Timers,
+    turns: Cell<u64>,
     /// Tasks that can run from the next turn on.
     next_turn: RefCell<Vec<TaskId>>,
     /// Whoever has it keeps the reactor, so the reactor does not keep it.
@@ -119,6 +120,7 @@ impl Reactor {
             remote,
             tasks: Tasks::default(),
             timers: Timers::default(),
+            turns: Cell::default(),
             next_turn: RefCell::default(),
             fast_path: RefCell::default(),
         }))
@@ -150,6 +152,7 @@ impl Reactor {
     }
 
     fn turn(&self) -> io::Result<()> {
+        self.turns.set(self.turns.get() + 1);
         let waits = self.next_turn.borrow().is_empty() && !task::is_any_ready();
         let wake_at = self.timers.next();
         let fast_path = self.fast_path.borrow().as_ref().and_then(Weak::upgrade);
@@ -170,6 +173,12 @@ impl Reactor {
     /// What answers requests that come while tasks wait in [`Socket::poll_request`]. The epoll driver does not ask it.
     pub fn set_fast_path(&self, fast_path: Weak<dyn FastPath>) {
         *self.fast_path.borrow_mut() = Some(fast_path);
+    }
+
+    /// Turns so far: the number of the present one.
+    #[inline]
+    pub fn turns(&self) -> u64 {
+        self.turns.get()
     }
 
     /// How it does I/O.
