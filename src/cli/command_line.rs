@@ -56,17 +56,18 @@ pub enum Command {
     DeadLetters(DeadLettersArguments),
 }
 
-/// What `migrate` takes: where the store goes on in the command log, for a move from another program or back to it.
+/// What `migrate` takes: which log the store follows from now on and where it goes on in it. For a move from another program
+/// or back to it, and when the log is another one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Args)]
 #[command(group = ArgGroup::new("place"))]
 pub struct MigrateArguments {
     /// Go on where this consumer group of Kafka stands, whose program applied the topic before
     #[arg(long, value_name = "GROUP", group = "place")]
     pub from_group: Option<String>,
-    /// Apply all that the topic holds, also what may have been applied before
+    /// Follow the command log that is there, and apply all that it holds, also what may have been applied before
     #[arg(long, group = "place")]
     pub from_beginning: bool,
-    /// Take all that the topic holds for applied
+    /// Follow the command log that is there, and take all that it holds for applied
     #[arg(long, group = "place")]
     pub from_end: bool,
     /// Let this consumer group of Kafka go on where the store stands; all workers have to be stopped

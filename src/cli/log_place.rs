@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::MigrateArguments;
 use crate::command_log::kafka::{self, KafkaOptions, Members};
-use crate::command_log::{Offset, PartitionId};
+use crate::command_log::{LogId, Offset, PartitionId};
 use crate::process::ProcessError;
 use crate::store::postgres::PostgresStore;
 use crate::store::{AppliedOffsets, Store};
@@ -25,20 +25,33 @@ pub fn set(
     if let Some(group) = &arguments.to_group {
         return hand_over(store, options, group);
     }
+    if *arguments == MigrateArguments::default() {
+        return Ok(());
+    }
+    // Asked first: were the topic made anew meanwhile, the workers would find another one than this.
+    let log = kafka::log_id(options)?;
     let offsets = match &arguments.from_group {
-        Some(group) => of_group(&store.applied_offsets()?, options, group)?,
-        None if arguments.from_beginning => AppliedOffsets::new(),
-        None if arguments.from_end => {
-            kafka::log_bounds(options)?.into_iter().map(|(partition, (_, latest))| (partition, latest)).collect()
-        }
-        None => return Ok(()),
+        Some(group) => of_group(&applied_of(store, log)?, options, group)?,
+        // Offsets also where it begins with the first: by them the feed notices that the store stands elsewhere.
+        None => kafka::log_bounds(options)?
+            .into_iter()
+            .map(|(partition, (earliest, latest))| (partition, if arguments.from_end { latest } else { earliest }))
+            .collect(),
     };
-    store.set_log_place(&offsets)?;
+    store.set_log_place(log, &offsets)?;
     match offsets.is_empty() {
-        true => println!("the topic {} is applied from its beginning", options.topic),
+        true => println!("the topic {} is applied from its beginning, when it is there", options.topic),
         false => println!("the topic {} is applied from here on: {}", options.topic, listed(&offsets)),
     }
     Ok(())
+}
+
+/// How far the store has applied this log: not at all, when its offsets are of another.
+fn applied_of(store: &mut PostgresStore, log: Option<LogId>) -> Result<AppliedOffsets, ProcessError> {
+    match (store.followed_log()?, log) {
+        (Some(followed), Some(found)) if followed != found => Ok(AppliedOffsets::new()),
+        _ => Ok(store.applied_offsets()?),
+    }
 }
 
 /// Where the store is to go on after this group.
@@ -86,7 +99,7 @@ fn hand_over(store: &mut PostgresStore, options: &KafkaOptions, group: &str) -> 
             options.group
         )));
     }
-    let offsets = store.applied_offsets()?;
+    let offsets = applied_of(store, kafka::log_id(options)?)?;
     if offsets.is_empty() {
         return Err(refused(format!("nothing of the topic {} has been applied", options.topic)));
     }

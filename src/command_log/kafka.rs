@@ -16,7 +16,9 @@ use rdkafka::types::RDKafkaRespErr;
 pub use super::kafka_appender::KafkaAppender;
 pub use super::kafka_dead_letters::{list_dead_letters, replay_dead_letters};
 pub use super::kafka_host::KafkaHost;
-pub use super::kafka_place::{Members, group_members, group_offsets, groups_of_topic, log_bounds, set_group_offsets};
+pub use super::kafka_place::{
+    Members, group_members, group_offsets, groups_of_topic, log_bounds, log_id, set_group_offsets,
+};
 pub use super::kafka_reader::KafkaReader;
 pub use super::kafka_seat::Seat;
 pub use super::kafka_workers::{WorkerWatch, WorkersSeen};

@@ -1,9 +1,13 @@
-//! Partitions of a reader that do not have the place that the store wants: which they are, and whether they have it by now.
+//! Places of a reader that the topic does not have, and the topic that is not the one that is read any more.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use rdkafka::consumer::Consumer as _;
+
 use super::{KafkaReader, Place};
-use crate::command_log::kafka_extents::extents;
+use crate::command_log::kafka::log_error;
+use crate::command_log::kafka_extents::{Extent, extents, positions};
 use crate::command_log::{LogError, Offset, PartitionId};
 use crate::limits::{KAFKA_LAG_TIMEOUT_MS, KAFKA_LOST_PLACE_INTERVAL_MS, KAFKA_REQUEST_TIMEOUT_MS};
 
@@ -29,7 +33,7 @@ impl KafkaReader {
                     self.assigned.insert(partition, Place::Nowhere);
                     self.starting.remove(&partition);
                     self.progress.forget(partition);
-                    self.lost.insert(partition, *extent);
+                    self.note_lost(partition, *extent);
                 }
                 _ => self.start_at(partition, Place::At(next)),
             }
@@ -52,7 +56,9 @@ impl KafkaReader {
             let partitions: Vec<PartitionId> = self.lost.keys().copied().collect();
             let timeout = Duration::from_millis(KAFKA_LAG_TIMEOUT_MS);
             match extents(consumer, &self.options.topic, &partitions, timeout) {
-                Ok(extents) => self.lost.extend(extents),
+                Ok(extents) => {
+                    extents.into_iter().for_each(|(partition, extent)| self.note_lost(partition, extent));
+                }
                 Err(error) => tracing::debug!(%error, "Kafka does not say where the partitions begin and end"),
             }
             self.lost_asked_at = Instant::now();
@@ -61,5 +67,42 @@ impl KafkaReader {
             Some(extent) if !extent.has(next) => Err(extent.out_of_range(partition, next)),
             _ => Ok(()),
         }
+    }
+
+    /// Keeps the lowest end of a topic that has an id. What it was given since it ended there stands at offsets that the store
+    /// takes for applied, so that a partition that has grown back does not have its place again.
+    fn note_lost(&mut self, partition: PartitionId, mut extent: Extent) {
+        let before = self.lost.get(&partition).filter(|_| self.log.is_some());
+        extent.latest = before.map_or(extent.latest, |before| before.latest.min(extent.latest));
+        self.lost.insert(partition, extent);
+    }
+
+    /// Notices when another topic has taken the place of the one that is read.
+    pub(super) fn look_at_log(&mut self) -> Result<(), LogError> {
+        let Some(log) = self.log else { return Ok(()) };
+        match self.topic.look(&self.options) {
+            Some(found) if found != log => Err(self.stop_reading()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes nothing more from what has taken the topic's place. All partitions wait to be started.
+    pub(super) fn stop_reading(&mut self) -> LogError {
+        self.log = None;
+        let assigned: BTreeSet<PartitionId> = self.assigned.keys().copied().collect();
+        for partition in &assigned {
+            self.forget(*partition);
+            self.assigned.insert(*partition, Place::Nowhere);
+        }
+        if let Some(consumer) = &self.consumer {
+            let fetching = consumer.context().forget_started(&assigned);
+            let stopped = positions(&self.options.topic, &fetching)
+                .and_then(|list| consumer.incremental_unassign(&list).map_err(log_error));
+            if let Err(error) = stopped {
+                // What is fetched is not taken.
+                tracing::debug!(%error, "Kafka's client does not stop fetching");
+            }
+        }
+        LogError::Replaced
     }
 }

@@ -10,7 +10,8 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::{CLIENT_ID, KafkaOptions, log_error, partition_count};
 use crate::command_log::kafka_extents::{all_extents, partition_list};
-use crate::command_log::{LogError, LogHistory, Offset, PartitionId};
+use crate::command_log::kafka_shape::shape;
+use crate::command_log::{LogError, LogHistory, LogId, Offset, PartitionId};
 use crate::limits::KAFKA_REQUEST_TIMEOUT_MS;
 
 const TIMEOUT: Duration = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
@@ -89,6 +90,24 @@ pub fn set_group_offsets(
         )),
         _ => log_error(error),
     })
+}
+
+/// The id of the topic; `None` where the brokers give none.
+///
+/// # Errors
+/// [`LogError`]; a topic that is not there has none.
+pub fn log_id(options: &KafkaOptions) -> Result<Option<LogId>, LogError> {
+    let client = client(options, &options.group)?;
+    Ok(shape(client.client(), &options.topic)?.and_then(|shape| shape.log_id()))
+}
+
+/// Whether each of these partitions of the topic goes as far as this offset.
+pub(super) fn reaches(options: &KafkaOptions, offsets: &BTreeMap<PartitionId, Offset>) -> Result<bool, LogError> {
+    if offsets.is_empty() {
+        return Ok(true);
+    }
+    let bounds = log_bounds(options)?;
+    Ok(offsets.iter().all(|(partition, next)| bounds.get(partition).is_some_and(|(_, latest)| next <= latest)))
 }
 
 /// What the topic holds, and whether the workers' group has read any of it.

@@ -2,6 +2,7 @@
 
 use crate::command_log::kafka::KafkaOptions;
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape};
+use crate::command_log::{AnotherLog, LogId};
 use crate::counted::Counted;
 use crate::limits::{TOPIC_RETENTION_MIN_BYTES, TOPIC_RETENTION_MIN_MS};
 
@@ -10,7 +11,7 @@ use crate::limits::{TOPIC_RETENTION_MIN_BYTES, TOPIC_RETENTION_MIN_MS};
 pub(super) struct Judgement {
     /// Each with its remedy; none when all promises hold.
     pub reasons: Vec<String>,
-    /// Whether the topic loses what it is given.
+    /// Whether the topic loses what it is given, or it is not known whether it will ever be applied.
     pub loses_commands: bool,
 }
 
@@ -66,6 +67,16 @@ pub(super) fn judge(options: &KafkaOptions, shape: &TopicShape, settings: Option
     }
     judge_replicas(options, shape, Some((settings, &alter)), &mut judgement.reasons);
     judgement
+}
+
+/// Judges whether the topic is the one that the store follows, as far as both are known.
+pub(super) fn judge_identity(found: Option<LogId>, followed: Option<LogId>, judgement: &mut Judgement) {
+    if let (Some(found), Some(followed)) = (found, followed)
+        && found != followed
+    {
+        judgement.loses_commands = true;
+        judgement.reasons.push(format!("{}. Until then writes are refused", AnotherLog { found, followed }));
+    }
 }
 
 /// The settings, and the command that changes one.
@@ -173,6 +184,23 @@ mod tests {
         assert_named(unclean, 3, false, &["unclean.leader.election.enable=false"]);
         let too_many = TopicSettings { min_insync_replicas: 3, ..safe() };
         assert_named(too_many, 2, false, &["no write to the topic todos can be acknowledged", "min.insync.replicas=2"]);
+    }
+
+    #[test]
+    fn a_topic_that_the_store_does_not_follow_takes_no_writes() {
+        let ids = [1, 2].map(|bits| LogId::from_bits(bits).expect("not zero"));
+        let judged = |found, followed| {
+            let mut judgement = Judgement::default();
+            judge_identity(found, followed, &mut judgement);
+            judgement
+        };
+        for (found, followed) in
+            [(None, None), (Some(ids[0]), None), (None, Some(ids[0])), (Some(ids[0]), Some(ids[0]))]
+        {
+            assert_eq!(judged(found, followed), Judgement::default());
+        }
+        let another = judged(Some(ids[0]), Some(ids[1]));
+        assert!(another.loses_commands && another.reasons[0].contains("migrate --from-beginning"), "{another:?}");
     }
 
     #[test]

@@ -25,11 +25,11 @@ use crate::command_log::kafka_extents::{Extent, known_extent, partition_list, po
 use crate::command_log::kafka_gathered::{Gathered, record_from};
 use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_membership::{Membership, Rebalance, kept_out, leave, member};
-use crate::command_log::kafka_place::history;
+use crate::command_log::kafka_place::{history, reaches};
 use crate::command_log::kafka_progress::Progress;
 use crate::command_log::kafka_seat::Seat;
-use crate::command_log::kafka_topic_maker::TopicMaker;
-use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, Offset, PartitionId, Record};
+use crate::command_log::kafka_topic_look::TopicLook;
+use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, LogId, Offset, PartitionId, Record};
 use crate::counted::Counted;
 use crate::limits::{KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS};
 
@@ -68,7 +68,9 @@ pub struct KafkaReader {
     seat: Option<Seat>,
     brokers: LostBrokers,
     doubt: Doubt,
-    topic_maker: TopicMaker,
+    topic: TopicLook,
+    /// The topic that partitions are started of; `None` until the caller has asked, and where it has no id.
+    log: Option<LogId>,
 }
 
 /// How far a partition has been read.
@@ -110,7 +112,8 @@ impl KafkaReader {
             seat: None,
             brokers: LostBrokers::new(&options),
             doubt: Doubt::default(),
-            topic_maker: TopicMaker::default(),
+            topic: TopicLook::new(&options),
+            log: None,
             options,
         })
     }
@@ -131,7 +134,7 @@ impl KafkaReader {
             if !std::mem::replace(&mut self.has_told, true) {
                 tracing::info!("the worker looks for Kafka's topic {} at {}", self.options.topic, self.options.brokers);
             }
-            let partitions = self.topic_maker.ensure(&self.options)?;
+            let partitions = self.topic.ensure(&self.options)?;
             let KafkaOptions { topic, group, .. } = &self.options;
             let consumer = member(&self.options)?;
             consumer.subscribe(&[topic]).map_err(log_error)?;
@@ -140,7 +143,7 @@ impl KafkaReader {
                 Counted(partitions, "partitions")
             );
             self.consumer = Some(consumer);
-            (self.has_told, self.topic_maker) = (false, TopicMaker::default());
+            self.has_told = false;
         }
         Ok(())
     }
@@ -202,6 +205,10 @@ impl CommandReader for KafkaReader {
                 break;
             }
         }
+        if takes_records {
+            // Behind the fetch: what was read before the topic had another id is of the old one.
+            self.look_at_log()?;
+        }
         if gathered.records > 0 {
             // What was read comes first; a failure that lasts shows itself again.
             return Ok(LogEvent::Records(gathered.batches));
@@ -226,6 +233,19 @@ impl CommandReader for KafkaReader {
         }
         self.start_at(partition, next.map_or(Place::Beginning, Place::At));
         Ok(())
+    }
+
+    fn log_id(&mut self) -> Result<Option<LogId>, LogError> {
+        let found = self.topic.ask(&self.options)?;
+        if self.log.is_some() && self.log != found {
+            return Err(self.stop_reading());
+        }
+        self.log = found;
+        Ok(found)
+    }
+
+    fn reaches(&mut self, offsets: &BTreeMap<PartitionId, Offset>) -> Result<bool, LogError> {
+        reaches(&self.options, offsets)
     }
 
     fn history(&mut self) -> Result<LogHistory, LogError> {
@@ -436,6 +456,7 @@ impl KafkaReader {
     fn leave_group(&mut self) {
         // Before the consumer that it belongs to.
         self.progress = Progress::default();
+        self.log = None;
         if let Some(consumer) = self.consumer.take() {
             leave(consumer, self.seat.is_some());
         }

@@ -4,24 +4,35 @@ use std::ffi::{CStr, CString};
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::bindings as librdkafka;
 use rdkafka::client::{Client, ClientContext};
 use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode};
 
-use crate::command_log::LogError;
 use crate::command_log::kafka::{block_on, log_error, partition_count};
+use crate::command_log::{LogError, LogId};
 use crate::limits::KAFKA_REQUEST_TIMEOUT_MS;
 
 /// A topic, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TopicShape {
-    /// Kafka's own name of it, which a topic that is made anew does not have; empty where the brokers have none.
+    /// Kafka's own name of it, which a topic that is made anew does not have, as librdkafka writes it; empty where the brokers
+    /// have none.
     pub id: String,
     /// Its partitions.
     pub partitions: usize,
     /// Copies of the partition that has the fewest.
     pub replicas: usize,
+}
+
+impl TopicShape {
+    /// The id; `None` where the brokers have none.
+    pub fn log_id(&self) -> Option<LogId> {
+        let bytes = STANDARD_NO_PAD.decode(&self.id).ok()?;
+        LogId::from_bits(u128::from_be_bytes(bytes.try_into().ok()?))
+    }
 }
 
 /// Settings of a topic, those included that it has from its brokers.
@@ -42,7 +53,11 @@ pub(super) struct TopicSettings {
 /// # Errors
 /// [`LogError`].
 pub(super) fn shape<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Option<TopicShape>, LogError> {
-    match described(client, topic) {
+    // The request has a deadline of its own; a second more is for a client that is busy.
+    let wait_ms = KAFKA_REQUEST_TIMEOUT_MS as i32 + 1_000;
+    let timed_out = Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
+    let described = Question::ask(client, topic).and_then(|question| question.answer(wait_ms).unwrap_or(timed_out));
+    match described {
         Ok(shape) => Ok(Some(shape)),
         Err(error) => match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
@@ -56,34 +71,56 @@ pub(super) fn shape<C: ClientContext>(client: &Client<C>, topic: &str) -> Result
     }
 }
 
-/// Asks by `DescribeTopics`, which the crate does not have.
-fn described<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<TopicShape, KafkaError> {
-    let name = CString::new(topic)?;
-    let timeout_ms = KAFKA_REQUEST_TIMEOUT_MS as i32;
-    // SAFETY: the client lives as long as `client` is borrowed. Queue, options, collection and event are made here, are owned
-    // by their guards, and what is read from the event is copied before its guard drops it.
+/// A question about a topic that is on its way: `DescribeTopics`, which the crate does not have.
+pub(super) struct Question {
+    /// Where the answer arrives.
+    queue: Owned<librdkafka::rd_kafka_queue_t>,
+}
+
+// SAFETY: librdkafka's queues may be used from every thread, and this value is the only one that has it.
+unsafe impl Send for Question {}
+
+impl Question {
+    /// Asks, and waits for nothing. The question has to be dropped before its client.
+    ///
+    /// # Errors
+    /// The client does not take it.
+    pub fn ask<C: ClientContext>(client: &Client<C>, topic: &str) -> Result<Question, KafkaError> {
+        let name = CString::new(topic)?;
+        // SAFETY: the client lives as long as `client` is borrowed. Queue, options and collection are made here and owned by
+        // their guards; the call copies what it needs of the last two.
+        unsafe {
+            let native = client.native_ptr();
+            let queue = Owned::new(librdkafka::rd_kafka_queue_new(native), librdkafka::rd_kafka_queue_destroy)?;
+            let operation = librdkafka::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+            let options = librdkafka::rd_kafka_AdminOptions_new(native, operation);
+            let options = Owned::new(options, librdkafka::rd_kafka_AdminOptions_destroy)?;
+            let mut problem = [0; 256];
+            librdkafka::rd_kafka_AdminOptions_set_request_timeout(
+                options.get(),
+                KAFKA_REQUEST_TIMEOUT_MS as i32,
+                problem.as_mut_ptr(),
+                problem.len(),
+            );
+            let mut names = [name.as_ptr()];
+            let collection = librdkafka::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            let collection = Owned::new(collection, librdkafka::rd_kafka_TopicCollection_destroy)?;
+            librdkafka::rd_kafka_DescribeTopics(native, collection.get(), options.get(), queue.get());
+            Ok(Question { queue })
+        }
+    }
+
+    /// The answer, if it comes within this time; each question has one.
+    pub fn answer(&self, wait_ms: i32) -> Option<Result<TopicShape, KafkaError>> {
+        // SAFETY: the queue is alive, and the event that it gives is owned by its guard.
+        let event = unsafe { librdkafka::rd_kafka_queue_poll(self.queue.get(), wait_ms) };
+        Owned::new(event, librdkafka::rd_kafka_event_destroy).ok().map(|event| shape_in(&event))
+    }
+}
+
+fn shape_in(event: &Owned<librdkafka::rd_kafka_event_t>) -> Result<TopicShape, KafkaError> {
+    // SAFETY: the event is alive. What is read from it belongs to it, and is copied before this returns.
     unsafe {
-        let native = client.native_ptr();
-        let queue = Owned::new(librdkafka::rd_kafka_queue_new(native), librdkafka::rd_kafka_queue_destroy)?;
-        let operation = librdkafka::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-        let options = librdkafka::rd_kafka_AdminOptions_new(native, operation);
-        let options = Owned::new(options, librdkafka::rd_kafka_AdminOptions_destroy)?;
-        let mut problem = [0; 256];
-        librdkafka::rd_kafka_AdminOptions_set_request_timeout(
-            options.get(),
-            timeout_ms,
-            problem.as_mut_ptr(),
-            problem.len(),
-        );
-        let mut names = [name.as_ptr()];
-        let collection = librdkafka::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        let collection = Owned::new(collection, librdkafka::rd_kafka_TopicCollection_destroy)?;
-        librdkafka::rd_kafka_DescribeTopics(native, collection.get(), options.get(), queue.get());
-        // The request has a deadline of its own; a second more is for a client that is busy.
-        let event = librdkafka::rd_kafka_queue_poll(queue.get(), timeout_ms + 1_000);
-        let Ok(event) = Owned::new(event, librdkafka::rd_kafka_event_destroy) else {
-            return Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut));
-        };
         let error = librdkafka::rd_kafka_event_error(event.get());
         if error.is_error() {
             return Err(KafkaError::MetadataFetch(error.into()));

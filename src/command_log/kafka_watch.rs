@@ -15,7 +15,7 @@ use crate::command_log::kafka::{KafkaOptions, ensure_commands_by};
 use crate::command_log::kafka_backlog::Backlog;
 use crate::command_log::kafka_host::KafkaHost;
 use crate::command_log::kafka_lost_brokers::LostBrokers;
-use crate::command_log::kafka_promise::{Judgement, judge};
+use crate::command_log::kafka_promise::{Judgement, judge, judge_identity};
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape, settings, shape};
 use crate::command_log::kafka_silence;
 use crate::command_log::kafka_spread::{note_topic, spread};
@@ -112,12 +112,13 @@ impl TopicWatch {
             let topic = &self.options.topic;
             let reason = format!(
                 "the topic {topic} is not there any more, and what it held is lost. A worker or an API that is started makes \
-                 it anew; what the store says of its offsets is then about the old one"
+                 it anew; it is applied after `million-rps migrate --from-beginning`"
             );
             self.host.troubles().note(Component::Topic, &reason);
             return Ok(());
         };
         let mut judgement = judge(&self.options, &shape, settings.as_ref());
+        judge_identity(shape.log_id(), self.host.figures().followed(), &mut judgement);
         self.show(&shape, settings.as_ref(), &judgement);
         self.note_spread(admin, &shape)?;
         judgement.reasons.extend(self.unnoted.clone());

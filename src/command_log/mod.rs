@@ -52,7 +52,7 @@ mod kafka_spread;
 #[cfg(feature = "services")]
 mod kafka_topic;
 #[cfg(feature = "services")]
-mod kafka_topic_maker;
+mod kafka_topic_look;
 #[cfg(feature = "services")]
 mod kafka_trouble;
 #[cfg(feature = "services")]
@@ -61,11 +61,14 @@ mod kafka_waiting;
 mod kafka_watch;
 #[cfg(feature = "services")]
 mod kafka_workers;
+mod log_id;
 pub mod new_ids;
 mod position;
 
+pub use log_id::{AnotherLog, LogId, NoLogId};
 pub use position::{Coverage, LogPosition};
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -219,8 +222,8 @@ pub enum LogError {
     /// The place to start from does not exist: the log was made anew or lost records. Never skipped in silence.
     #[error(
         "partition {partition} holds offsets {earliest} to {latest}, but the store has applied up to {requested}: the log was \
-         made anew or has lost records. Compare both; when the log is right, delete the row of this partition from the \
-         offsets table, and the worker starts at the log's beginning"
+         made anew or has lost records. Compare both; when the log is right, set the offset of this partition in the table \
+         applied_offsets to {earliest}, and the worker goes on there"
     )]
     OffsetOutOfRange {
         /// Which partition.
@@ -232,6 +235,9 @@ pub enum LogError {
         /// The offset that the next record will get.
         latest: Offset,
     },
+    /// Another log has taken the place of the one whose partitions were started; nothing more is read.
+    #[error("the command log was replaced by another one")]
+    Replaced,
     /// Will not pass by itself: a damaged file, a missing permission.
     #[error("{0}")]
     Fatal(String),
@@ -256,8 +262,25 @@ pub trait CommandReader: Send {
     ///
     /// # Errors
     /// [`LogError`]; behind [`LogError::OffsetOutOfRange`] the named partition waits to be started again, and the others
-    /// go on.
+    /// go on; behind [`LogError::Replaced`] all wait for that.
     fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError>;
+
+    /// Which log this is at this moment; `None` when it has no id. Partitions that are started from now on are of this one:
+    /// when another takes its place, [`CommandReader::poll`] says so.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn log_id(&mut self) -> Result<Option<LogId>, LogError> {
+        Ok(None)
+    }
+
+    /// Whether each of these partitions goes as far as this offset.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    fn reaches(&mut self, _offsets: &BTreeMap<PartitionId, Offset>) -> Result<bool, LogError> {
+        Ok(true)
+    }
 
     /// Starts, or starts again, reading an assigned partition at `next`; `None` is its beginning. Does not wait for a
     /// server.

@@ -71,6 +71,9 @@ pub const KAFKA_RECONNECT_BACKOFF_MS: u64 = 1_000;
 pub const KAFKA_RECONNECT_BACKOFF_MAX_MS: u64 = 1_000;
 /// Shortest time between two commits of a worker's progress to Kafka, in milliseconds: they only show it to people.
 pub const KAFKA_COMMIT_INTERVAL_MS: u64 = 500;
+/// How often a worker asks Kafka whether the topic that it reads is still the same, in milliseconds: how long it may go on reading
+/// one that was made anew under the name. One small request.
+pub const KAFKA_LOG_LOOK_MS: u64 = 1_000;
 /// Shortest time between two questions of a paused worker about the ends of its partitions, in milliseconds: they only
 /// show its lag to people.
 pub const KAFKA_LAG_INTERVAL_MS: u64 = 1_000;

@@ -415,6 +415,11 @@ fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
         ("million_rps_worker_dead_letters_total", "Records put aside for good.", get(&worker.dead_letters)),
         ("million_rps_worker_retries_total", "Attempts that failed and were tried again.", get(&worker.retries)),
         ("million_rps_worker_fenced_total", "Partitions taken over by another worker.", get(&worker.fenced)),
+        (
+            "million_rps_worker_lost_places_total",
+            "Times that the log had lost records of a partition that were applied.",
+            get(&worker.moved_back),
+        ),
     ];
     for (name, help, value) in counters {
         text.single(name, "counter", help, value);

@@ -1,8 +1,10 @@
 //! What is known of Kafka's topic: the metrics show it, and the writing end of the log goes by it.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::exposition::Text;
+use crate::command_log::LogId;
 
 /// Properties of the topic, as they were last read; all zero until then, and in an embedded process.
 #[derive(Debug, Default)]
@@ -19,8 +21,10 @@ pub struct TopicFigures {
     pub message_max_bytes: AtomicU32,
     /// How long the topic keeps what is written, in milliseconds; -1 is for ever.
     pub retention_ms: AtomicI64,
-    /// Whether the topic loses what it is given, so that writes are refused.
+    /// Whether writes are refused: the topic loses what it is given, or is not the one that the store follows.
     pub refuses_writes: AtomicBool,
+    /// The topic that the store follows, as far as it has told.
+    followed: Mutex<Option<LogId>>,
 }
 
 impl TopicFigures {
@@ -29,7 +33,17 @@ impl TopicFigures {
         Some(self.partitions_written.load(Ordering::Acquire)).filter(|partitions| *partitions > 0)
     }
 
-    /// Whether writes are refused because the topic would lose them.
+    /// Takes what the store says of the topic that it follows.
+    pub fn note_followed(&self, log: Option<LogId>) {
+        *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    }
+
+    /// The topic that the store follows; `None` while that is unknown.
+    pub fn followed(&self) -> Option<LogId> {
+        *self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether writes are refused.
     pub fn refuses_writes(&self) -> bool {
         self.refuses_writes.load(Ordering::Acquire)
     }
@@ -77,7 +91,7 @@ impl TopicFigures {
             ),
             (
                 "million_rps_topic_writes_refused",
-                "1 while writes are refused because the topic would lose them.",
+                "1 while writes are refused because the topic would lose them, or is not the one that the store follows.",
                 f64::from(u8::from(self.refuses_writes())),
             ),
         ];

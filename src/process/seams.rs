@@ -10,7 +10,7 @@ use super::api::ApiPlan;
 use super::events::{EndReporter, Events};
 use super::{ProcessError, Roles};
 use crate::command_log::embedded::EmbeddedReader;
-use crate::command_log::{CommandAppender, CommandReader, embedded};
+use crate::command_log::{AnotherLog, CommandAppender, CommandReader, embedded};
 use crate::config::{Config, Deployment, Secret};
 use crate::data_dir::{DataDir, DataDirLock};
 use crate::feed::{FeedPublisher, FeedSubscriber, in_process};
@@ -157,17 +157,21 @@ fn open_embedded(
     let (mut appender, mut reader) = embedded::open(data_dir, acknowledgements.clone())?;
     let mut store = open_store(data_dir, &reader)?;
     let applied = store.applied_offsets()?.get(&embedded::PARTITION).copied().unwrap_or_default();
-    let end = reader.end();
-    if end < applied {
+    let (_, end) = reader.bounds();
+    let is_new = is_new_log(data_dir, &reader, &mut store)?;
+    if end < applied || (is_new && end > applied) {
         tracing::warn!(
             "the command log {} ends at offset {end}, and the store has applied all before {applied}: the log was deleted or \
-             cut, or log or store are older or another's copy. New commands begin at {applied}; what stood in the log is put \
-             aside there",
+             cut, or log or store are older copies. New commands begin at {applied}; what stood in the log is put aside there",
             data_dir.log_path().display()
         );
         drop((appender, reader));
         embedded::begin_at(data_dir, applied)?;
         (appender, reader) = embedded::open(data_dir, acknowledgements)?;
+    }
+    if is_new {
+        // Behind the last command that was applied: from here on it is the store's.
+        store.set_log_place(reader.id(), embedded::PARTITION, applied)?;
     }
     let appender = appender.with_max_bytes(config.write.log_max_bytes);
     let (publisher, subscriber) = in_process::channel();
@@ -193,6 +197,25 @@ fn open_embedded(
     // The embedded log has one partition.
     let worker = roles.worker.then_some(worker).into_iter().collect();
     Ok(Seams { api, worker, data_dir_lock: Some(lock) })
+}
+
+/// Makes sure that the log is the one that the store follows. One without any commands may be another: it is new.
+///
+/// # Errors
+/// [`ProcessError::Unsupported`] for another log that holds commands.
+fn is_new_log(data_dir: &DataDir, reader: &EmbeddedReader, store: &mut SqliteStore) -> Result<bool, ProcessError> {
+    let found = reader.id();
+    let Some(followed) = store.followed_log()?.filter(|followed| *followed != found) else { return Ok(false) };
+    let (begin, end) = reader.bounds();
+    if begin == end {
+        return Ok(true);
+    }
+    Err(ProcessError::Unsupported(format!(
+        "the command log {} is not the one of {}: {}",
+        data_dir.log_path().display(),
+        data_dir.store_path().display(),
+        AnotherLog { found, followed }
+    )))
 }
 
 /// Opens the embedded store, with its schema, so that it notices when its files are no longer where their names are.

@@ -59,7 +59,8 @@ pub fn open(
         (Some(secret), true) => Some(ApiSeams {
             appender: Box::new(KafkaAppender::within(host, kafka.clone(), acknowledgements)?),
             feed: Box::new(RedisSubscriber::new(&redis)?),
-            store: Box::new(store(services)?),
+            // What takes writes learns which topic they have to go to.
+            store: Box::new(store(services)?.telling(status.shared_topic())),
             token_secret: secret.clone(),
         }),
         _ => None,

@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 pub use self::identity::Identity;
-use crate::command_log::{Offset, PartitionId};
+use crate::command_log::{LogId, Offset, PartitionId};
 use crate::todo::{Todo, TodoId, TodoKey};
 
 /// How far each partition of the log has been applied: the offset of the next record.
@@ -160,6 +160,32 @@ pub trait Store: Send {
     /// [`StoreError`].
     fn follow_log(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// The log whose offsets these are; `None` when that is not noted yet. Batches are from then on only applied while it is
+    /// this one, where several processes work with the store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn followed_log(&mut self) -> Result<Option<LogId>, StoreError> {
+        Ok(None)
+    }
+
+    /// Notes that the offsets are of this log, unless another is noted; returns the one that is. For the rest as
+    /// [`Store::followed_log`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn note_log(&mut self, log: LogId) -> Result<LogId, StoreError> {
+        Ok(log)
+    }
+
+    /// Moves the offset of a partition back, whose log has lost what stood from `to` on: what is written there now is new.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when the offset was not at `from`.
+    fn move_back(&mut self, partition: PartitionId, from: Offset, to: Offset) -> Result<(), StoreError> {
+        self.apply(&[OffsetStep { partition, from: Some(from), to }], &[], &mut |_| Changes::default()).map(drop)
     }
 
     /// Applies one batch in one transaction: moves the offsets (compare-and-set, first, so that its row locks order

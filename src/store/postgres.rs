@@ -7,25 +7,27 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all, try_join5};
-use futures_util::{SinkExt, StreamExt, TryFutureExt};
+use futures_util::{StreamExt, TryFutureExt};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::command_log::PartitionId;
+use crate::command_log::{LogId, PartitionId};
 use crate::limits::{
     POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS,
     POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
 };
+use crate::observe::topic::TopicFigures;
 use crate::store::postgres_connection::{Connector, Session, in_time, within};
-use crate::store::postgres_copy::{COPY_ROWS, copy_data};
+use crate::store::postgres_copy::copy;
 use crate::store::postgres_error::{is_missing_right, store_error};
 use crate::store::postgres_identity::identity;
 use crate::store::postgres_migration::make_schema;
-use crate::store::postgres_place::{follow_log, log_place, place};
+use crate::store::postgres_place::FollowedLog;
 use crate::store::postgres_rows::{Columns, statements_of, todo_from_row};
 use crate::store::postgres_statements::Statements;
 use crate::store::postgres_survey::survey;
@@ -41,7 +43,7 @@ pub const SCHEMA: &str = include_str!("schema.sql");
 /// A store in PostgreSQL: one connection, opened on need and opened again when it breaks.
 pub struct PostgresStore {
     connector: Connector,
-    topic: String,
+    log: FollowedLog,
     unresolved: Option<Unresolved>,
     /// Batches to come that are read as a whole first, because a todo that had to be new was there.
     doubted_batches: usize,
@@ -69,11 +71,17 @@ impl PostgresStore {
     pub fn new(url: &str, topic: &str) -> Result<PostgresStore, StoreError> {
         Ok(PostgresStore {
             connector: Connector::new(url)?,
-            topic: topic.to_owned(),
+            log: FollowedLog::new(topic),
             unresolved: None,
             doubted_batches: 0,
             patience: None,
         })
+    }
+
+    /// Tells these figures which log the store follows, whenever it reads the offsets.
+    pub fn telling(mut self, told: Arc<TopicFigures>) -> PostgresStore {
+        self.log.told = told;
+        self
     }
 }
 
@@ -119,20 +127,32 @@ impl Store for PostgresStore {
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
-        let (topic, patience) = (self.topic.clone(), self.patience());
-        let read = self.with_session(async |session| within(patience, read_offsets(&session.client, &topic)).await);
-        read.map_err(|error| self.explained(error))
+        self.read_place().map(|(offsets, _)| offsets)
+    }
+
+    fn followed_log(&mut self) -> Result<Option<LogId>, StoreError> {
+        let (_, id) = self.read_place()?;
+        self.log.id = id;
+        Ok(id)
+    }
+
+    fn note_log(&mut self, log: LogId) -> Result<LogId, StoreError> {
+        let followed = self.log.clone();
+        let noted = self.with_session(async |session| in_time(followed.note(&session.client, log)).await);
+        let noted = noted.map_err(|error| self.explained(error))?;
+        self.log.id = Some(noted);
+        Ok(noted)
     }
 
     fn log_place(&mut self) -> Result<LogPlace, StoreError> {
-        let topic = self.topic.clone();
-        let place = self.with_session(async |session| in_time(log_place(&session.client, &topic)).await);
+        let log = self.log.clone();
+        let place = self.with_session(async |session| in_time(log.place(&session.client)).await);
         place.map_err(|error| self.explained(error))
     }
 
     fn follow_log(&mut self) -> Result<(), StoreError> {
-        let topic = self.topic.clone();
-        let followed = self.with_session(async |session| in_time(follow_log(&session.client, &topic)).await);
+        let log = self.log.clone();
+        let followed = self.with_session(async |session| in_time(log.follow(&session.client)).await);
         followed.map_err(|error| self.explained(error))
     }
 
@@ -161,16 +181,16 @@ impl Store for PostgresStore {
     }
 
     fn scan(&mut self, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
-        let topic = self.topic.clone();
+        let log = self.log.clone();
         let started = Cell::new(false);
         let mut each = |todo| {
             started.set(true);
             each(todo);
         };
         let reused = self.connector.is_connected();
-        match self.scan_once(&topic, &mut each) {
+        match self.scan_once(&log, &mut each) {
             // The connection had died unnoticed since its last use.
-            Err(StoreError::Unavailable(_)) if reused && !started.get() => self.scan_once(&topic, &mut each),
+            Err(StoreError::Unavailable(_)) if reused && !started.get() => self.scan_once(&log, &mut each),
             other => other,
         }
         .map_err(|error| self.explained(error))
@@ -183,14 +203,20 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Says where each partition of the log goes on, whatever was known of it; at its beginning where `offsets` has
-    /// nothing. A worker that is at work notices, and begins there.
+    /// Has the store follow this log, whichever it followed before, and says where each partition of it goes on; at its
+    /// beginning where `offsets` has nothing. A worker that is at work notices, and begins there.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn set_log_place(&mut self, offsets: &AppliedOffsets) -> Result<(), StoreError> {
-        let topic = self.topic.clone();
-        self.with_session(async |session| place(&session.client, &topic, offsets).await)
+    pub fn set_log_place(&mut self, log: Option<LogId>, offsets: &AppliedOffsets) -> Result<(), StoreError> {
+        let followed = self.log.clone();
+        self.with_session(async |session| followed.set_place(&session.client, log, offsets).await)
+    }
+
+    fn read_place(&mut self) -> Result<(AppliedOffsets, Option<LogId>), StoreError> {
+        let (log, patience) = (self.log.clone(), self.patience());
+        let read = self.with_session(async |session| within(patience, log.read_offsets(&session.client)).await);
+        read.map_err(|error| self.explained(error))
     }
 
     /// Where the server is.
@@ -282,10 +308,10 @@ impl PostgresStore {
         steps: &[OffsetStep],
         ids: &[TodoId],
     ) -> Result<(HashMap<TodoId, Todo>, TransactionNumber), StoreError> {
-        let topic = self.topic.clone();
+        let log = self.log.clone();
         self.with_session(async |session| {
             let statements = in_time(session.statements()).await?;
-            let result = in_time(begin(session, &statements, &topic, steps, ids)).await;
+            let result = in_time(begin(session, &statements, &log, steps, ids)).await;
             if let Err(StoreError::Fenced { .. } | StoreError::Refused(_)) = &result {
                 in_time(session.client.batch_execute("ROLLBACK").map_err(store_error)).await?;
             }
@@ -341,9 +367,9 @@ impl PostgresStore {
         }
     }
 
-    fn scan_once(&mut self, topic: &str, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
+    fn scan_once(&mut self, log: &FollowedLog, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
         let (runtime, session) = self.connector.session()?;
-        let result = runtime.block_on(scan(&session.client, topic, each));
+        let result = runtime.block_on(scan(&session.client, log, each));
         if result.is_err() {
             // Rows may still be on their way.
             self.connector.disconnect();
@@ -359,16 +385,10 @@ struct Unfinished {
     error: StoreError,
 }
 
-async fn read_offsets(client: &Client, topic: &str) -> Result<AppliedOffsets, StoreError> {
-    let query = "SELECT partition, next FROM applied_offsets WHERE topic = $1 AND partition >= 0";
-    let rows = client.query_typed(query, &[(&topic, Type::TEXT)]).await.map_err(store_error)?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
 async fn begin(
     session: &Session,
     statements: &Statements,
-    topic: &str,
+    log: &FollowedLog,
     steps: &[OffsetStep],
     ids: &[TodoId],
 ) -> Result<(HashMap<TodoId, Todo>, TransactionNumber), StoreError> {
@@ -388,14 +408,16 @@ async fn begin(
             }
         }
     }
+    let FollowedLog { topic, id, .. } = log;
+    let [high, low] = id.map_or([None; 2], |id| id.halves().map(Some));
     let id_texts: Vec<String> = ids.iter().map(TodoId::to_string).collect();
     // One group on the wire, which the server runs one after the other. READ COMMITTED: each statement sees what was
     // committed when it began, so the rows are read as the last owner of the partition left them.
     let (_, transaction, inserted, moved, rows) = try_join5(
         client.batch_execute(&session.begin_batch),
         statements.transaction.query(client, &[]),
-        statements.insert_offsets.query(client, &[&topic, &new_partitions, &new_nexts]),
-        statements.move_offsets.query(client, &[&topic, &partitions, &priors, &nexts]),
+        statements.insert_offsets.query(client, &[topic, &new_partitions, &new_nexts, &high, &low]),
+        statements.move_offsets.query(client, &[topic, &partitions, &priors, &nexts, &high, &low]),
         statements.select_rows.query(client, &[&id_texts]),
     )
     .await
@@ -454,21 +476,14 @@ async fn write(
     })
 }
 
-/// Writes rows that are not there; one that is fails the transaction.
-async fn copy(client: &Client, todos: &[&Todo]) -> Result<(), tokio_postgres::Error> {
-    let mut sink = pin!(client.copy_in(COPY_ROWS).await?);
-    sink.send(copy_data(todos)).await?;
-    sink.finish().await.map(|_| ())
-}
-
-async fn scan(client: &Client, topic: &str, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
+async fn scan(client: &Client, log: &FollowedLog, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
     // One view for rows and offsets. Reading a long list may take longer than any batch: no limit but on silence.
     let begin = format!(
         "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
          SET LOCAL idle_in_transaction_session_timeout = {POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
     );
     in_time(client.batch_execute(&begin).map_err(store_error)).await?;
-    let offsets = in_time(read_offsets(client, topic)).await?;
+    let (offsets, _) = in_time(log.read_offsets(client)).await?;
     let query = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
                  ORDER BY created_at DESC, id DESC";
     let no_parameters: [(&(dyn ToSql + Sync), Type); 0] = [];

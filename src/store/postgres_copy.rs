@@ -1,12 +1,16 @@
 //! Rows in the binary format of `COPY … FROM STDIN` (PostgreSQL's manual, "COPY", "Binary Format").
 
+use std::pin::pin;
+
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::SinkExt;
+use tokio_postgres::Client;
 
 use crate::store::postgres_rows::POSTGRES_EPOCH_MICROS;
 use crate::todo::{TODO_ID_TEXT_BYTES, Todo};
 
 /// The statement that takes what [`copy_data`] makes.
-pub(super) const COPY_ROWS: &str = "COPY todos (id, title, description, completed, user_id, created_at, updated_at) \
+const COPY_ROWS: &str = "COPY todos (id, title, description, completed, user_id, created_at, updated_at) \
      FROM STDIN (FORMAT binary)";
 
 /// Signature, no flags, no extension.
@@ -17,8 +21,15 @@ const END: i16 = -1;
 /// About what a row takes beside its texts: lengths, id, times.
 const ROW_BYTES: usize = 96;
 
+/// Writes rows that are not there; one that is fails the transaction.
+pub(super) async fn copy(client: &Client, todos: &[&Todo]) -> Result<(), tokio_postgres::Error> {
+    let mut sink = pin!(client.copy_in(COPY_ROWS).await?);
+    sink.send(copy_data(todos)).await?;
+    sink.finish().await.map(|_| ())
+}
+
 /// The rows: for each the number of its columns, and of each column its length and its bytes.
-pub(super) fn copy_data(todos: &[&Todo]) -> Bytes {
+fn copy_data(todos: &[&Todo]) -> Bytes {
     let texts: usize = todos.iter().map(|todo| todo.title.len() + todo.description.len() + todo.user_id.len()).sum();
     let mut data = BytesMut::with_capacity(HEADER.len() + texts + todos.len() * ROW_BYTES + 2);
     data.put_slice(HEADER);

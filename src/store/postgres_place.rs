@@ -1,55 +1,106 @@
-//! Where the store stands in its log before anything of that log is applied: whether it has a place in it, and how it
-//! gets one.
+//! Where the store stands in its log: which log that is, whether it has a place in it before anything of it is applied, and how
+//! it gets one.
+
+use std::sync::Arc;
 
 use futures_util::TryFutureExt;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::command_log::{Offset, PartitionId};
+use crate::command_log::{LogId, Offset, PartitionId};
+use crate::observe::topic::TopicFigures;
 use crate::store::postgres_connection::in_time;
 use crate::store::postgres_error::store_error;
 use crate::store::{AppliedOffsets, LogPlace, StoreError};
 
 /// The partition of the row that says that a topic is followed, whatever has been applied of it. No log has it.
-pub(super) const FOLLOWED: PartitionId = -1;
+const FOLLOWED: PartitionId = -1;
+/// The partitions of the rows that hold the halves of the topic's id. They are rows of the table that each worker may write,
+/// rather than a column: a deployment of the version before has all that they need, and its workers pass them over.
+const LOG_ID: [PartitionId; 2] = [-2, -3];
 
 /// The longest that a move of the offsets waits for a worker's batch.
-pub(super) const PLACE_LOCK: &str = "BEGIN; LOCK TABLE applied_offsets IN EXCLUSIVE MODE";
+const PLACE_LOCK: &str = "BEGIN; LOCK TABLE applied_offsets IN EXCLUSIVE MODE";
 
-pub(super) async fn log_place(client: &Client, topic: &str) -> Result<LogPlace, StoreError> {
-    let query = "SELECT EXISTS (SELECT FROM applied_offsets WHERE topic = $1), EXISTS (SELECT FROM todos)";
-    let row = client.query_typed_one(query, &[(&topic, Type::TEXT)]).await.map_err(store_error)?;
-    Ok(match (row.get(0), row.get(1)) {
-        (true, _) => LogPlace::Known,
-        (false, false) => LogPlace::Unknown { has_todos: false },
-        (false, true) => LogPlace::Unknown { has_todos: true },
-    })
+/// The command log whose offsets a store keeps.
+#[derive(Clone)]
+pub(super) struct FollowedLog {
+    pub topic: String,
+    /// Its id, as the caller was told last: no batch is applied while the store follows another one.
+    pub id: Option<LogId>,
+    /// Told its id whenever the offsets are read.
+    pub told: Arc<TopicFigures>,
 }
 
-pub(super) async fn follow_log(client: &Client, topic: &str) -> Result<(), StoreError> {
-    insert(client, topic, &[FOLLOWED], &[0]).await
-}
+impl FollowedLog {
+    pub fn new(topic: &str) -> FollowedLog {
+        FollowedLog { topic: topic.to_owned(), id: None, told: Arc::default() }
+    }
 
-/// Makes `offsets` the place in the log, and nothing else.
-pub(super) async fn place(client: &Client, topic: &str, offsets: &AppliedOffsets) -> Result<(), StoreError> {
-    let (mut partitions, mut nexts) = (vec![FOLLOWED], vec![0]);
-    partitions.extend(offsets.keys());
-    nexts.extend(offsets.values());
-    in_time(client.batch_execute(PLACE_LOCK).map_err(store_error)).await?;
-    in_time(async {
-        let delete = "DELETE FROM applied_offsets WHERE topic = $1";
-        client.execute_typed(delete, &[(&topic, Type::TEXT)]).await.map_err(store_error)?;
-        insert(client, topic, &partitions, &nexts).await
-    })
-    .await?;
-    in_time(client.batch_execute("COMMIT").map_err(store_error)).await
-}
+    /// All that the table has of the topic: its offsets, and its id.
+    pub async fn read_offsets(&self, client: &Client) -> Result<(AppliedOffsets, Option<LogId>), StoreError> {
+        let query = "SELECT partition, next FROM applied_offsets WHERE topic = $1";
+        let rows = client.query_typed(query, &[(&self.topic, Type::TEXT)]).await.map_err(store_error)?;
+        let mut offsets: AppliedOffsets = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        let id = LogId::from_halves(LOG_ID.map(|half| offsets.remove(&half).unwrap_or_default()));
+        offsets.retain(|partition, _| *partition >= 0);
+        self.told.note_followed(id);
+        Ok((offsets, id))
+    }
 
-async fn insert(client: &Client, topic: &str, partitions: &[PartitionId], nexts: &[Offset]) -> Result<(), StoreError> {
-    let query = "INSERT INTO applied_offsets (topic, partition, next) \
-                 SELECT $1, * FROM unnest($2::integer[], $3::bigint[]) ON CONFLICT DO NOTHING";
-    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
-        [(&topic, Type::TEXT), (&partitions, Type::INT4_ARRAY), (&nexts, Type::INT8_ARRAY)];
-    client.execute_typed(query, &parameters).await.map_err(store_error)?;
-    Ok(())
+    /// Notes this id, unless one is noted; returns the one that is.
+    pub async fn note(&self, client: &Client, id: LogId) -> Result<LogId, StoreError> {
+        // One statement, and in one order: of two processes, one writes both halves.
+        self.insert(client, &LOG_ID, &id.halves()).await?;
+        Ok(self.read_offsets(client).await?.1.unwrap_or(id))
+    }
+
+    pub async fn place(&self, client: &Client) -> Result<LogPlace, StoreError> {
+        let query = "SELECT EXISTS (SELECT FROM applied_offsets WHERE topic = $1 AND partition >= $2), \
+                     EXISTS (SELECT FROM todos)";
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&self.topic, Type::TEXT), (&FOLLOWED, Type::INT4)];
+        let row = client.query_typed_one(query, &parameters).await.map_err(store_error)?;
+        Ok(match (row.get(0), row.get(1)) {
+            (true, _) => LogPlace::Known,
+            (false, false) => LogPlace::Unknown { has_todos: false },
+            (false, true) => LogPlace::Unknown { has_todos: true },
+        })
+    }
+
+    pub async fn follow(&self, client: &Client) -> Result<(), StoreError> {
+        self.insert(client, &[FOLLOWED], &[0]).await
+    }
+
+    /// Makes `offsets` the place in the topic with this id, and nothing else.
+    pub async fn set_place(
+        &self,
+        client: &Client,
+        id: Option<LogId>,
+        offsets: &AppliedOffsets,
+    ) -> Result<(), StoreError> {
+        let (mut partitions, mut nexts) = (vec![FOLLOWED], vec![0]);
+        if let Some(id) = id {
+            partitions.extend(LOG_ID);
+            nexts.extend(id.halves());
+        }
+        partitions.extend(offsets.keys());
+        nexts.extend(offsets.values());
+        in_time(client.batch_execute(PLACE_LOCK).map_err(store_error)).await?;
+        in_time(async {
+            let delete = "DELETE FROM applied_offsets WHERE topic = $1";
+            client.execute_typed(delete, &[(&self.topic, Type::TEXT)]).await.map_err(store_error)?;
+            self.insert(client, &partitions, &nexts).await
+        })
+        .await?;
+        in_time(client.batch_execute("COMMIT").map_err(store_error)).await
+    }
+
+    async fn insert(&self, client: &Client, partitions: &[PartitionId], nexts: &[Offset]) -> Result<(), StoreError> {
+        let query = "INSERT INTO applied_offsets (topic, partition, next) \
+                     SELECT $1, * FROM unnest($2::integer[], $3::bigint[]) ON CONFLICT DO NOTHING";
+        let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&self.topic, Type::TEXT), (&partitions, Type::INT4_ARRAY), (&nexts, Type::INT8_ARRAY)];
+        client.execute_typed(query, &parameters).await.map_err(store_error)?;
+        Ok(())
+    }
 }

@@ -38,18 +38,38 @@ const UPSERT_ROWS: (&str, &[Type]) = (
     ],
 );
 const DELETE_ROWS: (&str, &[Type]) = ("DELETE FROM todos WHERE id = ANY($1::text[])", &[Type::TEXT_ARRAY]);
+/// That the store follows another log than the one with these halves of an id: by the rows of `postgres_place`. Never, when they
+/// are null.
+macro_rules! follows_another {
+    ($high:literal, $low:literal) => {
+        concat!(
+            "EXISTS (SELECT FROM applied_offsets WHERE topic = $1 AND (partition = -2 AND next <> ",
+            $high,
+            " OR partition = -3 AND next <> ",
+            $low,
+            "))"
+        )
+    };
+}
 const INSERT_OFFSETS: (&str, &[Type]) = (
-    "INSERT INTO applied_offsets (topic, partition, next) \
-     SELECT $1, step.partition, step.next FROM unnest($2::integer[], $3::bigint[]) AS step (partition, next) \
-     ON CONFLICT DO NOTHING RETURNING partition",
-    &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY],
+    concat!(
+        "INSERT INTO applied_offsets (topic, partition, next) \
+         SELECT $1, step.partition, step.next FROM unnest($2::integer[], $3::bigint[]) AS step (partition, next) \
+         WHERE NOT ",
+        follows_another!("$4", "$5"),
+        " ON CONFLICT DO NOTHING RETURNING partition"
+    ),
+    &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY, Type::INT8, Type::INT8],
 );
 const MOVE_OFFSETS: (&str, &[Type]) = (
-    "UPDATE applied_offsets AS applied SET next = step.next \
-     FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS step (partition, prior, next) \
-     WHERE applied.topic = $1 AND applied.partition = step.partition AND applied.next = step.prior \
-     RETURNING applied.partition",
-    &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY],
+    concat!(
+        "UPDATE applied_offsets AS applied SET next = step.next \
+         FROM unnest($2::integer[], $3::bigint[], $4::bigint[]) AS step (partition, prior, next) \
+         WHERE applied.topic = $1 AND applied.partition = step.partition AND applied.next = step.prior AND NOT ",
+        follows_another!("$5", "$6"),
+        " RETURNING applied.partition"
+    ),
+    &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY, Type::INT8, Type::INT8],
 );
 
 /// All of them.

@@ -21,17 +21,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
+};
 
 use super::identity::{IDENTITY_ID_BYTES, IDENTITY_SECRET_BYTES, Identity};
 use super::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
+use crate::command_log::{LogId, Offset, PartitionId};
 use crate::data_dir::{Anchor, Fault, Footing, private};
 use crate::todo::{Timestamp, Todo, TodoId};
 
 /// The steps of the schema: the first makes version 1 out of an empty file, the next version 2 out of version 1, and so
 /// on. A step that was released is never changed.
-const SCHEMA_STEPS: &[&str] =
-    &[include_str!("schema_sqlite.sql"), include_str!("schema_sqlite_2.sql"), include_str!("schema_sqlite_3.sql")];
+const SCHEMA_STEPS: &[&str] = &[
+    include_str!("schema_sqlite.sql"),
+    include_str!("schema_sqlite_2.sql"),
+    include_str!("schema_sqlite_3.sql"),
+    include_str!("schema_sqlite_4.sql"),
+];
 /// Version of the schema that this program reads and writes.
 pub const SCHEMA_VERSION: u32 = SCHEMA_STEPS.len() as u32;
 
@@ -118,6 +125,23 @@ impl SqliteStore {
         Ok(self)
     }
 
+    /// Has the store follow this log, whichever it followed before, from this offset on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_log_place(&mut self, log: LogId, partition: PartitionId, next: Offset) -> Result<(), StoreError> {
+        let transaction =
+            self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
+        let set = |transaction: &Transaction<'_>| {
+            let log = log.bits().to_be_bytes();
+            transaction.execute("INSERT OR REPLACE INTO followed_log (only_row, id) VALUES (1, ?1)", [log])?;
+            let offset = "INSERT OR REPLACE INTO applied_offsets (partition, next_offset) VALUES (?1, ?2)";
+            transaction.execute(offset, params![partition, next])
+        };
+        set(&transaction).map_err(store_error)?;
+        transaction.commit().map_err(store_error)
+    }
+
     fn stand(&self) -> Result<(), StoreError> {
         self.footing.as_ref().map_or(Ok(()), |footing| footing.check()).map_err(StoreError::Unavailable)
     }
@@ -189,6 +213,16 @@ impl Store for SqliteStore {
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
         read_offsets(&self.connection).map_err(store_error)
+    }
+
+    fn followed_log(&mut self) -> Result<Option<LogId>, StoreError> {
+        read_log(&self.connection).map_err(store_error)
+    }
+
+    fn note_log(&mut self, log: LogId) -> Result<LogId, StoreError> {
+        let insert = "INSERT OR IGNORE INTO followed_log (only_row, id) VALUES (1, ?1)";
+        self.connection.execute(insert, [log.bits().to_be_bytes()]).map_err(store_error)?;
+        read_log(&self.connection).map(|noted| noted.unwrap_or(log)).map_err(store_error)
     }
 
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
@@ -302,6 +336,11 @@ fn check_version(version: u32) -> Result<(), StoreError> {
         )));
     }
     Ok(())
+}
+
+fn read_log(connection: &Connection) -> rusqlite::Result<Option<LogId>> {
+    let bits = connection.query_row("SELECT id FROM followed_log", [], |row| row.get(0)).optional()?;
+    Ok(bits.and_then(|bits| LogId::from_bits(u128::from_be_bytes(bits))))
 }
 
 fn read_offsets(connection: &Connection) -> rusqlite::Result<AppliedOffsets> {

@@ -51,6 +51,8 @@ pub struct WorkerMetrics {
     pub retries: AtomicU64,
     /// Times that another worker had taken a partition over.
     pub fenced: AtomicU64,
+    /// Times that the log had lost applied records of a partition, so that the store's place in it was moved back.
+    pub moved_back: AtomicU64,
     /// What is in trouble beside the lanes' own work; in a process with an API, those of [`crate::observe::status::Status`].
     pub troubles: Arc<Troubles>,
     /// What is known of Kafka's topic.
@@ -118,6 +120,7 @@ impl Default for WorkerMetrics {
             publish_time: Histogram::of_times(),
             retries: AtomicU64::default(),
             fenced: AtomicU64::default(),
+            moved_back: AtomicU64::default(),
             troubles: Arc::default(),
             topic: Arc::default(),
             lanes: Mutex::default(),

@@ -32,13 +32,14 @@ pub use metrics::{WorkerMetrics, WorkerState};
 
 use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, RecordBatch};
 use crate::feed::{ChangeSet, FeedPublisher};
-use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL_WAIT_MS, WORKER_RETRY_MAX_MS};
+use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL_WAIT_MS};
 use crate::observe::troubles::Component;
 use crate::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
 use crate::todo::{JsonParser, Timestamp};
 use back_off::BackOff;
 use metrics::{LaneNumber, add};
 use outlet::{Outlet, Sent};
+use place::Recognised;
 use trouble::Trouble;
 pub use trouble::WorkerError;
 use work::{PartitionWork, Work, divide};
@@ -290,7 +291,10 @@ impl Worker {
         let event = match self.reader.poll(max_records, APPLY_BATCH_MAX_BYTES, wait) {
             // The other partitions go on.
             Err(error @ LogError::OffsetOutOfRange { .. }) => {
-                self.wait_for_repair(error);
+                return self.lose_place(error);
+            }
+            Err(LogError::Replaced) => {
+                self.restart_all();
                 return Ok(());
             }
             polled => polled.inspect_err(|_| std::thread::sleep(wait))?,
@@ -330,14 +334,6 @@ impl Worker {
         }
     }
 
-    /// A partition does not have the place that the store wants: it is tried again later, so that a repair needs no restart.
-    fn wait_for_repair(&mut self, error: LogError) {
-        if let LogError::OffsetOutOfRange { partition, .. } = error {
-            self.restart(partition, (self.clock)() + Duration::from_millis(WORKER_RETRY_MAX_MS));
-            self.show_trouble(error.to_string());
-        }
-    }
-
     /// Forgets what was read from a partition; it is to be started again at the store's offset.
     fn restart(&mut self, partition: PartitionId, not_before: Instant) {
         self.drop_work(partition);
@@ -365,9 +361,14 @@ impl Worker {
             return Ok(());
         }
         self.settle()?;
+        // Before the offsets: those that are read then are of this log, or of one that no batch of this one is applied to.
+        let log = self.recognise_log()?;
         let mut offsets: AppliedOffsets = self.store.applied_offsets()?;
         if offsets.is_empty() {
             self.take_place()?;
+        }
+        if let Recognised::Unnoted(found) = log {
+            self.note_log(found, &offsets)?;
         }
         offsets.retain(|partition, _| waiting.contains(partition));
         let identity = self.store.identity()?;
@@ -378,7 +379,7 @@ impl Worker {
             let state = match self.reader.start(partition, applied) {
                 Ok(()) => Partition::Started { applied },
                 Err(error @ LogError::OffsetOutOfRange { .. }) => {
-                    self.wait_for_repair(error);
+                    self.lose_place(error)?;
                     continue;
                 }
                 Err(other) => return Err(other.into()),

@@ -1,12 +1,85 @@
-//! Where a worker begins in a log that its store has no place in.
+//! Whether the log is the one that the store has a place in, and where a worker begins when the store has none, or one that the
+//! log has lost.
 
+use std::time::Duration;
+
+use super::metrics::add;
 use super::{Trouble, Worker};
-use crate::command_log::LogHistory;
+use crate::command_log::{AnotherLog, LogError, LogHistory, LogId, PartitionId};
 use crate::counted::Counted;
+use crate::limits::WORKER_RETRY_MAX_MS;
 use crate::observe::troubles::Component;
-use crate::store::LogPlace;
+use crate::store::{AppliedOffsets, LogPlace};
+
+/// What is known of the log that is there.
+pub(super) enum Recognised {
+    /// It has no id to know it by.
+    Nameless,
+    /// The store follows it.
+    Followed,
+    /// The store does not say which log it follows.
+    Unnoted(LogId),
+}
 
 impl Worker {
+    /// Finds out whether the log that is there is the one that the store follows.
+    pub(super) fn recognise_log(&mut self) -> Result<Recognised, Trouble> {
+        let found = match self.reader.log_id() {
+            Err(LogError::Replaced) => {
+                self.restart_all();
+                self.reader.log_id()?
+            }
+            other => other?,
+        };
+        let Some(found) = found else { return Ok(Recognised::Nameless) };
+        match self.store.followed_log()? {
+            Some(followed) if followed == found => Ok(Recognised::Followed),
+            Some(followed) => Err(another_log(found, followed)),
+            None => Ok(Recognised::Unnoted(found)),
+        }
+    }
+
+    /// Notes which log the offsets of the store belong to: in a new deployment, or in one of a version that did not. It is the
+    /// log that is found then, unless that ends before these offsets.
+    pub(super) fn note_log(&mut self, found: LogId, offsets: &AppliedOffsets) -> Result<(), Trouble> {
+        if !self.reader.reaches(offsets)? {
+            return Ok(());
+        }
+        match self.store.note_log(found)? {
+            noted if noted != found => Err(another_log(found, noted)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The log that was read is another one by now.
+    pub(super) fn restart_all(&mut self) {
+        let partitions: Vec<PartitionId> = self.partitions.keys().copied().collect();
+        partitions.into_iter().for_each(|partition| self.restart(partition, (self.clock)()));
+    }
+
+    /// A partition does not have the place that the store wants.
+    ///
+    /// When it is the log that the store follows, and ends before that place, it has lost records that were applied. What it is
+    /// given from then on stands at offsets that the store takes for applied: so the store's place moves back to the end, at
+    /// once, as each moment makes it more. In all other cases the worker tries again later, so that a repair needs no restart.
+    pub(super) fn lose_place(&mut self, error: LogError) -> Result<(), Trouble> {
+        let LogError::OffsetOutOfRange { partition, requested, latest, .. } = error else { return Ok(()) };
+        self.restart(partition, (self.clock)() + Duration::from_millis(WORKER_RETRY_MAX_MS));
+        self.show_trouble(error.to_string());
+        if latest >= requested || !matches!(self.recognise_log()?, Recognised::Followed) {
+            return Ok(());
+        }
+        self.store.move_back(partition, requested, latest)?;
+        tracing::error!(
+            "partition {partition} of the command log has lost the records from {latest} to {requested}, which are applied. \
+             What it is given from {latest} on is applied; commands that were written between the loss and this moment may be \
+             missing. Was a broker that was behind made leader (unclean.leader.election.enable), or a disk lost?"
+        );
+        add(&self.metrics.moved_back, 1);
+        self.restart(partition, (self.clock)());
+        Ok(())
+    }
+
     /// Lets the store follow the log from its beginning, where that is safe: nobody has applied any of it before.
     ///
     /// A program that was here before this one, as the original, notes its place with the log. To begin at the earliest
@@ -29,6 +102,10 @@ impl Worker {
         self.has_place = true;
         Ok(())
     }
+}
+
+fn another_log(found: LogId, followed: LogId) -> Trouble {
+    Trouble::Waiting(Component::Store, AnotherLog { found, followed }.to_string())
 }
 
 fn unknown_place(history: &LogHistory, has_todos: bool) -> String {

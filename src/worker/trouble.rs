@@ -31,7 +31,7 @@ pub(super) enum Trouble {
 impl From<LogError> for Trouble {
     fn from(error: LogError) -> Trouble {
         match error {
-            LogError::Unavailable(_) => Trouble::Passing(error.to_string()),
+            LogError::Unavailable(_) | LogError::Replaced => Trouble::Passing(error.to_string()),
             LogError::OffsetOutOfRange { .. } | LogError::Fatal(_) => Trouble::Lasting(WorkerError::Log(error)),
         }
     }

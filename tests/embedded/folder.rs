@@ -12,7 +12,7 @@ use crate::harness::request::{get, post};
 use crate::harness::server::{Server, Setup};
 use crate::harness::token::token;
 
-fn create(client: &mut Client, title: &str) -> Answer {
+pub fn create(client: &mut Client, title: &str) -> Answer {
     client.call(&post(&token("keeper"), json!({ "title": title }).to_string()))
 }
 
@@ -28,29 +28,30 @@ fn titles(client: &mut Client) -> Vec<String> {
     titles
 }
 
-fn eventually_titles(client: &mut Client, expected: &[String]) {
+pub fn eventually_titles(client: &mut Client, expected: &[String]) {
     eventually("the list", || (titles(client) == expected).then_some(()));
 }
 
 /// The reason of `/ready` that begins with this component's name.
-fn reason(client: &mut Client, component: &str) -> Option<String> {
+pub fn reason(client: &mut Client, component: &str) -> Option<String> {
     let ready = client.call(&get("/ready")).expect(200).json();
     let reasons = ready["reasons"].as_array().expect("a list").clone();
     reasons.iter().filter_map(|reason| reason.as_str()?.strip_prefix(component)).map(str::to_owned).next()
 }
 
-fn segment(data: &Path) -> PathBuf {
+pub fn segment(data: &Path) -> PathBuf {
+    let files = std::fs::read_dir(data.join("log")).expect("the log").flatten().map(|entry| entry.path());
     let mut segments: Vec<PathBuf> =
-        std::fs::read_dir(data.join("log")).expect("the log").flatten().map(|entry| entry.path()).collect();
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect();
     segments.sort();
     segments.pop().expect("a segment")
 }
 
-fn rename(from: &Path, to: &Path) {
+pub fn rename(from: &Path, to: &Path) {
     std::fs::rename(from, to).expect("renamed");
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     let copied = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp runs");
     assert!(copied.success());
 }

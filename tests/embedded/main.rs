@@ -7,6 +7,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod another_log;
 mod auth;
 mod bodies;
 mod codings;

@@ -114,7 +114,8 @@ fn the_log_has_as_many_bytes_as_allowed_while_the_store_fails() {
     let setup = Setup::new().set("LOG_MAX_BYTES", &MAX_BYTES.to_string());
     let log_bytes = || -> u64 {
         let entries = std::fs::read_dir(setup.data_dir().join("log")).expect("readable").flatten();
-        entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+        let segments = entries.filter(|entry| entry.path().extension().is_some_and(|ending| ending == "log"));
+        segments.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
     };
     let server: Server = setup.start();
     let mut client = server.connect();

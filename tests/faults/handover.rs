@@ -147,25 +147,25 @@ fn command(action: &str, id: &str, title: &str) -> Value {
 }
 
 /// Titles by id, as the list shows them.
-fn shown(api: &Api) -> BTreeMap<String, String> {
+pub fn shown(api: &Api) -> BTreeMap<String, String> {
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     api.list().json().as_array().expect("a list").iter().map(|todo| (text(&todo["id"]), text(&todo["title"]))).collect()
 }
 
 /// Titles by id, as the table holds them.
-fn stored(deployment: &Deployment) -> BTreeMap<String, String> {
+pub fn stored(deployment: &Deployment) -> BTreeMap<String, String> {
     let text = |column: &Option<String>| column.clone().expect("no column is null");
     deployment.query("SELECT id, title FROM todos").iter().map(|row| (text(&row[0]), text(&row[1]))).collect()
 }
 
-fn migrate(deployment: &Deployment, arguments: &[&str]) -> String {
+pub fn migrate(deployment: &Deployment, arguments: &[&str]) -> String {
     let finished = deployment.command(&[&["migrate"], arguments].concat());
     assert!(finished.status.success(), "{finished:?}");
     finished.stdout
 }
 
 /// Writes through the API and waits until it shows.
-fn write_new(api: &Api, title: &str) -> String {
+pub fn write_new(api: &Api, title: &str) -> String {
     let answer = api.connect().call(&post(&token("anna"), json!({ "title": title }).to_string())).expect(202);
     let id = answer.json()["id"].as_str().expect("an id").to_owned();
     within("the new todo", || (shown(api).get(&id).map(String::as_str) == Some(title)).then_some(()));

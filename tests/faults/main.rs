@@ -29,6 +29,7 @@ mod waiting;
 mod writers;
 
 mod absent;
+mod another_log;
 mod api;
 mod away;
 mod broker;

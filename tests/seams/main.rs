@@ -25,3 +25,4 @@ mod services;
 mod worker;
 mod worker_faults;
 mod worker_feed;
+mod worker_log;

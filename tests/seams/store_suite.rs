@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use million_rps::command_log::LogId;
 use million_rps::store::{AppliedOffsets, Changes, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
 use million_rps::worker::fold;
@@ -26,6 +27,8 @@ macro_rules! store_suite {
                 an_empty_store_holds_nothing,
                 rows_and_offsets_are_written_together,
                 an_offset_that_is_elsewhere_fences,
+                the_log_that_was_noted_first_is_followed,
+                an_offset_moves_back_only_from_where_it_is,
                 the_fold_gets_the_rows_that_exist,
                 an_upsert_replaces_every_field,
                 deleted_and_made_again_stands_at_its_new_place,
@@ -125,6 +128,38 @@ pub fn an_offset_that_is_elsewhere_fences(fixture: &impl StoreFixture) {
         assert_eq!(list_of(store.as_mut()), [todo(1)], "nothing was written by {steps:?}");
     }
     write(store.as_mut(), &[step(0, Some(5), 9)], &[todo(2)], &[]).expect("the right place is free");
+}
+
+pub fn the_log_that_was_noted_first_is_followed(fixture: &impl StoreFixture) {
+    let log = |bits| LogId::from_bits(bits).expect("not zero");
+    let mut store = migrated(fixture);
+    assert_eq!(store.followed_log().expect("readable"), None);
+    let noted: Vec<LogId> = std::thread::scope(|scope| {
+        let note = |number: u128| {
+            // Halves that look alike, and such as are negative in a database.
+            let log = log(u128::MAX - (number << 64 | number));
+            fixture.connect().note_log(log).expect("noted")
+        };
+        let threads: Vec<_> = (0..4).map(|number| scope.spawn(move || note(number))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+    assert!(noted.iter().all(|log| *log == noted[0]), "{noted:?}");
+    assert_eq!(store.note_log(log(7)).expect("readable"), noted[0]);
+    assert_eq!(store.followed_log().expect("readable"), Some(noted[0]));
+    // It is no offset.
+    write(store.as_mut(), &[step(0, None, 5)], &[todo(1)], &[]).expect("applied");
+    let expected = AppliedOffsets::from([(0, 5)]);
+    assert_eq!(store.applied_offsets().expect("readable"), expected);
+    assert_eq!(store.scan(&mut |_| ()).expect("readable"), expected);
+}
+
+pub fn an_offset_moves_back_only_from_where_it_is(fixture: &impl StoreFixture) {
+    let mut store = migrated(fixture);
+    write(store.as_mut(), &[step(0, None, 5), step(1, None, 5)], &[todo(1)], &[]).expect("applied");
+    assert!(matches!(store.move_back(0, 4, 2), Err(StoreError::Fenced { partition: 0 })));
+    store.move_back(0, 5, 2).expect("moved");
+    assert_eq!(store.applied_offsets().expect("readable"), AppliedOffsets::from([(0, 2), (1, 5)]));
+    assert_eq!(list_of(store.as_mut()), [todo(1)]);
 }
 
 pub fn the_fold_gets_the_rows_that_exist(fixture: &impl StoreFixture) {

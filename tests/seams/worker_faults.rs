@@ -343,14 +343,15 @@ fn a_damaged_store_ends_the_worker() {
 }
 
 /// What a reader was told to start.
-type Start = (PartitionId, Option<Offset>);
+pub type Start = (PartitionId, Option<Offset>);
 
 /// A group of several partitions, played from a script: an event is given when the store has been asked often enough.
-struct ScriptedReader {
-    script: VecDeque<(u64, Result<LogEvent, LogError>)>,
-    store_calls: Arc<AtomicU64>,
-    started: Arc<Mutex<Vec<Start>>>,
-    applied: Arc<Mutex<Vec<(PartitionId, Offset)>>>,
+#[derive(Default)]
+pub struct ScriptedReader {
+    pub script: VecDeque<(u64, Result<LogEvent, LogError>)>,
+    pub store_calls: Arc<AtomicU64>,
+    pub started: Arc<Mutex<Vec<Start>>>,
+    pub applied: Arc<Mutex<Vec<(PartitionId, Offset)>>>,
 }
 
 impl CommandReader for ScriptedReader {
@@ -385,7 +386,7 @@ impl CommandReader for ScriptedReader {
 }
 
 /// A batch that creates one todo. Offsets skip, as they do in Kafka.
-fn batch(partition: PartitionId, number: u32, offset: Offset) -> RecordBatch {
+pub fn batch(partition: PartitionId, number: u32, offset: Offset) -> RecordBatch {
     let record = Record {
         offset,
         logged_at: Timestamp::now(),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use million_rps::command_log::LogId;
 use million_rps::limits::{
     APPLY_BATCH_MAX_BYTES, DESCRIPTION_MAX_CHARS, LINK_MIN_BYTES_PER_SEC, POSTGRES_CONNECT_TIMEOUT_MS,
     POSTGRES_MIGRATE_TIMEOUT_MS, POSTGRES_REPLY_TIMEOUT_MS,
@@ -216,6 +217,29 @@ fn offsets_of_several_topics_do_not_mix() {
     put(&mut other, step(None, 7), &[]).expect("stored");
     assert_eq!(one.applied_offsets().expect("read"), AppliedOffsets::from([(3, 5)]));
     assert_eq!(other.applied_offsets().expect("read"), AppliedOffsets::from([(3, 7)]));
+}
+
+/// The place is set anew, for another log, while a worker is about to apply what it has read of the one before. By their
+/// offsets alone its steps would be right.
+#[test]
+fn a_batch_of_a_log_that_is_not_followed_any_more_is_not_applied() {
+    let log = |bits| LogId::from_bits(bits).expect("not zero");
+    for from in [None, Some(5)] {
+        let database = Database::create();
+        let mut worker = database.migrated_store();
+        let offsets: AppliedOffsets = from.map(|from| (3, from)).into_iter().collect();
+        worker.set_log_place(Some(log(1)), &offsets).expect("set");
+        assert_eq!(worker.followed_log().expect("read"), Some(log(1)));
+        for another in [log(2), log(1 << 64), log(1 << 64 | 1)] {
+            database.store().set_log_place(Some(another), &offsets).expect("set");
+            let refused = put(&mut worker, step(from, 9), &[todo(1, "of the log before")]);
+            assert!(matches!(refused, Err(StoreError::Fenced { partition: 3 })), "{refused:?}");
+            assert_eq!(list(&mut worker), (vec![], offsets.clone()));
+        }
+        // One without an id, as after a tool of the version before.
+        database.store().set_log_place(None, &offsets).expect("set");
+        put(&mut worker, step(from, 9), &[todo(1, "of a log without an id")]).expect("applied");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! # Files
 //! `log/<offset of its first record, 20 digits>.log`, one after the other without a gap. A file holds records only:
 //! [`record`] describes their bytes. A segment that has reached [`LOG_SEGMENT_BYTES`] is followed by a new one; a segment
-//! that the store has applied to its end is deleted, the last one never.
+//! that the store has applied to its end is deleted, the last one never. `log/id` is the log's identity ([`LogId`]): by it the
+//! store knows its log, also when another one has been put into the folder.
 //!
 //! # Durability
 //! The appender writes a batch with one write(2), makes it durable with one fdatasync(2), and only then acknowledges it
@@ -29,6 +30,7 @@
 
 mod appender;
 mod dead_letters;
+mod identity;
 mod reader;
 pub mod record;
 mod segment;
@@ -43,7 +45,7 @@ pub use appender::EmbeddedAppender;
 pub use dead_letters::{Replayed, list_dead_letters, remove_dead_letter, replay_dead_letters};
 pub use reader::EmbeddedReader;
 
-use super::{AcknowledgementSink, LogError, Offset, PartitionId};
+use super::{AcknowledgementSink, LogError, LogId, Offset, PartitionId};
 use crate::data_dir::{DataDir, Footing};
 use crate::limits::LOG_SEGMENT_BYTES;
 use segment::Segment;
@@ -75,6 +77,18 @@ pub fn begin_at(data_dir: &DataDir, first: Offset) -> Result<(), LogError> {
     segment::begin_at(&folder, first)
 }
 
+/// The id of the log in `data_dir`, the first offset that it holds, and the one that its next record will get.
+///
+/// # Errors
+/// As [`open`].
+pub fn bounds(data_dir: &DataDir) -> Result<(LogId, Offset, Offset), LogError> {
+    let folder = data_dir.log_path();
+    let _lock = lock_folder(&folder)?;
+    let id = identity::read_or_make(&folder)?;
+    let (segments, next) = segment::recover(&folder)?;
+    Ok((id, segments[0].first, next))
+}
+
 /// [`open`], with another size at which a new segment starts.
 ///
 /// # Errors
@@ -86,8 +100,10 @@ pub fn open_with_segment_bytes(
 ) -> Result<(EmbeddedAppender, EmbeddedReader), LogError> {
     let folder = data_dir.log_path();
     let lock = lock_folder(&folder)?;
+    let id = identity::read_or_make(&folder)?;
     let (segments, next) = segment::recover(&folder)?;
     let log = Arc::new(Log {
+        id,
         folder,
         footing: Arc::clone(data_dir.footing()),
         extent: Mutex::new(Extent { segments: segments.into(), next }),
@@ -101,6 +117,7 @@ pub fn open_with_segment_bytes(
 
 /// What both ends share.
 struct Log {
+    id: LogId,
     folder: PathBuf,
     footing: Arc<Footing>,
     extent: Mutex<Extent>,

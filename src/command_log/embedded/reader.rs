@@ -1,5 +1,6 @@
 //! The reading end: woken by the appender, reads what is durable, deletes what is applied.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::segment::{self, Segment};
 use super::{Extent, Log, PARTITION, dead_letters, record};
-use crate::command_log::{CommandReader, LogError, LogEvent, Offset, PartitionId, Record, RecordBatch};
+use crate::command_log::{CommandReader, LogError, LogEvent, LogId, Offset, PartitionId, Record, RecordBatch};
 use crate::data_dir::{DataDir, Fault, private};
 use crate::limits::LOG_READ_BYTES;
 
@@ -58,9 +59,15 @@ impl EmbeddedReader {
         self.log.extent().segments[0].first > 0
     }
 
-    /// The offset that the next record will get.
-    pub fn end(&self) -> Offset {
-        self.log.extent().next
+    /// The log's id.
+    pub fn id(&self) -> LogId {
+        self.log.id
+    }
+
+    /// The first offset that it holds, and the one that the next record will get.
+    pub fn bounds(&self) -> (Offset, Offset) {
+        let extent = self.log.extent();
+        (extent.segments[0].first, extent.next)
     }
 
     /// Looks after folder and segments when it is time. While something is not at its place nothing is read: what has its
@@ -195,6 +202,15 @@ impl CommandReader for EmbeddedReader {
         }
         let next = cursor.wanted;
         Ok(LogEvent::Records(vec![RecordBatch { partition: PARTITION, records, next }]))
+    }
+
+    fn log_id(&mut self) -> Result<Option<LogId>, LogError> {
+        Ok(Some(self.log.id))
+    }
+
+    fn reaches(&mut self, offsets: &BTreeMap<PartitionId, Offset>) -> Result<bool, LogError> {
+        let (_, end) = self.bounds();
+        Ok(offsets.iter().all(|(partition, next)| *partition == PARTITION && *next <= end))
     }
 
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use super::{fatal, record};
+use super::{fatal, identity, record};
 use crate::command_log::{LogError, Offset};
 use crate::counted::Counted;
 use crate::data_dir::private;
@@ -66,8 +66,11 @@ fn list(folder: &Path) -> io::Result<Vec<Segment>> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
+        let name = name.to_str();
+        if name.is_some_and(|name| identity::FILE_NAMES.contains(&name)) {
+            continue;
+        }
         let first = name
-            .to_str()
             .and_then(|name| name.strip_suffix(".log"))
             .filter(|digits| digits.len() == 20)
             .and_then(|digits| digits.parse::<Offset>().ok())

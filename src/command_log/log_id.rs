@@ -1,0 +1,93 @@
+//! The identity of a command log.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// What tells a log from every other one, also from one that is made anew under its name: Kafka's id of the topic, or a random
+/// number in the folder of the embedded log. Written as Kafka's tools write it (`kafka-topics.sh --describe`).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct LogId(u128);
+
+impl LogId {
+    /// The id with these bits; `None` for zero, by which brokers say that a topic has none.
+    pub fn from_bits(bits: u128) -> Option<LogId> {
+        (bits != 0).then_some(LogId(bits))
+    }
+
+    /// Its bits.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// Both halves of its bits, the higher first, as databases keep numbers.
+    pub fn halves(self) -> [i64; 2] {
+        [(self.0 >> 64) as i64, self.0 as i64]
+    }
+
+    /// The id with these halves.
+    pub fn from_halves([high, low]: [i64; 2]) -> Option<LogId> {
+        LogId::from_bits(u128::from(high as u64) << 64 | u128::from(low as u64))
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.to_be_bytes()))
+    }
+}
+
+impl fmt::Debug for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LogId({self})")
+    }
+}
+
+/// The log is not the one whose offsets the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the store holds the offsets of another command log (id {followed}) than this one (id {found}), which was made anew, or is \
+     another deployment's. By these offsets its first commands would count as applied, so nothing of it is applied. If the \
+     settings lead to the wrong log, correct them. If the store is to follow this one from now on, run `million-rps migrate \
+     --from-beginning`, which has all of it applied, or `--from-end`, which has none"
+)]
+pub struct AnotherLog {
+    /// The log that is there.
+    pub found: LogId,
+    /// The log whose offsets the store holds.
+    pub followed: LogId,
+}
+
+/// The text is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected 22 digits of base 64")]
+pub struct NoLogId;
+
+impl FromStr for LogId {
+    type Err = NoLogId;
+
+    fn from_str(text: &str) -> Result<LogId, NoLogId> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| NoLogId)?;
+        bytes.try_into().ok().and_then(|bytes| LogId::from_bits(u128::from_be_bytes(bytes))).ok_or(NoLogId)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_comes_back_from_its_text_and_from_its_halves() {
+        for bits in [1, 1 << 63, 1 << 64, u128::MAX, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210] {
+            let id = LogId::from_bits(bits).expect("not zero");
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(LogId::from_halves(id.halves()), Some(id));
+        }
+        assert_eq!(LogId::from_bits(0), None);
+        for no_id in ["", "AAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAA/w", "id"] {
+            assert_eq!(no_id.parse::<LogId>(), Err(NoLogId), "{no_id}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! A topic that is made anew under its name: by the store's offsets, its first commands would count as applied.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use million_rps::todo::TodoId;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::json;
+
+use crate::deployment::{Api, Deployment, PARTITIONS};
+use crate::handover::{migrate, shown, stored, write_new};
+use crate::harness::request::post;
+use crate::harness::token::token;
+use crate::within;
+
+/// Todos that are made through the API before.
+const BEFORE: usize = 40;
+/// Commands that the new topic is given at once: in each partition more than were applied of the old one.
+const ANEW: usize = 400;
+/// What a process says of the other topic.
+const ANOTHER: &str = "the store holds the offsets of another command log";
+
+/// Titles by id.
+type Titles = BTreeMap<String, String>;
+
+fn write_before(api: &Api) -> Titles {
+    let titles: Vec<String> = (0..BEFORE).map(|number| format!("before {number}")).collect();
+    titles.iter().map(|title| (write_new(api, title), title.clone())).collect()
+}
+
+/// Deletes the topic, makes it again and fills it with what was accepted elsewhere, as by an API whose store is another.
+/// Returns what a store holds that has applied all of it.
+fn make_anew(deployment: &Deployment) -> Titles {
+    let admin: AdminClient<DefaultClientContext> = deployment.client_config().create().expect("a client");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let (topic, options) = (&deployment.topic, AdminOptions::new());
+    let deleted = runtime.block_on(admin.delete_topics(&[topic], &options)).expect("the broker answers");
+    deleted[0].as_ref().expect("deleted");
+    within("the topic anew", || {
+        let new = NewTopic::new(topic, PARTITIONS as i32, TopicReplication::Fixed(1));
+        let made = runtime.block_on(admin.create_topics([&new], &options)).expect("the broker answers");
+        made[0].as_ref().ok().map(drop)
+    });
+    fill(deployment)
+}
+
+fn fill(deployment: &Deployment) -> Titles {
+    let producer: BaseProducer =
+        deployment.client_config().set("partitioner", "murmur2_random").create().expect("a producer");
+    let mut expected = Titles::new();
+    for number in 0..ANEW {
+        let (id, title) = (TodoId::new().to_string(), format!("anew {number}"));
+        for (action, title) in [("create", "at first"), ("update", title.as_str())] {
+            let command = json!({ "action": action, "id": id, "title": title, "user_id": "anna" }).to_string();
+            let record = BaseRecord::to(&deployment.topic).key(&id).payload(&command);
+            producer.send(record).map_err(|(error, _)| error).expect("sent");
+        }
+        expected.insert(id, title);
+    }
+    producer.flush(Duration::from_secs(30)).expect("all delivered");
+    expected
+}
+
+/// Says that the store follows the new topic, and makes sure that everything is there, and that all goes on.
+fn take_up(deployment: &Deployment, api: &Api, mut expected: Titles) {
+    migrate(deployment, &["--from-beginning"]);
+    within("all of the new topic", || (stored(deployment) == expected).then_some(()));
+    api.await_well();
+    let new = write_new(api, "after all");
+    expected.insert(new, "after all".to_owned());
+    assert_eq!((shown(api), stored(deployment)), (expected.clone(), expected));
+}
+
+/// What takes writes learns that nobody would apply them.
+fn assert_refuses_writes(api: &Api) {
+    within("writes to be refused", || (api.metric("million_rps_topic_writes_refused") == 1.0).then_some(()));
+    api.await_trouble("Until then writes are refused");
+    api.connect().call(&post(&token("anna"), r#"{"title":"to the wrong topic"}"#)).problem(503);
+}
+
+/// The halves of the topic's id, as the store has them.
+fn noted(deployment: &Deployment) -> Vec<Vec<Option<String>>> {
+    deployment.query("SELECT partition, next FROM applied_offsets WHERE partition < -1 ORDER BY partition")
+}
+
+#[test]
+fn a_topic_made_anew_while_no_worker_runs_is_not_taken_for_the_one_before() {
+    let deployment = Deployment::beside_others();
+    migrate(&deployment, &[]);
+    let api = deployment.serve();
+    let worker = deployment.worker();
+    let mut expected = write_before(&api);
+    let before = expected.clone();
+    // A deployment of the version before takes the id that it finds.
+    worker.signal(libc::SIGKILL);
+    drop(worker);
+    let id = noted(&deployment);
+    assert_eq!(id.len(), 2);
+    deployment.query("DELETE FROM applied_offsets WHERE partition < -1");
+    let worker = deployment.worker();
+    let new = write_new(&api, "by a worker that knew no id");
+    expected.insert(new.clone(), "by a worker that knew no id".to_owned());
+    within("the id", || (noted(&deployment) == id).then_some(()));
+    worker.signal(libc::SIGKILL);
+    drop(worker);
+
+    expected.extend(make_anew(&deployment));
+    assert_refuses_writes(&api);
+    // Workers apply nothing of it, however often they are started.
+    for _ in 0..2 {
+        let mut worker = deployment.worker();
+        within("the reason", || worker.stderr.text().contains(ANOTHER).then_some(()));
+        std::thread::sleep(Duration::from_secs(3));
+        assert!(worker.status().is_none(), "it ended: {}", worker.stderr.text());
+        worker.signal(libc::SIGKILL);
+    }
+    let stored_now = stored(&deployment);
+    assert_eq!(stored_now.len(), before.len() + 1, "{stored_now:?}");
+    let _worker = deployment.worker();
+    take_up(&deployment, &api, expected);
+}
+
+#[test]
+fn a_topic_made_anew_under_a_worker_is_not_taken_for_the_one_before() {
+    let deployment = Deployment::beside_others();
+    let api = deployment.run();
+    let mut expected = write_before(&api);
+    expected.extend(make_anew(&deployment));
+    api.await_trouble(&format!("store: {ANOTHER}"));
+    assert_refuses_writes(&api);
+    take_up(&deployment, &api, expected);
+}
+
+/// The worker learns nothing of it: to its fetches, the new topic has what comes next.
+#[test]
+fn a_topic_made_anew_while_the_process_stands_still_is_not_read_on() {
+    let deployment = Deployment::beside_others();
+    let api = deployment.run();
+    let mut expected = write_before(&api);
+    api.process.signal(libc::SIGSTOP);
+    let before = expected.clone();
+    expected.extend(make_anew(&deployment));
+    api.process.signal(libc::SIGCONT);
+    api.await_trouble(ANOTHER);
+    assert_eq!(stored(&deployment), before, "nothing of it is applied");
+    take_up(&deployment, &api, expected);
+}
+
+/// A log that has lost what was applied: a broker that was behind came to lead it, or its disk was an older copy.
+#[test]
+fn what_is_written_after_the_log_has_lost_records_is_applied() {
+    let deployment = Deployment::beside_others();
+    let api = deployment.run();
+    let mut expected = write_before(&api);
+    api.process.signal(libc::SIGTERM);
+    assert!(api.process.finish().status.success());
+    deployment.query("UPDATE applied_offsets SET next = next + 50 WHERE partition >= 0");
+    let api = deployment.run();
+    // What is written before it is noticed cannot be told from what was applied.
+    let is_noticed = || api.metric("million_rps_worker_lost_places_total") == PARTITIONS as f64;
+    within("the loss in each partition", || is_noticed().then_some(()));
+    for number in 0..BEFORE {
+        let title = format!("after {number}");
+        expected.insert(write_new(&api, &title), title);
+    }
+    api.await_well();
+    assert_eq!((shown(&api), stored(&deployment)), (expected.clone(), expected));
+}

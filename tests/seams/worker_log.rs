@@ -1,0 +1,169 @@
+//! A worker whose log is another one, or becomes another one, or has lost what was applied.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use million_rps::command_log::{CommandReader, LogError, LogEvent, LogId, Offset, PartitionId, Record};
+use million_rps::feed::in_process;
+use million_rps::observe::troubles::Component;
+use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store};
+use million_rps::worker::WorkerMetrics;
+
+use crate::samples::id;
+use crate::worker::{count, migrated, run_worker};
+use crate::worker_faults::{ScriptedReader, Start, batch};
+
+fn log(bits: u128) -> LogId {
+    LogId::from_bits(bits).expect("not zero")
+}
+
+/// A scripted log with an id, which may change: by a test, or to [`log`]`(2)` when the log is replaced.
+struct NamedReader {
+    inner: ScriptedReader,
+    log: Arc<Mutex<LogId>>,
+}
+
+impl CommandReader for NamedReader {
+    fn poll(&mut self, max_records: usize, max_bytes: usize, max_wait: Duration) -> Result<LogEvent, LogError> {
+        let polled = self.inner.poll(max_records, max_bytes, max_wait);
+        if matches!(polled, Err(LogError::Replaced)) {
+            *self.log.lock().expect("not poisoned") = log(2);
+        }
+        polled
+    }
+
+    fn log_id(&mut self) -> Result<Option<LogId>, LogError> {
+        Ok(Some(*self.log.lock().expect("not poisoned")))
+    }
+
+    fn reaches(&mut self, offsets: &AppliedOffsets) -> Result<bool, LogError> {
+        Ok(offsets.values().all(|next| *next <= 30))
+    }
+
+    fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
+        self.inner.start(partition, next)
+    }
+
+    fn applied(&mut self, partition: PartitionId, next: Offset) {
+        self.inner.applied(partition, next);
+    }
+
+    fn would_delete(&self, partition: PartitionId, next: Offset) -> bool {
+        self.inner.would_delete(partition, next)
+    }
+
+    fn lag(&mut self) -> Option<u64> {
+        None
+    }
+
+    fn dead_letter(&mut self, partition: PartitionId, record: &Record, reason: &str) -> Result<(), LogError> {
+        self.inner.dead_letter(partition, record, reason)
+    }
+}
+
+type Script = Vec<Result<LogEvent, LogError>>;
+type Shared<T> = Arc<Mutex<T>>;
+
+/// A log that does what the script says, its id, and what was started of it.
+fn scripted(script: Script, id: LogId) -> (NamedReader, Shared<LogId>, Shared<Vec<Start>>) {
+    let script: VecDeque<_> = script.into_iter().map(|event| (0, event)).collect();
+    let (id, started) = (Arc::new(Mutex::new(id)), Arc::new(Mutex::new(Vec::new())));
+    let inner = ScriptedReader { script, started: Arc::clone(&started), ..ScriptedReader::default() };
+    (NamedReader { inner, log: Arc::clone(&id) }, id, started)
+}
+
+fn names_another_log(metrics: &WorkerMetrics) -> bool {
+    let text = "offsets of another command log";
+    metrics.troubles.all().iter().any(|(component, reason)| *component == Component::Store && reason.contains(text))
+}
+
+#[test]
+fn a_log_that_the_store_does_not_follow_is_not_read_and_named_until_it_is_the_right_one() {
+    let fixture = migrated();
+    assert_eq!(fixture.sqlite().note_log(log(1)).expect("noted"), log(1));
+    let script = vec![Ok(LogEvent::Assigned(vec![3])), Ok(LogEvent::Records(vec![batch(3, 1, 10)]))];
+    let (reader, id_now, started) = scripted(script, log(2));
+    let (publisher, _) = in_process::channel();
+    let mut was_named = false;
+    let (result, metrics) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+        if !was_named && names_another_log(metrics) && count(&metrics.retries) > 2 {
+            was_named = true;
+            assert_eq!(*started.lock().expect("not poisoned"), [] as [Start; 0]);
+            *id_now.lock().expect("not poisoned") = log(1);
+        }
+        !started.lock().expect("not poisoned").is_empty()
+    });
+    result.expect("it has not ended");
+    assert!(was_named);
+    assert_eq!(*started.lock().expect("not poisoned"), [(3, None)]);
+    assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::new(), "it came too early");
+    assert_eq!(metrics.troubles.all(), []);
+}
+
+#[test]
+fn a_log_that_is_replaced_while_it_is_read_is_not_read_any_more() {
+    let fixture = migrated();
+    let script = vec![
+        Ok(LogEvent::Assigned(vec![3])),
+        Ok(LogEvent::Records(vec![batch(3, 1, 10)])),
+        Err(LogError::Replaced),
+        Ok(LogEvent::Records(vec![batch(3, 2, 13)])),
+    ];
+    let (reader, _, started) = scripted(script, log(1));
+    let (publisher, _) = in_process::channel();
+    // What the log brings behind its first reason is not taken either.
+    let (result, _) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+        names_another_log(metrics) && count(&metrics.retries) > 2
+    });
+    result.expect("it has not ended");
+    assert_eq!(started.lock().expect("not poisoned")[0], (3, None));
+    assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::from([(3, 13)]));
+    assert_eq!(fixture.sqlite().followed_log().expect("readable"), Some(log(1)));
+}
+
+fn applied_to(fixture: &crate::embedded::Embedded, partition: PartitionId, next: Offset) {
+    let step = OffsetStep { partition, from: None, to: next };
+    fixture.sqlite().apply(&[step], &[], &mut |_| Changes::default()).expect("applied");
+}
+
+/// What is written behind the end of a log that has lost records stands at offsets that were applied before.
+#[test]
+fn in_a_log_that_has_lost_applied_records_the_place_moves_back_to_its_end() {
+    let fixture = migrated();
+    applied_to(&fixture, 5, 90);
+    fixture.sqlite().note_log(log(1)).expect("noted");
+    let script = vec![
+        Ok(LogEvent::Assigned(vec![5])),
+        Err(LogError::OffsetOutOfRange { partition: 5, requested: 90, earliest: 0, latest: 30 }),
+        Ok(LogEvent::Idle),
+        Ok(LogEvent::Records(vec![batch(5, 1, 30)])),
+    ];
+    let (reader, _, started) = scripted(script, log(1));
+    let (publisher, _) = in_process::channel();
+    let (result, metrics) = run_worker(reader, fixture.sqlite(), publisher, |metrics| count(&metrics.commands) == 1);
+    result.expect("it has not ended");
+    assert_eq!(*started.lock().expect("not poisoned"), [(5, Some(90)), (5, Some(30))]);
+    assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::from([(5, 33)]));
+    assert_eq!(crate::samples::list_of(&mut fixture.sqlite()).len(), 1, "{:?}", id(1));
+    assert_eq!(count(&metrics.moved_back), 1);
+}
+
+/// A store of a version that noted no id: its offsets may be of any log.
+#[test]
+fn a_log_that_ends_before_the_offsets_of_an_older_version_is_not_taken_for_the_own() {
+    let fixture = migrated();
+    applied_to(&fixture, 5, 90);
+    let script = vec![
+        Ok(LogEvent::Assigned(vec![5])),
+        Err(LogError::OffsetOutOfRange { partition: 5, requested: 90, earliest: 0, latest: 30 }),
+    ];
+    let (reader, _, _) = scripted(script, log(1));
+    let (publisher, _) = in_process::channel();
+    let (result, _) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+        metrics.last_error().is_some_and(|error| error.contains("partition 5 holds offsets 0 to 30"))
+    });
+    result.expect("it has not ended");
+    assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::from([(5, 90)]));
+    assert_eq!(fixture.sqlite().followed_log().expect("readable"), None);
+}
