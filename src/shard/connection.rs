@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::task::Poll;
 
-use reactor::{Driver, Pieces, SendManner, Unsent};
+use reactor::{Driver, Pieces, Received, SendManner, Unsent};
 
 use super::dispatch::Dispatch;
 use super::input::Input;
@@ -336,18 +336,22 @@ impl Connection {
                 return Poll::Ready(Awaited::Expired);
             }
             let may_be_answered = buffers.is_none() && dispatch.is_between_requests();
-            let take = |bytes: &[u8]| match buffers {
-                Some(buffers) => buffers.input.append(bytes),
-                None => {
-                    answer = dispatch.answer_repeated(shard, bytes);
-                    if answer.is_none() {
-                        buffers.insert(shard.buffers()).input.append(bytes);
+            let take = |received: Received<'_>| {
+                match buffers {
+                    Some(buffers) => buffers.input.append(&received),
+                    None if received.is_empty() => {}
+                    None => {
+                        answer = dispatch.answer_repeated(shard, &received);
+                        if answer.is_none() {
+                            buffers.insert(shard.buffers()).input.append(&received);
+                        }
                     }
                 }
+                received.len()
             };
             let socket = &state.socket;
-            let received = if may_be_answered { socket.poll_request(take) } else { socket.poll_receive(take) };
-            received.map(Awaited::Received)
+            let received = if may_be_answered { socket.poll_request() } else { socket.poll_receive() };
+            received.map_ok(take).map(Awaited::Received)
         })
         .await;
         match awaited {
@@ -380,7 +384,12 @@ impl Connection {
     #[inline]
     fn poll_receive(&mut self) -> Poll<io::Result<usize>> {
         let Connection { shard, state, buffers, .. } = self;
-        state.socket.poll_receive(|bytes| buffers.get_or_insert_with(|| shard.buffers()).input.append(bytes))
+        state.socket.poll_receive().map_ok(|received| {
+            if !received.is_empty() {
+                buffers.get_or_insert_with(|| shard.buffers()).input.append(&received);
+            }
+            received.len()
+        })
     }
 
     fn note_received(&mut self, received: io::Result<usize>) -> Result<(), Broken> {
@@ -435,7 +444,7 @@ impl Connection {
         self.state.socket.shut_down(libc::SHUT_WR);
         self.state.enter(Phase::Linger, self.shard.after(LINGER_SILENCE));
         self.give_buffers_back();
-        let received = poll_fn(|_| self.state.socket.poll_receive(|_| {})).await;
+        let received = poll_fn(|_| self.state.socket.poll_receive().map_ok(|received| received.len())).await;
         if received.is_ok_and(|received| received > 0)
             && let Ok(socket) = self.state.socket.detach()
         {

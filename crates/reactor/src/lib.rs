@@ -22,6 +22,7 @@ mod backend;
 mod listener;
 mod pieces;
 pub mod prefetch;
+mod received;
 mod remote;
 mod socket;
 mod task;
@@ -43,6 +44,7 @@ pub use self::backend::UNREAD_MAX_BYTES;
 use self::backend::{Backend, Epoll, Uring};
 pub use self::listener::{ACCEPTS_TURN_MAX, Listener};
 pub use self::pieces::{PIECES_MAX, Pieces, PiecesOf};
+pub use self::received::Received;
 use self::remote::Remote;
 pub use self::socket::{SendManner, Socket, Unsent};
 use self::task::{TaskId, Tasks};
@@ -156,6 +158,7 @@ impl Reactor {
         let waits = self.next_turn.borrow().is_empty() && !task::is_any_ready();
         let wake_at = self.timers.next();
         let fast_path = self.fast_path.borrow().as_ref().and_then(Weak::upgrade);
+        // The fast path is called under this borrow.
         let looks_at_timers = match &mut *self.backend.borrow_mut() {
             Backend::Uring(uring) => uring.turn(waits, wake_at, fast_path.as_deref())?.timer,
             Backend::Epoll(epoll) => {

@@ -10,6 +10,7 @@ use std::task::Poll;
 
 use crate::backend::{Backend, Slot};
 use crate::pieces::Pieces;
+use crate::received::{Bytes, Received};
 use crate::{Reactor, task};
 
 /// How a send goes about it.
@@ -71,26 +72,36 @@ impl Socket {
         Some(use_backend(&mut reactor.backend.borrow_mut()))
     }
 
-    /// Gives `take` bytes that have come, and says how many; 0 is the end.
+    /// Bytes that have come; none is the end.
     #[inline]
-    pub fn poll_receive(&self, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
-        self.poll_received(take, false)
+    pub fn poll_receive(&self) -> Poll<io::Result<Received<'_>>> {
+        self.poll_received(false)
     }
 
     /// The same for a task that has nothing to do before and nothing to tell: as long as it waits, the reactor's
     /// [`FastPath`](crate::FastPath) may answer what comes.
     #[inline]
-    pub fn poll_request(&self, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
-        self.poll_received(take, true)
+    pub fn poll_request(&self) -> Poll<io::Result<Received<'_>>> {
+        self.poll_received(true)
     }
 
     #[inline]
-    fn poll_received(&self, take: impl FnOnce(&[u8]), may_be_answered: bool) -> Poll<io::Result<usize>> {
+    fn poll_received(&self, may_be_answered: bool) -> Poll<io::Result<Received<'_>>> {
         let received = self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.poll_receive(self.slot, take, may_be_answered),
-            Backend::Epoll(epoll) => epoll.poll_receive(self.slot, take),
+            Backend::Uring(uring) => uring.poll_receive(self.slot, may_be_answered),
+            Backend::Epoll(epoll) => epoll.poll_receive(self.slot),
         });
-        received.unwrap_or(Poll::Ready(Ok(0)))
+        received.unwrap_or(Poll::Ready(Ok(Bytes::None))).map_ok(|bytes| Received::new(self, bytes))
+    }
+
+    /// Takes received bytes back, also when the socket has been closed meanwhile.
+    #[inline]
+    pub(crate) fn give_back(&self, bytes: Bytes) {
+        let Some(reactor) = &self.reactor else { return };
+        match &mut *reactor.backend.borrow_mut() {
+            Backend::Uring(uring) => uring.give_back(bytes),
+            Backend::Epoll(epoll) => epoll.give_back(bytes),
+        }
     }
 
     /// The last [`FastPath::idle_until`](crate::FastPath::idle_until) of this connection; asked again, and not answered meanwhile, 0.

@@ -1,6 +1,7 @@
 //! Both drivers, over sockets of the loopback.
 
 mod half_closed;
+mod received;
 mod shared_answers;
 mod turns;
 
@@ -54,8 +55,13 @@ fn serve<S: Future<Output = ()> + 'static, R: Send + 'static>(
     client.join().expect("the client's checks hold")
 }
 
+fn take(received: &[u8], into: &mut Vec<u8>) -> usize {
+    into.extend_from_slice(received);
+    received.len()
+}
+
 async fn receive(socket: &Socket, into: &mut Vec<u8>) -> io::Result<usize> {
-    poll_fn(|_| socket.poll_receive(|bytes| into.extend_from_slice(bytes))).await
+    poll_fn(|_| socket.poll_receive().map_ok(|received| take(&received, into))).await
 }
 
 async fn send_all(socket: &Socket, text: Vec<u8>, mut manner: SendManner) -> io::Result<()> {

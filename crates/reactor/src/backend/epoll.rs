@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Slot, UNREAD_MAX_BYTES, accept};
 use crate::Unsent;
 use crate::pieces::Pieces;
+use crate::received::Bytes;
 use crate::task::{NOBODY, TaskId, current, make_ready};
 
 /// Receives of one connection before others have their turn; io_uring has such a bound in its buffers. A client that sends as
@@ -48,7 +49,7 @@ pub struct Epoll {
     /// Who has received so often in this turn that the others come first.
     yielding: Vec<TaskId>,
     events: Vec<libc::epoll_event>,
-    /// Where bytes are received before the connection's own buffers take them; an idle connection has none.
+    /// Where bytes are received, for all connections: an idle one has no buffer.
     received: Vec<u8>,
     listener: Option<RawFd>,
     accepting_task: TaskId,
@@ -122,8 +123,8 @@ impl Epoll {
         Ok(slot)
     }
 
-    /// Gives `take` bytes that have come, and says how many; 0 is the end.
-    pub fn poll_receive(&mut self, slot: Slot, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+    /// Bytes that have come; none is the end.
+    pub fn poll_receive(&mut self, slot: Slot) -> Poll<io::Result<Bytes>> {
         let Epoll { connections, received, turns, yielding, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
@@ -136,6 +137,8 @@ impl Epoll {
                 return Poll::Pending;
             }
             connection.receives += 1;
+            // It is not there while somebody has what was received before.
+            received.resize(UNREAD_MAX_BYTES, 0);
             let (bytes, flags) = (received.as_mut_ptr().cast(), libc::MSG_DONTWAIT);
             // SAFETY: the pointer and the length are those of `received`.
             let result = unsafe { libc::recv(connection.descriptor, bytes, received.len(), flags) };
@@ -143,10 +146,8 @@ impl Epoll {
                 Ok(length) => {
                     // What did not fill the buffer was all; more is a new edge, as is the end unless it has been told.
                     connection.is_readable = length == received.len() || length == 0 || connection.has_ended;
-                    if length > 0 {
-                        take(&received[..length]);
-                    }
-                    return Poll::Ready(Ok(length));
+                    let bytes = if length > 0 { Bytes::Own(std::mem::take(received), length) } else { Bytes::None };
+                    return Poll::Ready(Ok(bytes));
                 }
                 Err(_) => match io::Error::last_os_error() {
                     error if error.kind() == io::ErrorKind::WouldBlock => connection.is_readable = false,
@@ -156,6 +157,14 @@ impl Epoll {
             }
         }
         Poll::Pending
+    }
+
+    /// Takes received bytes back.
+    #[inline]
+    pub fn give_back(&mut self, bytes: Bytes) {
+        if let Bytes::Own(buffer, _) = bytes {
+            self.received = buffer;
+        }
     }
 
     /// Prepares to send the pieces that have not been sent.

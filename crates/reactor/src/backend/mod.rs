@@ -1,7 +1,7 @@
 //! What does a reactor's I/O.
 
 mod epoll;
-mod uring;
+pub mod uring;
 
 use std::io;
 use std::os::fd::RawFd;

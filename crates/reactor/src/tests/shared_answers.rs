@@ -11,7 +11,7 @@ const TOO_MANY_BYTES: usize = 20 * 1024 * 1024;
 async fn receive_request(socket: &Socket, into: &mut Vec<u8>) -> Result<io::Result<usize>, Unsent> {
     poll_fn(|_| match socket.take_unsent() {
         Some(unsent) => Poll::Ready(Err(unsent)),
-        None => socket.poll_request(|bytes| into.extend_from_slice(bytes)).map(Ok),
+        None => socket.poll_request().map_ok(|received| take(&received, into)).map(Ok),
     })
     .await
 }

@@ -24,6 +24,41 @@ pub const PAGE_BYTES: usize = 4096;
 /// The only group of buffers.
 pub const BUFFER_GROUP: u16 = 0;
 
+const _: () =
+    assert!(BUFFER_BYTES <= u16::MAX as usize && BUFFERS_AT_FIRST <= BUFFERS_MAX && BUFFERS_MAX.is_power_of_two());
+
+/// A buffer that the kernel has filled and does not touch until it is given back. There is one such for each time that the kernel
+/// has filled a buffer, so nobody gives one back twice, or reads it afterwards.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a buffer that is not given back is lost to its ring"]
+pub struct FilledBuffer {
+    number: u16,
+    length: u16,
+}
+
+impl FilledBuffer {
+    /// How many bytes there are in it.
+    #[inline]
+    pub fn len(&self) -> usize {
+        usize::from(self.length)
+    }
+}
+
+/// The same, together with the place where it is, for those who do not know its ring.
+pub struct LentBuffer {
+    buffer: FilledBuffer,
+    start: NonNull<u8>,
+}
+
+impl LentBuffer {
+    /// What the kernel has put into it.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping stays for ever, and the kernel does not touch the buffer as long as this is here.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.buffer.len()) }
+    }
+}
+
 /// A ring of buffers. One page-aligned mapping holds the ring of entries and behind it the buffers.
 pub struct BufferRing {
     entries: NonNull<types::BufRingEntry>,
@@ -101,11 +136,11 @@ impl BufferRing {
     fn extend_to(&mut self, buffers: u16) {
         self.size = buffers.min(BUFFERS_MAX);
         for buffer in std::mem::take(&mut self.withheld) {
-            self.give_back(buffer);
+            self.put(buffer);
         }
         for buffer in self.touched..self.size {
             self.touched = buffer + 1;
-            self.give_back(buffer);
+            self.put(buffer);
         }
     }
 
@@ -149,25 +184,62 @@ impl BufferRing {
         self.touched = self.size;
     }
 
-    /// What the kernel has put into a buffer.
+    /// The buffer of this number, into which the kernel has put `length` bytes.
+    ///
+    /// # Safety
+    /// The kernel has said so in a completion of this ring, for which this has not been called before.
     #[inline]
-    pub fn filled(&self, buffer: u16, length: usize) -> &[u8] {
-        assert!(buffer < BUFFERS_MAX && length <= BUFFER_BYTES, "the kernel knows its buffers");
-        // SAFETY: within the mapping, as just checked; the kernel does not touch the buffer until it is given back.
-        unsafe { std::slice::from_raw_parts(self.bytes.add(usize::from(buffer) * STRIDE_BYTES).as_ptr(), length) }
+    pub unsafe fn filled(&mut self, number: u16, length: usize) -> FilledBuffer {
+        assert!(number < BUFFERS_MAX && length <= BUFFER_BYTES, "the kernel knows its buffers");
+        FilledBuffer { number, length: length as u16 }
+    }
+
+    #[inline]
+    fn start_of(&self, number: u16) -> NonNull<u8> {
+        debug_assert!(number < BUFFERS_MAX);
+        // SAFETY: within the mapping, because numbers are less than `BUFFERS_MAX`: those of filled buffers have been checked, and
+        // the others are counted here.
+        unsafe { self.bytes.add(usize::from(number) * STRIDE_BYTES) }
+    }
+
+    /// What the kernel has put into a buffer of this ring.
+    #[inline]
+    pub fn bytes_of<'a>(&'a self, buffer: &'a FilledBuffer) -> &'a [u8] {
+        // SAFETY: within the mapping; the kernel does not touch the buffer until it is given back, which takes it by value.
+        unsafe { std::slice::from_raw_parts(self.start_of(buffer.number).as_ptr(), buffer.len()) }
+    }
+
+    /// The buffer for somebody else to read, who gives it back.
+    #[inline]
+    pub fn lend(&self, buffer: FilledBuffer) -> LentBuffer {
+        let start = self.start_of(buffer.number);
+        LentBuffer { buffer, start }
+    }
+
+    /// Takes back what was lent.
+    #[inline]
+    pub fn take_back(&mut self, lent: LentBuffer) {
+        self.give_back(lent.buffer);
+    }
+
+    /// Gives a buffer back to the kernel.
+    #[inline]
+    pub fn give_back(&mut self, buffer: FilledBuffer) {
+        self.put(buffer.number);
     }
 
     /// Puts a buffer at the end of the ring, unless it takes no part any more.
     #[inline]
-    pub fn give_back(&mut self, buffer: u16) {
+    fn put(&mut self, buffer: u16) {
         if buffer >= self.size {
             return self.withhold(buffer);
         }
+        let start = self.start_of(buffer);
         // SAFETY: the index is within the entries, and the kernel reads an entry only behind the published tail. The
         // entry's last field overlays the tail (io_uring.h) and is not written here.
         unsafe {
             let entry = self.entries.add(usize::from(self.tail % BUFFERS_MAX)).as_mut();
-            entry.set_addr(self.bytes.add(usize::from(buffer) * STRIDE_BYTES).as_ptr() as u64);
+            entry.set_addr(start.as_ptr() as u64);
             entry.set_len(BUFFER_BYTES as u32);
             entry.set_bid(buffer);
         }
@@ -204,7 +276,7 @@ mod tests {
 
         /// As if the kernel had filled all of these, and each had been read.
         fn use_once(&mut self, buffers: impl Iterator<Item = u16>) {
-            buffers.for_each(|buffer| self.give_back(buffer));
+            buffers.for_each(|buffer| self.put(buffer));
             self.publish();
         }
     }

@@ -23,15 +23,17 @@ mod waiting;
 
 use std::io;
 use std::os::fd::RawFd;
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::time::Instant;
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 
 use self::accepting::Accepting;
-use self::buffers::BufferRing;
+pub use self::buffers::LentBuffer;
 #[cfg(test)]
 pub use self::buffers::PAGE_BYTES;
+use self::buffers::{BufferRing, FilledBuffer};
 use self::sending::Sending;
 use super::Slot;
 use crate::FastPath;
@@ -107,8 +109,8 @@ struct Connection {
     may_be_answered: bool,
     /// Whether there is a stash.
     has_stash: bool,
-    /// A buffer of the ring with bytes that the task has not taken, and how many.
-    filled: Option<(u16, u32)>,
+    /// A buffer of the ring with bytes that the task has not taken.
+    filled: Option<FilledBuffer>,
     /// Why no more bytes come: 0 at the end, or an error.
     end: Option<i32>,
     /// What the kernel reads from during a send.
@@ -180,9 +182,9 @@ pub struct Uring {
     /// Where the kernel reads the time of a timer from, until the next system call.
     timespec: Box<types::Timespec>,
     event: RawFd,
-    /// Where the kernel writes the event counter to; leaked, one for each reactor of a process, because it may do so until the
-    /// ring has come to its end, which nobody waits for.
-    event_count: &'static mut u64,
+    /// Where the kernel writes the event counter to, and nobody else reads or writes. Leaked, one for each reactor of a process,
+    /// because it may do so until the ring has come to its end, which nobody waits for.
+    event_count: NonNull<u64>,
     /// A socket has more to do than wait, so the next system call does not wait either.
     is_urgent: bool,
 }
@@ -226,7 +228,7 @@ impl Uring {
             timeout_at: None,
             timespec: Box::default(),
             event,
-            event_count: Box::leak(Box::default()),
+            event_count: NonNull::from(Box::leak(Box::default())),
             is_urgent: false,
         };
         uring.await_event()?;
@@ -310,7 +312,7 @@ impl Uring {
         connection.may_be_answered = false;
         connection.stash = Vec::new();
         connection.has_stash = false;
-        if let Some((buffer, _)) = connection.filled.take() {
+        if let Some(buffer) = connection.filled.take() {
             buffers.give_back(buffer);
         }
         let descriptor = connection.descriptor;
@@ -350,7 +352,7 @@ impl Uring {
     // ---- turns --------------------------------------------------------------------------------------------------------
 
     fn await_event(&mut self) -> io::Result<()> {
-        let count = (&raw mut *self.event_count).cast();
+        let count = self.event_count.cast::<u8>().as_ptr();
         let read = opcode::Read::new(types::Fd(self.event), count, size_of::<u64>() as u32).build();
         self.push(read.user_data(WAKE))
     }
@@ -465,6 +467,11 @@ impl Uring {
     /// Bytes that tasks have not taken.
     pub fn stashed_bytes(&self) -> usize {
         self.connections.iter().map(|connection| connection.stash.len()).sum()
+    }
+
+    /// Buffers that were ever given to the kernel, counted round and round.
+    pub fn buffers_given(&self) -> u16 {
+        self.buffers.given()
     }
 
     /// Bytes that all buffers of the ring hold.

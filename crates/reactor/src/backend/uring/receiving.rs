@@ -10,19 +10,15 @@ use super::sending::Sending;
 use super::{Completion, Connection, RECEIVE, Uring};
 use crate::FastPath;
 use crate::backend::{Slot, UNREAD_MAX_BYTES};
+use crate::received::Bytes;
 use crate::task::{current, make_ready};
 
 impl Uring {
-    /// Gives `take` bytes that have come, and says how many; 0 is the end. The first call begins to receive. While a send is
-    /// unattended there is nothing to be had, so that its answer is the last that the task has given. What comes while the task
-    /// waits is answered by the fast path if that `may_be`.
+    /// Bytes that have come; none is the end. The first call begins to receive. While a send is unattended there is nothing to be
+    /// had, so that its answer is the last that the task has given. What comes while the task waits is answered by the fast path
+    /// if that `may_be`.
     #[inline]
-    pub fn poll_receive(
-        &mut self,
-        slot: Slot,
-        take: impl FnOnce(&[u8]),
-        may_be_answered: bool,
-    ) -> Poll<io::Result<usize>> {
+    pub fn poll_receive(&mut self, slot: Slot, may_be_answered: bool) -> Poll<io::Result<Bytes>> {
         let Uring { connections, buffers, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
@@ -32,18 +28,14 @@ impl Uring {
         }
         if std::mem::take(&mut connection.has_stash) {
             let stash = std::mem::take(&mut connection.stash);
-            take(&stash);
-            return Poll::Ready(Ok(stash.len()));
+            let length = stash.len();
+            return Poll::Ready(Ok(Bytes::Own(stash, length)));
         }
-        if let Some((buffer, length)) = connection.filled {
-            take(buffers.filled(buffer, length as usize));
-            // Only now: if `take` panics, whoever closes the socket gives it back.
-            connection.filled = None;
-            buffers.give_back(buffer);
-            return Poll::Ready(Ok(length as usize));
+        if let Some(buffer) = connection.filled.take() {
+            return Poll::Ready(Ok(Bytes::Lent(buffers.lend(buffer))));
         }
         match connection.end {
-            Some(0) => return Poll::Ready(Ok(0)),
+            Some(0) => return Poll::Ready(Ok(Bytes::None)),
             Some(error) => return Poll::Ready(Err(io::Error::from_raw_os_error(-error))),
             None => {}
         }
@@ -53,6 +45,14 @@ impl Uring {
             return Poll::Ready(Err(error));
         }
         Poll::Pending
+    }
+
+    /// Takes received bytes back.
+    #[inline]
+    pub fn give_back(&mut self, bytes: Bytes) {
+        if let Bytes::Lent(buffer) = bytes {
+            self.buffers.take_back(buffer);
+        }
     }
 
     /// Whether bytes, or the end, wait to be taken.
@@ -79,10 +79,15 @@ impl Uring {
         Ok(())
     }
 
+    /// Takes what the kernel has said of a receive. The fast path is called here, in the midst of a turn, while the reactor has lent
+    /// its backend: it must not use the reactor. It has no way to, but for what it keeps itself.
     pub(super) fn received(&mut self, completion: Completion, fast_path: Option<&dyn FastPath>) -> io::Result<()> {
-        let buffer = cqueue::buffer_select(completion.flags);
         let is_last = !cqueue::more(completion.flags);
         let result = completion.result;
+        let buffer = cqueue::buffer_select(completion.flags).map(|number| {
+            // SAFETY: a completion is taken out of the ring's queue once, and handed to this once.
+            unsafe { self.buffers.filled(number, usize::try_from(result).unwrap_or(0)) }
+        });
         let Some(slot) = self.slot_of(completion) else {
             if let Some(buffer) = buffer {
                 self.buffers.give_back(buffer);
@@ -92,15 +97,17 @@ impl Uring {
         let Uring { connections, buffers, filled, .. } = self;
         let connection = &mut connections[slot as usize];
         if let Some(fast_path) = fast_path
-            && let Some(buffer) = buffer
             && connection.may_be_answered
             && connection.sending == Sending::No
             && !is_last
             && result > 0
-            && let Some((bytes, length)) = fast_path.answer(buffers.filled(buffer, result as usize))
+            && let Some(filled) = &buffer
+            && let Some((bytes, length)) = fast_path.answer(buffers.bytes_of(filled))
         {
             connection.idle_until = fast_path.idle_until();
-            buffers.give_back(buffer);
+            if let Some(buffer) = buffer {
+                buffers.give_back(buffer);
+            }
             self.begin_send_shared(slot, bytes, length);
             return Ok(());
         }
@@ -114,11 +121,11 @@ impl Uring {
             if result <= 0 || !connection.is_open {
                 buffers.give_back(buffer);
             } else if connection.filled.is_none() && !connection.has_stash {
-                connection.filled = Some((buffer, result as u32));
+                connection.filled = Some(buffer);
                 filled.push(slot);
             } else {
                 stash(connection, buffers);
-                connection.filled = Some((buffer, result as u32));
+                connection.filled = Some(buffer);
                 stash(connection, buffers);
                 // What a connection sends at once comes in a row.
                 if filled.last() != Some(&slot) {
@@ -168,8 +175,8 @@ impl Uring {
 
 /// Moves the bytes of a filled buffer behind those of the stash.
 fn stash(connection: &mut Connection, buffers: &mut BufferRing) {
-    if let Some((buffer, length)) = connection.filled.take() {
-        connection.stash.extend_from_slice(buffers.filled(buffer, length as usize));
+    if let Some(buffer) = connection.filled.take() {
+        connection.stash.extend_from_slice(buffers.bytes_of(&buffer));
         connection.has_stash = true;
         buffers.give_back(buffer);
     }

@@ -69,7 +69,7 @@ fn a_send_is_taken_for_sent_only_when_no_failure_can_be_on_its_way() {
 
     uring.begin_send_shared(slot, b"hello".as_slice().into(), 5);
     uring.take(&[], false, None).expect("nothing to do");
-    assert!(uring.poll_receive(slot, |_| {}, false).is_pending(), "it is not known yet");
+    assert!(uring.poll_receive(slot, false).is_pending(), "it is not known yet");
     let cut_off = told(operation(&uring, slot, SEND), 2, 0);
     uring.take(&[cut_off], true, None).expect("taken");
     let unsent = uring.take_unsent(slot).expect("three bytes did not fit");
@@ -92,7 +92,7 @@ fn what_was_meant_for_the_last_connection_of_a_slot_is_not_taken_for_the_next_on
     let (_client, served) = pair();
     assert_eq!(uring.add(served), slot, "slots are used again");
 
-    assert!(uring.poll_receive(slot, |_| {}, false).is_pending());
+    assert!(uring.poll_receive(slot, false).is_pending());
     uring.begin_send(slot, lend(b"hello"), SendManner::Expected);
     let operations = uring.connections[slot as usize].operations;
     let tail = uring.buffers.given();
@@ -104,7 +104,7 @@ fn what_was_meant_for_the_last_connection_of_a_slot_is_not_taken_for_the_next_on
     ];
     uring.take(&history, false, None).expect("taken");
     let connection = &uring.connections[slot as usize];
-    assert_eq!((connection.operations, connection.end, connection.filled), (operations, None, None));
+    assert_eq!((connection.operations, connection.end, &connection.filled), (operations, None, &None));
     assert!(connection.is_receiving && connection.sending == Sending::Expected);
     assert_eq!(uring.buffers.given(), tail.wrapping_add(1), "the buffer goes back all the same");
     uring.take(&[], true, None).expect("taken");
@@ -117,7 +117,7 @@ fn a_slot_is_used_again_only_when_the_kernel_has_let_go_of_it() {
     let Some(mut uring) = ring() else { return };
     let (_client, served) = pair();
     let slot = uring.add(served);
-    assert!(uring.poll_receive(slot, |_| {}, false).is_pending());
+    assert!(uring.poll_receive(slot, false).is_pending());
     uring.begin_send(slot, lend(b"hello"), SendManner::Patient);
     // There is no room, and then the connection is closed.
     uring.take(&[told(operation(&uring, slot, SEND), -libc::EAGAIN, 0)], true, None).expect("taken");
@@ -178,7 +178,7 @@ fn what_the_ring_does_not_take_is_not_waited_for() {
     while uring.ring.submission().len() < RING_ENTRIES as usize {
         uring.cancel(u64::MAX).expect("there is room");
     }
-    assert!(matches!(uring.poll_receive(slot, |_| {}, false), Poll::Ready(Err(_))));
+    assert!(matches!(uring.poll_receive(slot, false), Poll::Ready(Err(_))));
     uring.begin_send(slot, lend(b"hello"), SendManner::Expected);
     assert!(sent(&mut uring, slot).expect("told").is_err());
     uring.begin_send(slot, lend(b"hello"), SendManner::Patient);
