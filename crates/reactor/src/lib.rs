@@ -26,7 +26,6 @@ mod received;
 mod remote;
 mod socket;
 mod task;
-mod tcp;
 #[cfg(test)]
 mod tests;
 mod timer;
@@ -41,7 +40,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub use self::backend::UNREAD_MAX_BYTES;
-use self::backend::{Backend, Epoll, Uring};
+use self::backend::{AnyBackend, Backend as _, Epoll, Uring};
 pub use self::listener::{ACCEPTS_TURN_MAX, Listener};
 pub use self::pieces::{PIECES_MAX, Pieces, PiecesOf};
 pub use self::received::Received;
@@ -93,7 +92,7 @@ pub trait FastPath {
 /// The reactor of one thread.
 pub struct Reactor {
     driver: Driver,
-    backend: RefCell<Backend>,
+    backend: RefCell<AnyBackend>,
     remote: Arc<Remote>,
     tasks: Tasks,
     timers: Timers,
@@ -113,8 +112,8 @@ impl Reactor {
         task::begin_thread();
         let remote = Remote::new()?;
         let backend = match driver {
-            Driver::IoUring => Backend::Uring(Uring::new(remote.descriptor())?),
-            Driver::Epoll => Backend::Epoll(Epoll::new(remote.descriptor())?),
+            Driver::IoUring => AnyBackend::Uring(Uring::new(remote.descriptor())?),
+            Driver::Epoll => AnyBackend::Epoll(Epoll::new(remote.descriptor())?),
         };
         Ok(Rc::new(Reactor {
             driver,
@@ -159,15 +158,9 @@ impl Reactor {
         let wake_at = self.timers.next();
         let fast_path = self.fast_path.borrow().as_ref().and_then(Weak::upgrade);
         // The fast path is called under this borrow.
-        let looks_at_timers = match &mut *self.backend.borrow_mut() {
-            Backend::Uring(uring) => uring.turn(waits, wake_at, fast_path.as_deref())?.timer,
-            Backend::Epoll(epoll) => {
-                epoll.turn(waits, wake_at)?;
-                wake_at.is_some()
-            }
-        };
+        let looks_at_timers = self.backend.borrow_mut().turn(waits, wake_at, fast_path.as_deref())?;
         if looks_at_timers {
-            self.timers.expire(Instant::now());
+            self.timers.expire(self.now());
         }
         self.next_turn.borrow_mut().drain(..).for_each(task::make_ready);
         Ok(())
@@ -190,11 +183,15 @@ impl Reactor {
         self.driver
     }
 
+    /// What time it is.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.backend.borrow().now()
+    }
+
     /// Frees memory that has not been needed since the last call.
     pub fn trim(&self) {
-        if let Backend::Uring(uring) = &mut *self.backend.borrow_mut() {
-            uring.trim();
-        }
+        self.backend.borrow_mut().trim();
     }
 
     /// Adds a task.
@@ -204,10 +201,10 @@ impl Reactor {
 
     /// Waits; in a task only.
     pub async fn sleep(&self, time: Duration) {
-        let until = Instant::now() + time;
+        let until = self.now() + time;
         let mut is_set = false;
         poll_fn(|_| {
-            if Instant::now() >= until {
+            if self.now() >= until {
                 return Poll::Ready(());
             }
             if !std::mem::replace(&mut is_set, true) {

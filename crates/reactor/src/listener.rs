@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 
 use crate::Reactor;
-use crate::backend::{Backend, accept};
+use crate::backend::Backend as _;
 
 /// Connections that are accepted before others have their turn. Each takes some 25 microseconds, so a full backlog holds up
 /// nobody for more than a millisecond.
@@ -43,10 +43,7 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<RawFd> {
         self.yield_sometimes().await;
         let accepted = poll_fn(|_| {
-            let accepted = match &mut *self.reactor.backend.borrow_mut() {
-                Backend::Uring(uring) => uring.poll_accept(self.listener.as_raw_fd()),
-                Backend::Epoll(epoll) => epoll.poll_accept(self.listener.as_raw_fd()),
-            };
+            let accepted = self.reactor.backend.borrow_mut().poll_accept(self.listener.as_raw_fd());
             if accepted.is_pending() {
                 self.accepted_in_turn.set(0);
             }
@@ -62,7 +59,7 @@ impl Listener {
     pub async fn accept_completed(&self) -> Option<RawFd> {
         self.yield_sometimes().await;
         self.accepted_in_turn.set(self.accepted_in_turn.get() + 1);
-        accept(self.listener.as_raw_fd()).ok()
+        self.reactor.backend.borrow_mut().accept_completed(self.listener.as_raw_fd())
     }
 
     async fn yield_sometimes(&self) {
@@ -76,9 +73,6 @@ impl Listener {
 impl Reactor {
     /// Ends [`Listener::accept`].
     pub fn stop_accepting(&self) {
-        match &mut *self.backend.borrow_mut() {
-            Backend::Uring(uring) => uring.stop_accepting(),
-            Backend::Epoll(epoll) => epoll.stop_accepting(),
-        }
+        self.backend.borrow_mut().stop_accepting();
     }
 }

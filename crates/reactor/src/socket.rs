@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::backend::{Backend, Slot};
+use crate::backend::{AnyBackend, Backend as _, Slot};
 use crate::pieces::Pieces;
 use crate::received::{Bytes, Received};
 use crate::{Reactor, task};
@@ -35,13 +35,13 @@ pub struct Unsent {
     pub sent: io::Result<usize>,
 }
 
-/// A connection's socket. All its calls are made by one task.
+/// A connection's socket. One task receives and sends; the rest may be called by any of the thread. When it has been closed, it
+/// receives the end, and sends nothing.
 pub struct Socket {
     /// `None`: not connected.
     reactor: Option<Rc<Reactor>>,
     slot: Slot,
-    pub(crate) descriptor: RawFd,
-    pub(crate) is_open: Cell<bool>,
+    is_open: Cell<bool>,
 }
 
 impl Socket {
@@ -50,26 +50,20 @@ impl Socket {
     /// # Errors
     /// The kernel watches no more sockets; the descriptor is closed.
     pub fn new(reactor: &Rc<Reactor>, descriptor: RawFd) -> io::Result<Socket> {
-        let slot = match &mut *reactor.backend.borrow_mut() {
-            Backend::Uring(uring) => uring.add(descriptor),
-            Backend::Epoll(epoll) => epoll.add(descriptor).inspect_err(|_| {
-                // SAFETY: no pointers; the descriptor is the caller's gift.
-                unsafe { libc::close(descriptor) };
-            })?,
-        };
-        Ok(Socket { reactor: Some(Rc::clone(reactor)), slot, descriptor, is_open: Cell::new(true) })
+        let slot = reactor.backend.borrow_mut().add(descriptor)?;
+        Ok(Socket { reactor: Some(Rc::clone(reactor)), slot, is_open: Cell::new(true) })
     }
 
     /// A socket that is not connected: for tests of what keeps one.
     pub fn unconnected() -> Socket {
-        Socket { reactor: None, slot: 0, descriptor: -1, is_open: Cell::new(false) }
+        Socket { reactor: None, slot: 0, is_open: Cell::new(false) }
     }
 
-    /// The backend, as long as the socket is open.
+    /// Asks the backend something, as long as the socket is open.
     #[inline]
-    fn with<R>(&self, use_backend: impl FnOnce(&mut Backend) -> R) -> Option<R> {
+    fn with<R>(&self, ask: impl FnOnce(&mut AnyBackend, Slot) -> R) -> Option<R> {
         let reactor = self.reactor.as_ref().filter(|_| self.is_open.get())?;
-        Some(use_backend(&mut reactor.backend.borrow_mut()))
+        Some(ask(&mut reactor.backend.borrow_mut(), self.slot))
     }
 
     /// Bytes that have come; none is the end.
@@ -87,66 +81,41 @@ impl Socket {
 
     #[inline]
     fn poll_received(&self, may_be_answered: bool) -> Poll<io::Result<Received<'_>>> {
-        let received = self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.poll_receive(self.slot, may_be_answered),
-            Backend::Epoll(epoll) => epoll.poll_receive(self.slot),
-        });
+        let received = self.with(|backend, slot| backend.poll_receive(slot, may_be_answered));
         received.unwrap_or(Poll::Ready(Ok(Bytes::None))).map_ok(|bytes| Received::new(self, bytes))
     }
 
     /// Takes received bytes back, also when the socket has been closed meanwhile.
     #[inline]
     pub(crate) fn give_back(&self, bytes: Bytes) {
-        let Some(reactor) = &self.reactor else { return };
-        match &mut *reactor.backend.borrow_mut() {
-            Backend::Uring(uring) => uring.give_back(bytes),
-            Backend::Epoll(epoll) => epoll.give_back(bytes),
+        if let Some(reactor) = &self.reactor {
+            reactor.backend.borrow_mut().give_back(bytes);
         }
     }
 
     /// The last [`FastPath::idle_until`](crate::FastPath::idle_until) of this connection; asked again, and not answered meanwhile, 0.
+    #[inline]
     pub fn take_idle_until(&self) -> u64 {
-        let idle_until = self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.take_idle_until(self.slot),
-            Backend::Epoll(_) => 0,
-        });
-        idle_until.unwrap_or(0)
+        self.with(|backend, slot| backend.take_idle_until(slot)).unwrap_or(0)
     }
 
     /// Whether bytes, or the end, have come that nobody has taken.
     pub fn has_received(&self) -> bool {
-        let has_received = self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.has_received(self.slot),
-            Backend::Epoll(_) => false,
-        });
-        has_received == Some(true) || self.is_open.get() && self.has_bytes_waiting()
-    }
-
-    fn has_bytes_waiting(&self) -> bool {
-        let mut waiting: libc::c_int = 0;
-        // SAFETY: FIONREAD writes one int, into `waiting`, which outlives the call.
-        unsafe { libc::ioctl(self.descriptor, libc::FIONREAD, &raw mut waiting) == 0 && waiting > 0 }
+        self.with(|backend, slot| backend.has_received(slot)) == Some(true)
     }
 
     /// Sends the pieces that have not been sent, and says how many bytes have left; the pieces come back.
     #[inline]
     pub async fn send(&self, pieces: Box<Pieces>, manner: SendManner) -> (io::Result<usize>, Box<Pieces>) {
         let mut unsent = Some(pieces);
-        let begun = self.with(|backend| {
-            let pieces = unsent.take().unwrap_or_default();
-            match backend {
-                Backend::Uring(uring) => uring.begin_send(self.slot, pieces, manner),
-                Backend::Epoll(epoll) => epoll.begin_send(self.slot, pieces),
-            }
+        let begun = self.with(|backend, slot| {
+            backend.begin_send(slot, unsent.take().unwrap_or_default(), manner);
         });
         if begun.is_none() {
             return (Err(io::ErrorKind::NotConnected.into()), unsent.unwrap_or_default());
         }
         poll_fn(|_| {
-            let sent = self.with(|backend| match backend {
-                Backend::Uring(uring) => uring.poll_sent(self.slot),
-                Backend::Epoll(epoll) => epoll.poll_send(self.slot),
-            });
+            let sent = self.with(|backend, slot| backend.poll_sent(slot));
             sent.unwrap_or_else(|| Poll::Ready((Err(io::ErrorKind::NotConnected.into()), Box::default())))
         })
         .await
@@ -156,74 +125,70 @@ impl Socket {
     /// to receive, and asks [`Socket::take_unsent`] each time before it does.
     #[inline]
     pub fn send_shared(&self, bytes: Rc<[u8]>, length: usize) {
-        self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.begin_send_shared(self.slot, bytes, length),
-            Backend::Epoll(epoll) => epoll.send_shared(self.slot, bytes, length),
-        });
+        self.with(|backend, slot| backend.send_shared(slot, bytes, length));
     }
 
     /// What the socket has not taken of the last [`Socket::send_shared`], if it was not all.
     #[inline]
     pub fn take_unsent(&self) -> Option<Unsent> {
-        self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.take_unsent(self.slot),
-            Backend::Epoll(epoll) => epoll.take_unsent(self.slot),
-        })
-        .flatten()
+        self.with(|backend, slot| backend.take_unsent(slot)).flatten()
     }
 
     /// Where the other end is; `None` when it is not connected any more.
     pub fn peer(&self) -> Option<SocketAddr> {
-        if !self.is_open.get() {
-            return None;
-        }
-        // SAFETY: the descriptor is open, and is closed by this thread alone.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(self.descriptor) };
-        socket2::SockRef::from(&descriptor).peer_addr().ok()?.as_socket()
+        self.with(|backend, slot| backend.peer(slot)).flatten()
     }
 
-    /// Ends receiving, sending, or both, also for the task that waits for it.
+    /// Ends receiving, sending, or both (shutdown(2)), also for the task that waits for it.
     pub fn shut_down(&self, how: libc::c_int) {
-        if self.is_open.get() {
-            // SAFETY: a plain system call, and the descriptor is open.
-            unsafe { libc::shutdown(self.descriptor, how) };
-        }
+        self.with(|backend, slot| backend.shut_down(slot, how));
+    }
+
+    /// Bytes that the socket has taken and the client's system has not acknowledged; `None` if it cannot be asked.
+    pub fn unacknowledged_bytes(&self) -> Option<u64> {
+        self.with(|backend, slot| backend.unacknowledged_bytes(slot)).flatten()
+    }
+
+    /// Bytes of the largest segments that are sent to the client; 0 if it cannot be asked.
+    pub fn segment_bytes(&self) -> u64 {
+        self.with(|backend, slot| backend.segment_bytes(slot)).unwrap_or(0)
+    }
+
+    /// Bytes that the client's system has acknowledged since the connection began; 0 if it cannot be asked.
+    pub fn acknowledged_bytes(&self) -> u64 {
+        self.with(|backend, slot| backend.acknowledged_bytes(slot)).unwrap_or(0)
+    }
+
+    /// Lets the system decide how much of what is sent it keeps for the client, where that was bounded before.
+    pub fn lift_send_bound(&self) {
+        self.with(|backend, slot| backend.lift_send_bound(slot));
+    }
+
+    /// Has what was not sent dropped when the socket is closed. Otherwise the system would go on to send it, and keep some
+    /// megabytes for a client that takes little or nothing.
+    pub fn drop_unsent_at_close(&self) {
+        self.with(|backend, slot| backend.drop_unsent_at_close(slot));
     }
 
     /// Wakes the task that waits for the socket, to look at something else.
     pub fn wake(&self) {
-        let task = self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.task(self.slot),
-            Backend::Epoll(epoll) => epoll.task(self.slot),
-        });
-        task.into_iter().for_each(task::make_ready);
+        self.with(|backend, slot| backend.task(slot)).into_iter().for_each(task::make_ready);
     }
 
     /// Closes the socket here, and gives a descriptor of it that the reactor knows nothing of. Bytes that have come and were not
     /// taken are lost.
     ///
     /// # Errors
-    /// No descriptor is free; the socket is closed all the same.
+    /// No descriptor is free, or the socket has been closed before; it is closed all the same.
     pub fn detach(&self) -> io::Result<OwnedFd> {
-        // SAFETY: no pointers; a descriptor that is not open is an error.
-        let copy = unsafe { libc::fcntl(self.descriptor, libc::F_DUPFD_CLOEXEC, 0) };
-        // SAFETY: it has just been made, and nobody else knows it.
-        let copy = if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(copy) }) };
-        self.with(|backend| {
-            if let Backend::Epoll(epoll) = backend {
-                epoll.forget(self.slot);
-            }
-        });
+        let copy = self.with(|backend, slot| backend.duplicate(slot));
         self.close();
-        copy
+        copy.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
     }
 
     /// Closes the socket.
     pub fn close(&self) {
-        self.with(|backend| match backend {
-            Backend::Uring(uring) => uring.close(self.slot),
-            Backend::Epoll(epoll) => epoll.close(self.slot),
-        });
+        self.with(|backend, slot| backend.close(slot));
         self.is_open.set(false);
     }
 }

@@ -157,7 +157,7 @@ fn a_task_that_does_not_read_keeps_little_and_loses_nothing() {
             receive(&socket, &mut received).await.expect("bytes");
             for _ in 0..10 {
                 reactor.sleep(Duration::from_millis(10)).await;
-                if let Backend::Uring(uring) = &*reactor.backend.borrow() {
+                if let AnyBackend::Uring(uring) = &*reactor.backend.borrow() {
                     let kept = uring.stashed_bytes();
                     assert!(kept <= UNREAD_MAX_BYTES + uring.buffer_bytes(), "{kept} bytes are kept");
                 }
@@ -223,8 +223,8 @@ fn the_memory_of_buffers_that_a_crowd_needed_is_given_back() {
         });
         let served = block_on(driver, |reactor| {
             let bytes = move |reactor: &Reactor| match &*reactor.backend.borrow() {
-                Backend::Uring(uring) => (uring.buffer_bytes(), uring.resident_buffer_bytes()),
-                Backend::Epoll(_) => unreachable!("filtered"),
+                AnyBackend::Uring(uring) => (uring.buffer_bytes(), uring.resident_buffer_bytes()),
+                AnyBackend::Epoll(_) => unreachable!("filtered"),
             };
             let (at_first, _) = bytes(&reactor);
             let stays = Rc::new(Socket::new(&reactor, stays).expect("a socket"));

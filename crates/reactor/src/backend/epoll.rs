@@ -7,11 +7,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::{Slot, UNREAD_MAX_BYTES, accept};
-use crate::Unsent;
+use super::{Backend, Slot, UNREAD_MAX_BYTES, tcp};
 use crate::pieces::Pieces;
 use crate::received::Bytes;
 use crate::task::{NOBODY, TaskId, current, make_ready};
+use crate::{FastPath, SendManner, Unsent};
 
 /// Receives of one connection before others have their turn; io_uring has such a bound in its buffers. A client that sends as
 /// fast as it is read would have the thread for itself.
@@ -90,11 +90,22 @@ impl Epoll {
         Ok(())
     }
 
-    /// Adds a socket.
-    ///
-    /// # Errors
-    /// The kernel watches no more sockets.
-    pub fn add(&mut self, descriptor: RawFd) -> io::Result<Slot> {
+    /// Watches a socket no more, which would go on as long as another descriptor of it is open.
+    fn forget(&mut self, slot: Slot) {
+        let (epoll, descriptor) = (self.epoll.as_raw_fd(), self.connections[slot as usize].descriptor);
+        // SAFETY: no event is needed to delete one (epoll_ctl(2)).
+        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, descriptor, std::ptr::null_mut()) };
+    }
+
+    fn take_event(&self) {
+        let mut count: u64 = 0;
+        // SAFETY: the pointer and the length are those of `count`. The counter has been raised, so this does not wait.
+        unsafe { libc::read(self.event, (&raw mut count).cast(), size_of::<u64>()) };
+    }
+}
+
+impl Backend for Epoll {
+    fn add(&mut self, descriptor: RawFd) -> io::Result<Slot> {
         let connection = Connection {
             descriptor,
             task: NOBODY,
@@ -113,6 +124,7 @@ impl Epoll {
             if (slot as usize) < self.connections.len() {
                 self.free.push(slot);
             }
+            tcp::close(descriptor);
             return Err(error);
         }
         if slot as usize == self.connections.len() {
@@ -123,8 +135,18 @@ impl Epoll {
         Ok(slot)
     }
 
-    /// Bytes that have come; none is the end.
-    pub fn poll_receive(&mut self, slot: Slot) -> Poll<io::Result<Bytes>> {
+    fn close(&mut self, slot: Slot) {
+        let connection = &mut self.connections[slot as usize];
+        connection.is_open = false;
+        connection.task = NOBODY;
+        connection.lent = None;
+        connection.unsent = None;
+        // The slot is free from here on.
+        tcp::close(std::mem::replace(&mut connection.descriptor, -1));
+        self.free.push(slot);
+    }
+
+    fn poll_receive(&mut self, slot: Slot, _: bool) -> Poll<io::Result<Bytes>> {
         let Epoll { connections, received, turns, yielding, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
@@ -159,23 +181,28 @@ impl Epoll {
         Poll::Pending
     }
 
-    /// Takes received bytes back.
     #[inline]
-    pub fn give_back(&mut self, bytes: Bytes) {
+    fn give_back(&mut self, bytes: Bytes) {
         if let Bytes::Own(buffer, _) = bytes {
             self.received = buffer;
         }
     }
 
-    /// Prepares to send the pieces that have not been sent.
-    pub fn begin_send(&mut self, slot: Slot, pieces: Box<Pieces>) {
+    fn has_received(&self, slot: Slot) -> bool {
+        tcp::has_bytes_waiting(self.descriptor(slot))
+    }
+
+    fn take_idle_until(&mut self, _: Slot) -> u64 {
+        0
+    }
+
+    fn begin_send(&mut self, slot: Slot, pieces: Box<Pieces>, _: SendManner) {
         let connection = &mut self.connections[slot as usize];
         debug_assert!(connection.lent.is_none(), "one send at a time");
         connection.lent = Some(pieces);
     }
 
-    /// Sends as much as the socket takes, and says how much, when it takes any.
-    pub fn poll_send(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Pieces>)> {
+    fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Pieces>)> {
         let connection = &mut self.connections[slot as usize];
         connection.task = current();
         let Some(mut pieces) = connection.lent.take() else { return Poll::Pending };
@@ -196,8 +223,7 @@ impl Epoll {
         Poll::Pending
     }
 
-    /// Sends what the socket takes of the first `length` bytes; the rest is for [`Epoll::take_unsent`].
-    pub fn send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
+    fn send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
         let connection = &mut self.connections[slot as usize];
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let text = &bytes[..length];
@@ -211,38 +237,15 @@ impl Epoll {
         connection.unsent = Some(Box::new(Unsent { bytes, length, sent }));
     }
 
-    /// What the socket has not taken of the last [`Epoll::send_shared`], if it was not all.
-    pub fn take_unsent(&mut self, slot: Slot) -> Option<Unsent> {
+    fn take_unsent(&mut self, slot: Slot) -> Option<Unsent> {
         self.connections[slot as usize].unsent.take().map(|unsent| *unsent)
     }
 
-    /// The task that waits for a socket.
-    pub fn task(&self, slot: Slot) -> TaskId {
+    fn task(&self, slot: Slot) -> TaskId {
         self.connections[slot as usize].task
     }
 
-    /// Watches a socket no more, which would go on as long as another descriptor of it is open.
-    pub fn forget(&mut self, slot: Slot) {
-        let (epoll, descriptor) = (self.epoll.as_raw_fd(), self.connections[slot as usize].descriptor);
-        // SAFETY: no event is needed to delete one (epoll_ctl(2)).
-        unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_DEL, descriptor, std::ptr::null_mut()) };
-    }
-
-    /// Closes a socket.
-    pub fn close(&mut self, slot: Slot) {
-        let connection = &mut self.connections[slot as usize];
-        connection.is_open = false;
-        connection.task = NOBODY;
-        connection.lent = None;
-        connection.unsent = None;
-        let descriptor = std::mem::replace(&mut connection.descriptor, -1);
-        // SAFETY: no pointers. The descriptor is the connection's own, and the slot is free from here on.
-        unsafe { libc::close(descriptor) };
-        self.free.push(slot);
-    }
-
-    /// The next connection of the listener, which is the only one.
-    pub fn poll_accept(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
+    fn poll_accept(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
         self.accepting_task = current();
         if self.is_accepting_stopped {
             return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
@@ -253,23 +256,18 @@ impl Epoll {
             }
             self.listener = Some(listener);
         }
-        match accept(listener) {
+        match tcp::accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             accepted => Poll::Ready(accepted),
         }
     }
 
-    /// Ends accepting: [`Epoll::poll_accept`] gives `ECANCELED` from now on.
-    pub fn stop_accepting(&mut self) {
+    fn stop_accepting(&mut self) {
         self.is_accepting_stopped = true;
         make_ready(self.accepting_task);
     }
 
-    /// Waits for something to happen if `waits`, until `wake_at` at the longest.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn turn(&mut self, waits: bool, wake_at: Option<Instant>) -> io::Result<()> {
+    fn turn(&mut self, waits: bool, wake_at: Option<Instant>, _: Option<&dyn FastPath>) -> io::Result<bool> {
         self.turns += 1;
         let timeout_ms = match (waits && self.yielding.is_empty(), wake_at) {
             (false, _) => 0,
@@ -305,13 +303,16 @@ impl Epoll {
                 }
             }
         }
-        Ok(())
+        Ok(wake_at.is_some())
     }
 
-    fn take_event(&self) {
-        let mut count: u64 = 0;
-        // SAFETY: the pointer and the length are those of `count`. The counter has been raised, so this does not wait.
-        unsafe { libc::read(self.event, (&raw mut count).cast(), size_of::<u64>()) };
+    fn descriptor(&self, slot: Slot) -> RawFd {
+        self.connections[slot as usize].descriptor
+    }
+
+    fn duplicate(&mut self, slot: Slot) -> io::Result<OwnedFd> {
+        self.forget(slot);
+        tcp::duplicate(self.descriptor(slot))
     }
 }
 
@@ -327,8 +328,7 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 impl Drop for Epoll {
     fn drop(&mut self) {
         for connection in self.connections.iter().filter(|connection| connection.is_open) {
-            // SAFETY: no pointers; the descriptor is the connection's own.
-            unsafe { libc::close(connection.descriptor) };
+            tcp::close(connection.descriptor);
         }
     }
 }

@@ -41,8 +41,8 @@ fn what_has_been_received_stays_as_long_as_somebody_has_it_also_without_its_conn
 fn all_buffers_are_the_kernels_again_when_nobody_has_received_bytes_any_more() {
     for driver in drivers().into_iter().filter(|driver| *driver == Driver::IoUring) {
         let given = |reactor: &Reactor| match &*reactor.backend.borrow() {
-            Backend::Uring(uring) => uring.buffers_given(),
-            Backend::Epoll(_) => unreachable!("filtered"),
+            AnyBackend::Uring(uring) => uring.buffers_given(),
+            AnyBackend::Epoll(_) => unreachable!("filtered"),
         };
         let count = move |reactor: Rc<Reactor>, socket: Socket| async move {
             let before = given(&reactor);

@@ -7,7 +7,7 @@ use std::task::Poll;
 use io_uring::{opcode, types};
 
 use super::{ACCEPT, Uring};
-use crate::backend::accept;
+use crate::backend::tcp;
 use crate::task::{NOBODY, TaskId, current, make_ready};
 
 /// How accepting stands.
@@ -28,7 +28,7 @@ impl Accepting {
 impl Uring {
     /// The next connection of the listener, which is the only one. The ring only tells that there are some: an accept that
     /// waits in the kernel goes by the limit of open files that there was when it began.
-    pub fn poll_accept(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
+    pub(super) fn poll_accepted(&mut self, listener: RawFd) -> Poll<io::Result<RawFd>> {
         self.accepting.task = current();
         if self.accepting.is_armed {
             return Poll::Pending;
@@ -36,7 +36,7 @@ impl Uring {
         if self.accepting.is_stopped {
             return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
         }
-        match accept(listener) {
+        match tcp::accept(listener) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             accepted => return Poll::Ready(accepted),
         }
@@ -50,9 +50,9 @@ impl Uring {
         }
     }
 
-    /// Ends accepting: [`Uring::poll_accept`] gives `ECANCELED` from now on, as soon as the kernel has let go of the listener.
+    /// Ends accepting: [`Uring::poll_accepted`] gives `ECANCELED` from now on, as soon as the kernel has let go of the listener.
     /// Until then the listener would go on listening, whoever closes it.
-    pub fn stop_accepting(&mut self) {
+    pub(super) fn let_go_of_listener(&mut self) {
         self.accepting.is_stopped = true;
         if self.accepting.is_armed
             && let Err(error) = self.cancel(ACCEPT)

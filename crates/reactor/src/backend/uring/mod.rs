@@ -15,6 +15,7 @@
 
 mod accepting;
 mod buffers;
+mod calls;
 mod receiving;
 mod sending;
 #[cfg(test)]
@@ -35,7 +36,7 @@ pub use self::buffers::LentBuffer;
 pub use self::buffers::PAGE_BYTES;
 use self::buffers::{BufferRing, FilledBuffer};
 use self::sending::Sending;
-use super::Slot;
+use super::{Slot, tcp};
 use crate::FastPath;
 use crate::pieces::Pieces;
 use crate::prefetch::{LINE_BYTES, prefetch_lines};
@@ -156,13 +157,6 @@ impl Connection {
     }
 }
 
-/// What a turn has brought besides what tasks wait for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Turn {
-    /// The time for a timer has come.
-    pub timer: bool,
-}
-
 /// A ring and its sockets.
 pub struct Uring {
     ring: IoUring,
@@ -262,7 +256,7 @@ impl Uring {
     }
 
     /// Adds a socket.
-    pub fn add(&mut self, descriptor: RawFd) -> Slot {
+    fn add_socket(&mut self, descriptor: RawFd) -> Slot {
         match self.free.pop() {
             Some(slot) => {
                 let connection = self.of(slot);
@@ -296,15 +290,10 @@ impl Uring {
         prefetch_lines(connection.cast(), LINE_BYTES);
     }
 
-    /// The task that waits for a socket.
-    pub fn task(&self, slot: Slot) -> TaskId {
-        self.connections[slot as usize].task
-    }
-
     // ---- closing ------------------------------------------------------------------------------------------------------
 
     /// Closes a socket as soon as the kernel has let go of it.
-    pub fn close(&mut self, slot: Slot) {
+    fn close_socket(&mut self, slot: Slot) {
         let Uring { connections, buffers, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.is_open = false;
@@ -322,8 +311,7 @@ impl Uring {
         for operation in under_way.into_iter().flatten() {
             if self.cancel(operation).is_err() {
                 // Ends the receive as well. A ring that takes nothing any more ends its reactor, and with it the rest.
-                // SAFETY: no pointers; the descriptor is open until it is released.
-                unsafe { libc::shutdown(descriptor, libc::SHUT_RDWR) };
+                tcp::shut_down(descriptor, libc::SHUT_RDWR);
             }
         }
         self.release(slot);
@@ -337,16 +325,9 @@ impl Uring {
         connection.lent = None;
         connection.unsent = None;
         connection.generation = connection.generation.wrapping_add(1) & GENERATION_MASK;
-        let descriptor = std::mem::replace(&mut connection.descriptor, -1);
-        // SAFETY: no pointers. The descriptor is the connection's own, no operation uses it any more, and the slot is free
-        // from here on.
-        unsafe { libc::close(descriptor) };
+        // No operation uses it any more, and the slot is free from here on.
+        tcp::close(std::mem::replace(&mut connection.descriptor, -1));
         self.free.push(slot);
-    }
-
-    /// See [`BufferRing::trim`].
-    pub fn trim(&mut self) {
-        self.buffers.trim();
     }
 
     // ---- turns --------------------------------------------------------------------------------------------------------
@@ -368,16 +349,14 @@ impl Uring {
         Ok(())
     }
 
-    /// Hands over what has been asked for, and waits for something to happen if `waits`, until `wake_at` at the longest.
-    ///
-    /// # Errors
-    /// The ring is broken.
-    pub fn turn(
+    /// Hands over what has been asked for, and waits: see [`Backend::turn`](super::Backend::turn).
+    #[inline]
+    fn submit_and_wait(
         &mut self,
         waits: bool,
         wake_at: Option<Instant>,
         fast_path: Option<&dyn FastPath>,
-    ) -> io::Result<Turn> {
+    ) -> io::Result<bool> {
         self.stash_leftovers()?;
         self.buffers.publish();
         self.set_timeout(wake_at)?;
@@ -401,10 +380,10 @@ impl Uring {
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(Completion::from));
         let has_told_all = self.has_told_all();
-        let turn = self.take(&completions, has_told_all, fast_path);
+        let is_time = self.take(&completions, has_told_all, fast_path);
         completions.clear();
         self.completions = completions;
-        turn
+        is_time
     }
 
     /// Whether each send that was expected to succeed and of which nothing has been heard has succeeded: all have been
@@ -418,7 +397,8 @@ impl Uring {
         submission.is_empty() && !submission.cq_overflow()
     }
 
-    /// Takes what the kernel has said. `has_told_all`: see [`Uring::has_told_all`].
+    /// Takes what the kernel has said, and returns whether the time for a timer has come. `has_told_all`: see
+    /// [`Uring::has_told_all`].
     ///
     /// # Errors
     /// The ring is broken.
@@ -427,8 +407,8 @@ impl Uring {
         completions: &[Completion],
         has_told_all: bool,
         fast_path: Option<&dyn FastPath>,
-    ) -> io::Result<Turn> {
-        let mut turn = Turn::default();
+    ) -> io::Result<bool> {
+        let mut is_time = false;
         for completion in completions {
             self.prefetch((completion.user_data >> KIND_BITS) as Slot as usize);
             // Before what has been received, which is not answered while an answer is on its way.
@@ -452,13 +432,13 @@ impl Uring {
                 ACCEPT => self.can_accept(),
                 TIMEOUT => {
                     self.timeout_at = None;
-                    turn.timer = true;
+                    is_time = true;
                 }
                 WAKE => self.await_event()?,
                 _cancel => {}
             }
         }
-        Ok(turn)
+        Ok(is_time)
     }
 }
 
@@ -496,8 +476,7 @@ impl Drop for Uring {
         }
         let connected = self.connections.iter().map(|connection| connection.descriptor);
         for descriptor in connected.filter(|descriptor| *descriptor >= 0) {
-            // SAFETY: no pointers; it is the connection's own.
-            unsafe { libc::close(descriptor) };
+            tcp::close(descriptor);
         }
     }
 }

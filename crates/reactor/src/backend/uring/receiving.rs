@@ -14,11 +14,10 @@ use crate::received::Bytes;
 use crate::task::{current, make_ready};
 
 impl Uring {
-    /// Bytes that have come; none is the end. The first call begins to receive. While a send is unattended there is nothing to be
-    /// had, so that its answer is the last that the task has given. What comes while the task waits is answered by the fast path
-    /// if that `may_be`.
+    /// Bytes that have come; the first call begins to receive. While a send is unattended there is nothing to be had, so that its
+    /// answer is the last that the task has given.
     #[inline]
-    pub fn poll_receive(&mut self, slot: Slot, may_be_answered: bool) -> Poll<io::Result<Bytes>> {
+    pub(super) fn poll_received(&mut self, slot: Slot, may_be_answered: bool) -> Poll<io::Result<Bytes>> {
         let Uring { connections, buffers, .. } = self;
         let connection = &mut connections[slot as usize];
         connection.task = current();
@@ -47,23 +46,10 @@ impl Uring {
         Poll::Pending
     }
 
-    /// Takes received bytes back.
-    #[inline]
-    pub fn give_back(&mut self, bytes: Bytes) {
-        if let Bytes::Lent(buffer) = bytes {
-            self.buffers.take_back(buffer);
-        }
-    }
-
     /// Whether bytes, or the end, wait to be taken.
-    pub fn has_received(&self, slot: Slot) -> bool {
+    pub(super) fn has_bytes_or_end(&self, slot: Slot) -> bool {
         let connection = &self.connections[slot as usize];
         connection.has_stash || connection.filled.is_some() || connection.end.is_some()
-    }
-
-    /// See [`FastPath::idle_until`]; 0 when the fast path has not answered since the last call.
-    pub fn take_idle_until(&mut self, slot: Slot) -> u64 {
-        std::mem::take(&mut self.of(slot).idle_until)
     }
 
     /// Arms the receive that stays.

@@ -38,8 +38,9 @@ pub enum Sending {
 }
 
 impl Uring {
-    /// Gives the pieces that have not been sent to the kernel. They are the kernel's until [`Uring::poll_sent`] gives them back.
-    pub fn begin_send(&mut self, slot: Slot, pieces: Box<Pieces>, manner: SendManner) {
+    /// Gives the pieces that have not been sent to the kernel. They are the kernel's until [`Uring::poll_pieces_sent`]
+    /// gives them back.
+    pub(super) fn begin_send_pieces(&mut self, slot: Slot, pieces: Box<Pieces>, manner: SendManner) {
         let connection = self.of(slot);
         connection.lent = Some(pieces);
         connection.task = current();
@@ -71,9 +72,9 @@ impl Uring {
     }
 
     /// The same for the first `length` bytes of a buffer that others share, which are expected to fit. The task goes on, and
-    /// looks at [`Uring::take_unsent`] whenever it is polled.
+    /// looks at [`Uring::take_unsent_shared`] whenever it is polled.
     #[inline]
-    pub fn begin_send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
+    pub(super) fn begin_send_shared(&mut self, slot: Slot, bytes: Rc<[u8]>, length: usize) {
         let descriptor = types::Fd(self.of(slot).descriptor);
         let flags = libc::MSG_NOSIGNAL | ALL_OR_FAILURE;
         let entry = opcode::Send::new(descriptor, bytes[..length].as_ptr(), length as u32).flags(flags).build();
@@ -108,7 +109,7 @@ impl Uring {
     /// How many bytes have been sent, and the pieces that were lent for it, when the kernel is done with them. After an
     /// expected send, fewer than all, also 0, mean that the socket is full.
     #[inline]
-    pub fn poll_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Pieces>)> {
+    pub(super) fn poll_pieces_sent(&mut self, slot: Slot) -> Poll<(io::Result<usize>, Box<Pieces>)> {
         let connection = self.of(slot);
         connection.task = current();
         let Sending::Done(result) = connection.sending else { return Poll::Pending };
@@ -118,7 +119,7 @@ impl Uring {
 
     /// What the socket has not taken of an unattended send, if so.
     #[inline]
-    pub fn take_unsent(&mut self, slot: Slot) -> Option<Unsent> {
+    pub(super) fn take_unsent_shared(&mut self, slot: Slot) -> Option<Unsent> {
         let connection = self.of(slot);
         let Sending::Failed(result) = connection.sending else { return None };
         connection.sending = Sending::No;
@@ -165,7 +166,7 @@ impl Uring {
                     connection.operations -= 1;
                     if !connection.is_open {
                         self.release(slot);
-                    } else if !connection.is_receiving || self.has_received(slot) {
+                    } else if !connection.is_receiving || self.has_bytes_or_end(slot) {
                         // The task has been held up by it.
                         make_ready(self.of(slot).task);
                     }

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 use std::task::Poll;
 
 use super::*;
+use crate::backend::Backend as _;
 use crate::{SendManner, task};
 
 /// The kernel keeps the operation going (`IORING_CQE_F_MORE`), and has filled a buffer (`IORING_CQE_F_BUFFER`).
@@ -57,7 +58,7 @@ fn sent(uring: &mut Uring, slot: Slot) -> Option<io::Result<usize>> {
 fn a_send_is_taken_for_sent_only_when_no_failure_can_be_on_its_way() {
     let Some(mut uring) = ring() else { return };
     let (_client, served) = pair();
-    let slot = uring.add(served);
+    let slot = uring.add_socket(served);
     uring.begin_send(slot, lend(b"hello"), SendManner::Expected);
     uring.take(&[], false, None).expect("nothing to do");
     assert!(sent(&mut uring, slot).is_none(), "its failure may stand in the overflow list");
@@ -86,11 +87,11 @@ fn a_send_is_taken_for_sent_only_when_no_failure_can_be_on_its_way() {
 fn what_was_meant_for_the_last_connection_of_a_slot_is_not_taken_for_the_next_ones() {
     let Some(mut uring) = ring() else { return };
     let (_client, served) = pair();
-    let slot = uring.add(served);
+    let slot = uring.add_socket(served);
     let old = [RECEIVE, SEND, WRITABLE].map(|kind| operation(&uring, slot, kind));
     uring.close(slot);
     let (_client, served) = pair();
-    assert_eq!(uring.add(served), slot, "slots are used again");
+    assert_eq!(uring.add_socket(served), slot, "slots are used again");
 
     assert!(uring.poll_receive(slot, false).is_pending());
     uring.begin_send(slot, lend(b"hello"), SendManner::Expected);
@@ -116,7 +117,7 @@ fn what_was_meant_for_the_last_connection_of_a_slot_is_not_taken_for_the_next_on
 fn a_slot_is_used_again_only_when_the_kernel_has_let_go_of_it() {
     let Some(mut uring) = ring() else { return };
     let (_client, served) = pair();
-    let slot = uring.add(served);
+    let slot = uring.add_socket(served);
     assert!(uring.poll_receive(slot, false).is_pending());
     uring.begin_send(slot, lend(b"hello"), SendManner::Patient);
     // There is no room, and then the connection is closed.
@@ -137,7 +138,7 @@ fn a_slot_is_used_again_only_when_the_kernel_has_let_go_of_it() {
 fn the_end_of_the_client_is_no_room_and_room_is_told_once() {
     let Some(mut uring) = ring() else { return };
     let (_client, served) = pair();
-    let slot = uring.add(served);
+    let slot = uring.add_socket(served);
     uring.begin_send(slot, lend(b"hello"), SendManner::Patient);
     uring.take(&[told(operation(&uring, slot, SEND), -libc::EAGAIN, 0)], true, None).expect("taken");
     let watch = operation(&uring, slot, WRITABLE);
@@ -170,7 +171,7 @@ fn what_the_ring_does_not_take_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     listener.set_nonblocking(true).expect("a plain flag");
     let (mut client, served) = pair();
-    let slot = uring.add(served);
+    let slot = uring.add_socket(served);
     // As if the ring had been taken away: nothing can be submitted any more.
     let nothing = std::fs::File::open("/dev/null").expect("there is one");
     // SAFETY: no pointers; the ring's descriptor stays one, of another file.
