@@ -8,7 +8,7 @@
 //!   tasks      poll_receive, send, sleep …     task.rs, timer.rs, socket.rs, listener.rs
 //!     |  ^
 //!     v  | make_ready
-//!   backend    one turn: submit, wait, tell    backend/uring/, backend/epoll.rs
+//!   backend    one turn: submit, wait, tell    backend/: uring/, epoll.rs, simulated/
 //!     |  ^
 //!     v  |
 //!   kernel     sockets, and the event that other threads raise (remote.rs)
@@ -40,6 +40,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub use self::backend::UNREAD_MAX_BYTES;
+#[cfg(any(test, feature = "simulation"))]
+use self::backend::simulated::Simulated;
+#[cfg(any(test, feature = "simulation"))]
+pub use self::backend::simulated::{Chance, Ending, Script, Seen, Simulation};
 use self::backend::{AnyBackend, Backend as _, Epoll, Uring};
 pub use self::listener::{ACCEPTS_TURN_MAX, Listener};
 pub use self::pieces::{PIECES_MAX, Pieces, PiecesOf};
@@ -109,13 +113,28 @@ impl Reactor {
     /// # Errors
     /// The driver cannot be had: the kernel does not know it or forbids it, or has no descriptors or memory left for it.
     pub fn new(driver: Driver) -> io::Result<Rc<Reactor>> {
-        task::begin_thread();
         let remote = Remote::new()?;
         let backend = match driver {
             Driver::IoUring => AnyBackend::Uring(Uring::new(remote.descriptor())?),
             Driver::Epoll => AnyBackend::Epoll(Epoll::new(remote.descriptor())?),
         };
-        Ok(Rc::new(Reactor {
+        Ok(Reactor::on(backend, driver, remote))
+    }
+
+    /// A reactor in a world without a kernel, which says that it has this driver.
+    ///
+    /// # Errors
+    /// There is no descriptor for waking it.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn simulated(simulation: Simulation, driver: Driver) -> io::Result<Rc<Reactor>> {
+        let remote = Remote::new()?;
+        let backend = AnyBackend::Simulated(Simulated::new(simulation, Arc::clone(&remote)));
+        Ok(Reactor::on(backend, driver, remote))
+    }
+
+    fn on(backend: AnyBackend, driver: Driver, remote: Arc<Remote>) -> Rc<Reactor> {
+        task::begin_thread();
+        Rc::new(Reactor {
             driver,
             backend: RefCell::new(backend),
             remote,
@@ -124,7 +143,7 @@ impl Reactor {
             turns: Cell::default(),
             next_turn: RefCell::default(),
             fast_path: RefCell::default(),
-        }))
+        })
     }
 
     /// Runs a future to its end. Tasks that are left then are dropped.

@@ -35,6 +35,12 @@ impl Remote {
         self.event.as_raw_fd()
     }
 
+    /// Whether somebody has called since the last [`Remote::take`].
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn is_signalled(&self) -> bool {
+        self.is_signalled.load(Ordering::Relaxed)
+    }
+
     /// Whether somebody has called since the last time that this was asked.
     #[inline]
     pub fn take(&self) -> bool {

@@ -1,6 +1,8 @@
 //! What does a reactor's I/O: one trait, and who implements it. Everything above is the same for all of them.
 
 mod epoll;
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulated;
 mod tcp;
 pub mod uring;
 
@@ -33,8 +35,7 @@ pub const UNREAD_MAX_BYTES: usize = 16 * 1024;
 ///
 /// A slot is what [`Backend::add`] gave, until [`Backend::close`]; no call is made with any other. The `poll_` calls are made by
 /// tasks: when they are pending, the task that called last is made ready as soon as it is worth calling again, and now and then
-/// for nothing. All that happens is noted in [`Backend::turn`], and only there, so between two turns the answers to the same
-/// question differ by what the caller has done.
+/// for nothing. Tasks are made ready in [`Backend::turn`], or in a call that another task makes.
 pub trait Backend {
     /// Adds the socket of a connection, whose descriptor is the backend's from now on.
     ///
@@ -47,8 +48,8 @@ pub trait Backend {
 
     /// Bytes that have come, in the order in which they came; none is the end, again and again. Once [`UNREAD_MAX_BYTES`] have
     /// not been taken, no more are received, but for what is on its way. With `may_be_answered`, and as long as the task waits,
-    /// the fast path of [`Backend::turn`] is asked first about what comes; not every backend does. There is nothing to be had
-    /// while a [`Backend::send_shared`] is under way, or has not left as a whole and was not taken back.
+    /// the fast path of [`Backend::turn`] is asked first about what comes; not every backend does. After a [`Backend::send_shared`]
+    /// there may be nothing to be had until it is known what has left of it, so [`Backend::take_unsent`] is asked before.
     fn poll_receive(&mut self, slot: Slot, may_be_answered: bool) -> Poll<io::Result<Bytes>>;
 
     /// Takes received bytes back, also those of a socket that has been closed.
@@ -159,6 +160,8 @@ pub trait Backend {
 pub enum AnyBackend {
     Uring(Uring),
     Epoll(Epoll),
+    #[cfg(any(test, feature = "simulation"))]
+    Simulated(self::simulated::Simulated),
 }
 
 /// Calls the backend that there is.
@@ -167,6 +170,8 @@ macro_rules! each {
         match $self {
             AnyBackend::Uring(uring) => Backend::$call(uring, $($argument),*),
             AnyBackend::Epoll(epoll) => Backend::$call(epoll, $($argument),*),
+            #[cfg(any(test, feature = "simulation"))]
+            AnyBackend::Simulated(simulated) => Backend::$call(simulated, $($argument),*),
         }
     };
 }
