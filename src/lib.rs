@@ -38,6 +38,7 @@
 //! What each room holds and what it may know: `docs/architecture.md`. Why things are as they are: `docs/decisions/`.
 
 pub mod auth;
+pub mod change_feed;
 pub mod cli;
 pub mod command_log;
 pub mod config;

@@ -2,8 +2,10 @@
 //! consistent at compile time. What an operator may want to change is a setting in [`crate::config`]; its default and
 //! its allowed range stand here too.
 
+mod events;
 mod services;
 
+pub use events::*;
 pub use services::*;
 
 /// Longest title that a request may bring, in characters (Unicode scalar values), where `TITLE_MAX_CHARS` is not set.

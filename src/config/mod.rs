@@ -19,6 +19,7 @@ mod secret;
 mod setting;
 mod sources;
 pub mod table;
+mod table_events;
 mod table_kafka;
 #[cfg(test)]
 mod table_tests;
@@ -48,6 +49,8 @@ use values::Values;
 pub struct Config {
     /// Listener and connections.
     pub http: Http,
+    /// The change feed.
+    pub events: Events,
     /// Bearer tokens.
     pub auth: Auth,
     /// The way of a command to the log.
@@ -102,6 +105,21 @@ pub struct Http {
     pub drain_timeout: Duration,
     /// Who sees in `/ready` what the services say.
     pub ready_details: ReadyDetails,
+}
+
+/// The change feed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// Clients of the whole process that follow.
+    pub followers_max: usize,
+    /// Between two signs of life.
+    pub heartbeat: Duration,
+    /// Memory of the changes that are kept.
+    pub history_max_bytes: u64,
+    /// How long they are kept.
+    pub history_age: Duration,
+    /// Bytes that may wait for one of them.
+    pub unsent_max_bytes: u64,
 }
 
 /// Who sees in `/ready` what the services say.
@@ -284,6 +302,12 @@ fn connection_memory_bytes(values: &Values) -> usize {
     set.unwrap_or(share.max(CONNECTION_MEMORY_DEFAULT_MIN_BYTES))
 }
 
+/// As set, or so many that a fifth of the connections are left for other requests.
+fn followers_max(values: &Values) -> usize {
+    let connections = values.integer::<usize>("MAX_CONNECTIONS");
+    values.optional_integer("EVENTS_FOLLOWERS_MAX").unwrap_or(connections - connections / 5)
+}
+
 impl Config {
     /// Reads and checks all settings.
     ///
@@ -326,6 +350,13 @@ impl Config {
                     "on" => ReadyDetails::On,
                     _local => ReadyDetails::Local,
                 },
+            },
+            events: Events {
+                followers_max: followers_max(&values),
+                heartbeat: values.seconds("EVENTS_HEARTBEAT_SEC"),
+                history_max_bytes: values.integer("EVENTS_HISTORY_MAX_BYTES"),
+                history_age: values.seconds("EVENTS_HISTORY_SEC"),
+                unsent_max_bytes: values.integer("EVENTS_UNSENT_MAX_BYTES"),
             },
             auth: Auth {
                 secret: values.optional_text("JWT_SECRET").map(Secret::new),

@@ -79,6 +79,8 @@ pub enum Group {
     Server,
     /// Deadlines and caps.
     Limits,
+    /// The change feed.
+    Events,
     /// Bearer tokens.
     Tokens,
     /// Where the data lives.
@@ -91,13 +93,15 @@ pub enum Group {
 
 impl Group {
     /// All groups, in order.
-    pub const ALL: [Group; 6] = [Group::Server, Group::Limits, Group::Tokens, Group::Data, Group::Kafka, Group::Logs];
+    pub const ALL: [Group; 7] =
+        [Group::Server, Group::Limits, Group::Events, Group::Tokens, Group::Data, Group::Kafka, Group::Logs];
 
     /// The heading.
     pub fn title(self) -> &'static str {
         match self {
             Group::Server => "Server",
             Group::Limits => "Deadlines and caps",
+            Group::Events => "Change feed",
             Group::Tokens => "Tokens",
             Group::Data => "Data",
             Group::Kafka => "Kafka",

@@ -1,7 +1,8 @@
-//! The one table of all settings; the rows of Kafka are in `table_kafka.rs`.
+//! The one table of all settings; the rows of the change feed are in `table_events.rs`, those of Kafka in `table_kafka.rs`.
 
 use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
+use super::table_events::EVENTS;
 use super::table_kafka::KAFKA;
 use crate::limits::{
     BODY_LIMIT_MAX_BYTES, CACHE_TTL_MAX_S, CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN,
@@ -17,11 +18,12 @@ const POOL: Kind = Kind::Integer { min: 0, max: 10_000 };
 const TEXT_MAX_CHARS: Kind = Kind::Integer { min: 1, max: BODY_LIMIT_MAX_BYTES as u64 };
 
 /// Every setting, in the order of [`Group::ALL`].
-pub const SETTINGS: &[Setting] =
-    &joined::<{ BEFORE_KAFKA.len() + KAFKA.len() + LOGS.len() }>([BEFORE_KAFKA, KAFKA, LOGS]);
+pub const SETTINGS: &[Setting] = &joined::<
+    { BEFORE_EVENTS.len() + EVENTS.len() + BEFORE_KAFKA.len() + KAFKA.len() + LOGS.len() },
+>([BEFORE_EVENTS, EVENTS, BEFORE_KAFKA, KAFKA, LOGS]);
 
 /// The parts, one behind the other.
-const fn joined<const COUNT: usize>(parts: [&[Setting]; 3]) -> [Setting; COUNT] {
+const fn joined<const COUNT: usize>(parts: [&[Setting]; 5]) -> [Setting; COUNT] {
     let mut all = [parts[0][0]; COUNT];
     let (mut part, mut count) = (0, 0);
     while part < parts.len() {
@@ -35,7 +37,7 @@ const fn joined<const COUNT: usize>(parts: [&[Setting]; 3]) -> [Setting; COUNT] 
     all
 }
 
-const BEFORE_KAFKA: &[Setting] = &[
+const BEFORE_EVENTS: &[Setting] = &[
     Setting {
         name: "HTTP_HOST",
         group: Group::Server,
@@ -297,6 +299,9 @@ const BEFORE_KAFKA: &[Setting] = &[
                with DATABASE_URL.",
         example: "",
     },
+];
+
+const BEFORE_KAFKA: &[Setting] = &[
     Setting {
         name: "JWT_SECRET",
         group: Group::Tokens,

@@ -119,7 +119,7 @@ pub trait FeedPublisher: Send {
 /// What a subscriber gets.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FeedEvent {
-    /// Apply these, in this order.
+    /// Apply these, in this order; none where a part of a batch has come and the rest has not.
     Changes(Vec<ChangeSet>),
     /// Changes were missed: call [`FeedSubscriber::load`] again.
     Lost {
@@ -157,6 +157,12 @@ pub trait FeedSubscriber: Send {
         at_least: &AppliedOffsets,
         each: &mut dyn FnMut(Todo),
     ) -> Result<AppliedOffsets, FeedError>;
+
+    /// Takes the changes that have come behind a list while it was loaded, so that it is the list of one place with them. Who
+    /// does not gets them by [`FeedSubscriber::next`].
+    fn catch_up(&mut self) -> Vec<ChangeSet> {
+        Vec::new()
+    }
 
     /// Waits up to `max_wait` for changes and takes all that have come.
     ///

@@ -7,7 +7,7 @@ use redis::{Script, cmd};
 
 use crate::feed::redis_link::sending_time;
 use crate::feed::redis_subscriber::{Place, RedisSubscriber, WAIT_PAUSE};
-use crate::feed::{ChangeSet, FeedError, short_of};
+use crate::feed::{FeedError, short_of};
 use crate::limits::{REDIS_LOAD_LOCK_MS, REDIS_LOAD_RETRY_MS, REDIS_PART_MAX_BYTES, REDIS_PART_MAX_TODOS};
 use crate::store::{AppliedOffsets, Changes, OffsetStep, Store};
 use crate::todo::Todo;
@@ -81,11 +81,34 @@ impl RedisSubscriber {
                 break;
             }
         }
-        if self.current_place()?.epoch != place.epoch {
-            return Err(FeedError::Unavailable("the list in Redis was replaced while it was read".into()));
-        }
-        self.place = Some(place);
+        let to = self.current_place()?;
+        self.follow_to(place, to)?;
         Ok(offsets)
+    }
+
+    /// Follows the changes from one place to a later one. A list that was read meanwhile may have some of them and not others:
+    /// with all of them it is that of the later place.
+    fn follow_to(&mut self, from: Place, to: Place) -> Result<(), FeedError> {
+        let replaced = |reason: String| {
+            FeedError::Unavailable(format!("the list in Redis was replaced while it was read: {reason}"))
+        };
+        if from.epoch != to.epoch {
+            return Err(replaced("it is another one now".into()));
+        }
+        let mut at = from;
+        while at.number < to.number {
+            let entries = self.read_after(&at.last, Duration::ZERO)?;
+            if entries.is_empty() {
+                return Err(replaced(format!("change {} is gone", at.number + 1)));
+            }
+            for (id, fields) in entries {
+                let (set, more) = self.follow_one(&mut at, id, fields).map_err(replaced)?;
+                let set = self.join_parts(set, more);
+                self.pending.extend(set);
+            }
+        }
+        self.place = Some(at);
+        Ok(())
     }
 
     /// Has the list expire in time also for this process: one whose CACHE_TTL_SEC is longer, or was, may have loaded it. Where
@@ -149,7 +172,7 @@ impl RedisSubscriber {
                 let (set, more) = self.follow_one(&mut place, id, fields).map_err(begin_again)?;
                 if is_missing_from(&mut offsets, &set.steps, more).map_err(begin_again)? {
                     rows.change(&set.changes);
-                    pending.push(if more { ChangeSet { steps: Vec::new(), ..set } } else { set });
+                    pending.extend(self.join_parts(set, more));
                     if rows.is_full() {
                         self.write_rows(token, &mut rows)?;
                     }

@@ -12,7 +12,7 @@ use crate::feed::redis_link::Link;
 use crate::feed::redis_loading::unique_text;
 use crate::feed::{Acquaintance, ChangeSet, FeedError, FeedEvent, FeedSubscriber, redis_pointer};
 use crate::limits::{REDIS_BLOCK_MAX_MS, REDIS_LOAD_WAIT_MAX_MS, REDIS_READ_MAX_ENTRIES};
-use crate::store::{AppliedOffsets, Identity, Store};
+use crate::store::{AppliedOffsets, Changes, Identity, Store};
 use crate::todo::{JsonParser, Todo};
 
 /// Pause between two looks at a list that another process is loading.
@@ -27,8 +27,10 @@ pub struct RedisSubscriber {
     pub(super) parser: JsonParser,
     /// Up to where this process has the list; `None` before it is loaded.
     pub(super) place: Option<Place>,
-    /// Changes that came while this process itself loaded the list from the store.
+    /// Changes that came while the list was loaded.
     pub(super) pending: Vec<ChangeSet>,
+    /// Parts of a batch whose last one is still to come: a list never stands in the middle of a batch.
+    pub(super) parts: Changes,
     evictions: Evictions,
     /// Where the identity is left for others.
     pointer: Option<String>,
@@ -78,6 +80,7 @@ impl RedisSubscriber {
             parser: JsonParser::default(),
             place: None,
             pending: Vec::new(),
+            parts: Changes::default(),
             evictions: Evictions::default(),
             pointer: options.pointer(),
             acquaintance: None,
@@ -135,6 +138,10 @@ impl FeedSubscriber for RedisSubscriber {
         loaded
     }
 
+    fn catch_up(&mut self) -> Vec<ChangeSet> {
+        std::mem::take(&mut self.pending)
+    }
+
     fn next(&mut self, max_wait: Duration) -> Result<FeedEvent, FeedError> {
         let event = self.next_event(max_wait)?;
         Ok(match event {
@@ -156,6 +163,7 @@ impl RedisSubscriber {
     ) -> Result<AppliedOffsets, FeedError> {
         self.place = None;
         self.pending.clear();
+        self.parts = Changes::default();
         let deadline = Instant::now() + Duration::from_millis(REDIS_LOAD_WAIT_MAX_MS);
         while Instant::now() < deadline {
             if self.current_place()?.is_warm() {
@@ -220,14 +228,22 @@ impl RedisSubscriber {
         let mut sets = Vec::with_capacity(entries.len());
         for (id, fields) in entries {
             match self.follow_one(&mut place, id, fields) {
-                // The steps are made by the last part of a batch.
-                Ok((set, true)) => sets.push(ChangeSet { steps: Vec::new(), ..set }),
-                Ok((set, false)) => sets.push(set),
+                Ok((set, more)) => sets.extend(self.join_parts(set, more)),
                 Err(reason) => return FeedEvent::Lost { reason },
             }
         }
         self.place = Some(place);
         FeedEvent::Changes(sets)
+    }
+
+    /// The whole batch, when this is its last part, which makes its steps.
+    pub(super) fn join_parts(&mut self, mut set: ChangeSet, more: bool) -> Option<ChangeSet> {
+        if more || !self.parts.is_empty() {
+            self.parts.deletes.append(&mut set.changes.deletes);
+            self.parts.upserts.append(&mut set.changes.upserts);
+            set.changes = if more { Changes::default() } else { std::mem::take(&mut self.parts) };
+        }
+        (!more).then_some(set)
     }
 
     /// Takes over one entry; returns its changes and whether more parts of the same batch follow.

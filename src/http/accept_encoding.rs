@@ -77,7 +77,7 @@ fn read_element(element: &[u8]) -> Option<(&[u8], u16)> {
 }
 
 /// `qvalue` of RFC 9110 section 12.4.2: 0 to 1, with three decimals at most.
-fn read_weight(value: &[u8]) -> Option<u16> {
+pub(super) fn read_weight(value: &[u8]) -> Option<u16> {
     let (whole, decimals) = match value {
         [whole @ (b'0' | b'1')] => (whole, &b""[..]),
         [whole @ (b'0' | b'1'), b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),

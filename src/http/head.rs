@@ -142,6 +142,12 @@ impl<'a> Head<'a> {
         self.lines("prefer", self.prefer)
     }
 
+    /// The lines of a field that few requests have, in lower case: its name is looked for in all of them.
+    pub fn rare(&self, name: &'static str) -> FieldLines<'a> {
+        // No request line has the form of a field: behind its first word is a space.
+        FieldLines { name, first: None, rest: self.bytes }
+    }
+
     /// The names of all fields, as they were sent.
     pub fn field_names(&self) -> impl Iterator<Item = &'a [u8]> {
         // Behind the request line, each line that is not empty has a colon.

@@ -27,12 +27,15 @@
 //! allow a bare LF), lines are not folded (section 5.2), and a repeated Content-Length is an error even when all its
 //! values agree (RFC 9110 section 8.6).
 
+pub mod accept;
 pub mod accept_encoding;
 pub mod asker;
 mod authority;
 pub mod chunked;
 pub mod conditional;
 pub mod content;
+pub mod event_position;
+pub mod events_query;
 pub mod framing;
 pub mod head;
 pub mod idempotency_key;
@@ -47,6 +50,7 @@ pub mod status;
 mod syntax;
 
 pub use accept_encoding::Coding;
+pub use event_position::Position;
 pub use framing::Framing;
 pub use head::{FieldLines, Head, Parsed, Rejection, Version, asks_for_head, parse_head};
 pub use method::Method;

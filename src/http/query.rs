@@ -43,7 +43,11 @@ pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery, Problem> {
                 return Err(Problem::invalid_request("cursor is given twice"));
             }
         } else if !name.is_empty() && name != b"_" {
-            return Err(unknown_parameter(name));
+            return Err(unknown_parameter(
+                name,
+                &["limit", "cursor"],
+                "the list has limit and cursor, and neither filters nor orders",
+            ));
         }
     }
     Ok(page)
@@ -53,21 +57,21 @@ pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery, Problem> {
 const SHOWN_NAME_MAX_CHARS: usize = 40;
 
 #[cold]
-fn unknown_parameter(name: &[u8]) -> Problem {
+pub(super) fn unknown_parameter(name: &[u8], known: &[&str], has: &str) -> Problem {
     let name: Vec<u8> = decoded(name).collect();
     let name: String = String::from_utf8_lossy(&name).chars().take(SHOWN_NAME_MAX_CHARS).collect();
     let lower_case = name.to_lowercase();
     // Two slips in a word of five or six letters still leave the word.
-    let meant = ["limit", "cursor"].into_iter().find(|known| strsim::osa_distance(&lower_case, known) <= 2);
+    let meant = known.iter().find(|known| strsim::osa_distance(&lower_case, known) <= 2);
     let remedy = match meant {
         Some(meant) => format!("{meant} was perhaps meant"),
-        None => "the list has limit and cursor, and neither filters nor orders".to_owned(),
+        None => has.to_owned(),
     };
     Problem::invalid_request(format!("the query parameter {name} is not known: {remedy}"))
 }
 
 #[cold]
-fn invalid_limit() -> Problem {
+pub(super) fn invalid_limit() -> Problem {
     Problem::invalid_request(format!("limit must be a whole number from 1 to {PAGE_LIMIT_MAX}, in decimal digits"))
 }
 
@@ -77,7 +81,7 @@ fn invalid_cursor() -> Problem {
 }
 
 /// The characters of a percent-encoded text. A `+` stays one: only forms write spaces so, and no value here has any.
-fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
+pub(super) fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut rest = text;
     std::iter::from_fn(move || {
         let (byte, width) = match percent_decoded(rest) {
@@ -89,11 +93,11 @@ fn decoded(text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-fn is_named(text: &[u8], name: &[u8]) -> bool {
+pub(super) fn is_named(text: &[u8], name: &[u8]) -> bool {
     text == name || (text.contains(&b'%') && decoded(text).eq(name.iter().copied()))
 }
 
-fn read_limit(text: &[u8]) -> Option<usize> {
+pub(super) fn read_limit(text: &[u8]) -> Option<usize> {
     let limit = decoded(text).try_fold(0usize, |limit, digit| {
         let limit = limit * 10 + usize::from(digit.is_ascii_digit().then(|| digit - b'0')?);
         (limit <= PAGE_LIMIT_MAX).then_some(limit)

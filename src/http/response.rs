@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::accept_encoding::Coding;
 use super::conditional::{encoded_entity_tag, entity_tag};
+use super::event_position::Position;
 use super::query::encode_cursor;
 use super::status::Status;
 use crate::todo::{TODO_ID_TEXT_BYTES, TodoId, TodoKey};
@@ -46,6 +47,8 @@ pub enum ContentType {
     Text,
     /// A page.
     Html,
+    /// Events, one after the other.
+    EventStream,
 }
 
 impl ContentType {
@@ -56,6 +59,7 @@ impl ContentType {
             ContentType::Metrics => b"text/plain; version=0.0.4; charset=utf-8",
             ContentType::Text => b"text/plain; charset=utf-8",
             ContentType::Html => b"text/html; charset=utf-8",
+            ContentType::EventStream => b"text/event-stream",
         }
     }
 }
@@ -129,6 +133,25 @@ impl<'a> ResponseHead<'a> {
     #[inline]
     pub fn etag_in(self, tag: u64, coding: Coding) -> Self {
         self.field(b"ETag: ", &encoded_entity_tag(tag, coding))
+    }
+
+    /// `Event-Position`, from which the change feed goes on with what changes in the answer.
+    #[inline]
+    pub fn event_position(self, position: Position) -> Self {
+        self.out.extend_from_slice(b"Event-Position: ");
+        position.write(self.out);
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// `Transfer-Encoding: chunked`
+    pub fn chunked(self) -> Self {
+        self.field(b"Transfer-Encoding: ", b"chunked")
+    }
+
+    /// `X-Accel-Buffering: no`, which has nginx pass on what comes as it comes.
+    pub fn unbuffered(self) -> Self {
+        self.field(b"X-Accel-Buffering: ", b"no")
     }
 
     /// `Cache-Control`

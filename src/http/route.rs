@@ -9,6 +9,8 @@ use crate::todo::{TODO_ID_TEXT_BYTES, TodoId};
 pub enum Route {
     /// `/todos`
     Todos,
+    /// `/todos/events`
+    Events,
     /// `/todos/{id}`
     Todo(TodoId),
     /// `/todos/{id}` with an id that is none. `/todos/` counts too: the id is missing.
@@ -48,6 +50,7 @@ pub fn has_slash_too_many(path: &[u8]) -> bool {
 fn route_plain(path: &[u8]) -> Route {
     match path {
         b"/todos" => Route::Todos,
+        b"/todos/events" => Route::Events,
         b"/health" => Route::Health,
         b"/ready" => Route::Ready,
         b"/metrics" => Route::Metrics,
@@ -90,7 +93,7 @@ impl Route {
         match self {
             Route::Todos => "GET, HEAD, POST, OPTIONS",
             Route::Todo(_) | Route::InvalidTodoId => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Route::Health | Route::Ready | Route::Metrics => "GET, HEAD, OPTIONS",
+            Route::Events | Route::Health | Route::Ready | Route::Metrics => "GET, HEAD, OPTIONS",
             Route::Server => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
             Route::NotFound => "",
         }
@@ -123,6 +126,10 @@ mod tests {
             ("/todos".to_owned(), Route::Todos),
             ("/health".to_owned(), Route::Health),
             ("/ready".to_owned(), Route::Ready),
+            ("/todos/events".to_owned(), Route::Events),
+            ("/todos/%65vents".to_owned(), Route::Events),
+            ("/todos/Events".to_owned(), Route::InvalidTodoId),
+            ("/todos/events/".to_owned(), Route::NotFound),
             ("/metrics".to_owned(), Route::Metrics),
             ("*".to_owned(), Route::Server),
             ("/%74%6Fdos".to_owned(), Route::Todos),
@@ -160,7 +167,7 @@ mod tests {
     #[test]
     fn a_slash_at_the_end_is_noticed() {
         let todo = format!("/todos/{ID}/");
-        for path in ["/todos/", "/health/", "/ready/", "/metrics/", "/%74odos/", &todo] {
+        for path in ["/todos/", "/todos/events/", "/health/", "/ready/", "/metrics/", "/%74odos/", &todo] {
             assert!(has_slash_too_many(path.as_bytes()), "{path}");
         }
         for path in ["/", "//", "*/", "/todos", "/todos//", "/todo/", "/todos/1/", ""] {
@@ -175,6 +182,7 @@ mod tests {
             Route::Todos,
             Route::Todo(id),
             Route::InvalidTodoId,
+            Route::Events,
             Route::Health,
             Route::Ready,
             Route::Metrics,

@@ -48,6 +48,8 @@ statuses! {
     NotFound = 404 "Not Found",
     /// The resource does not know this method.
     MethodNotAllowed = 405 "Method Not Allowed",
+    /// What there is is not what the client takes.
+    NotAcceptable = 406 "Not Acceptable",
     /// The request did not arrive in time.
     RequestTimeout = 408 "Request Timeout",
     /// A body without a length.

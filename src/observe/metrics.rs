@@ -10,6 +10,7 @@ use super::expiry::Expiry;
 use super::exposition::Text;
 use super::readiness::Audience;
 use super::status::{Component, Status};
+use crate::change_feed::ResetReason;
 use crate::encoder::EncoderMetrics;
 use crate::http::Coding;
 use crate::producer::ProducerMetrics;
@@ -59,6 +60,18 @@ pub struct ShardMetrics {
     pub accept_errors: Counter,
     /// Connections that ran into a deadline, by the number of the [`Expiry`].
     pub deadlines_expired: [Counter; Expiry::COUNT],
+    /// Clients that follow the list now.
+    pub followers: Counter,
+    /// Those that were refused because there were too many.
+    pub followers_refused: Counter,
+    /// Those whose connection was ended because they did not keep up.
+    pub followers_too_slow: Counter,
+    /// Events sent, to each follower.
+    pub events_sent: Counter,
+    /// Followers that were told to read the list again, by the number of the [`ResetReason`].
+    pub event_resets: [Counter; ResetReason::COUNT],
+    /// Memory of the changes that the shard keeps, which it shares with the others, in bytes.
+    pub event_history_bytes: Counter,
     /// Bytes received.
     pub bytes_received: Counter,
     /// Bytes sent.
@@ -136,6 +149,7 @@ impl Metrics {
         render_build(&mut text);
         self.render_process(&mut text);
         self.render_shards(&mut text);
+        self.render_event_resets(&mut text);
         self.render_expiries(&mut text);
         self.render_write_path(&mut text);
         self.render_refresher(&mut text);
@@ -184,7 +198,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 24] = [
+        let families: [(&str, &str, &str, Pick); 29] = [
             ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
                 &m.memo_hits
             }),
@@ -212,6 +226,20 @@ impl Metrics {
                 |m| &m.connection_memory_refused,
             ),
             ("million_rps_accept_errors_total", "counter", "Failed accepts.", |m| &m.accept_errors),
+            ("million_rps_followers", "gauge", "Clients that follow the list.", |m| &m.followers),
+            ("million_rps_followers_refused_total", "counter", "Followers refused at EVENTS_FOLLOWERS_MAX.", |m| {
+                &m.followers_refused
+            }),
+            (
+                "million_rps_followers_too_slow_total",
+                "counter",
+                "Followers cut off because they did not keep up.",
+                |m| &m.followers_too_slow,
+            ),
+            ("million_rps_events_sent_total", "counter", "Events sent to followers.", |m| &m.events_sent),
+            ("million_rps_event_history_bytes", "gauge", "Memory of the changes that are kept for followers.", |m| {
+                &m.event_history_bytes
+            }),
             ("million_rps_received_bytes_total", "counter", "Bytes received.", |m| &m.bytes_received),
             ("million_rps_sent_bytes_total", "counter", "Bytes sent.", |m| &m.bytes_sent),
             ("million_rps_panics_total", "counter", "Panics while answering.", |m| &m.panics),
@@ -257,17 +285,6 @@ impl Metrics {
             text.family(name, kind, help);
             for (shard, metrics) in self.shards.iter().enumerate() {
                 text.sample(name, &format!("shard=\"{shard}\""), pick(metrics).get() as f64);
-            }
-        }
-    }
-
-    fn render_expiries(&self, text: &mut Text) {
-        const NAME: &str = "million_rps_deadlines_expired_total";
-        text.family(NAME, "counter", "Connections that ran into a deadline, by what lasted too long.");
-        for (shard, metrics) in self.shards.iter().enumerate() {
-            for reason in Expiry::ALL {
-                let labels = format!("shard=\"{shard}\",reason=\"{}\"", reason.name());
-                text.sample(NAME, &labels, metrics.deadlines_expired[reason as usize].get() as f64);
             }
         }
     }

@@ -7,6 +7,7 @@ pub mod exposition;
 pub mod logging;
 pub mod metrics;
 pub mod readiness;
+mod reasons;
 pub mod silence;
 pub mod status;
 pub mod topic;

@@ -25,6 +25,7 @@ use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::connection_memory::ConnectionMemory;
 use crate::shard::driver::{DriverChoice, choose_driver};
+use crate::shard::followers::EventSettings;
 use crate::shard::inbox::{Inbox, InboxSender, Message};
 use crate::shard::places::Places;
 use crate::shard::room::ListRoom;
@@ -167,6 +168,7 @@ impl Api {
                 verify_interval: config.cache_ttl,
                 room: room.clone(),
                 old_lists: Arc::clone(&metrics.old_lists),
+                event_batch_max_bytes: usize::try_from(config.events.history_max_bytes).unwrap_or(usize::MAX) / 2,
             },
             Arc::clone(stop),
         )?;
@@ -177,6 +179,7 @@ impl Api {
         let lingering =
             (config.http.max_connections / LINGERING_ONE_TO_CONNECTIONS).clamp(LINGERING_MIN, LINGERING_MAX);
         let lingering_places = Places::new(lingering);
+        let follower_places = Places::new(config.events.followers_max);
         let memory = ConnectionMemory::new(config.http.connection_memory_bytes);
         let mut shards = Vec::with_capacity(count);
         for (number, ((cpu, listener), inbox)) in
@@ -193,6 +196,7 @@ impl Api {
                 places: Arc::clone(&places),
                 memory: Arc::clone(&memory),
                 lingering_places: Arc::clone(&lingering_places),
+                follower_places: Arc::clone(&follower_places),
                 inbox,
                 submissions: submissions.clone(),
                 new_ids: Arc::clone(&new_ids),
@@ -295,5 +299,11 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         ready_details: config.http.ready_details,
         commands_max: config.write.queue_commands.div_ceil(shards),
         command_bytes_max: config.write.queue_bytes.div_ceil(shards),
+        events: EventSettings {
+            heartbeat: config.events.heartbeat,
+            history_max_bytes: config.events.history_max_bytes,
+            history_age: config.events.history_age,
+            unsent_max_bytes: config.events.unsent_max_bytes,
+        },
     }
 }

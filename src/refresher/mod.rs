@@ -3,6 +3,7 @@
 //! It follows the feed. While that fails, or stays behind the store, it reads the list from the store alone: it asks for the
 //! offsets, and reads the list when they have moved. Then it tries the feed again, less and less often.
 
+mod changes;
 mod comparison;
 mod metrics;
 mod store_alone;
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::change_feed::{News, ResetReason};
 use crate::command_log::Coverage;
 use crate::feed::{Acquaintance, FeedError, FeedEvent, FeedSubscriber};
 use crate::limits::FEED_COMPARE_MS;
@@ -21,8 +23,9 @@ use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 use crate::shard::room::ListRoom;
 use crate::snapshot::{HashKeys, OldLists, Reconciler, Snapshot, SnapshotBuilder};
-use crate::store::{AppliedOffsets, Changes, Store};
+use crate::store::{AppliedOffsets, Store};
 use crate::todo::{IDEMPOTENCY, IdKey, Todo};
+use changes::{NextList, progress};
 use comparison::Goal;
 pub use metrics::RefresherMetrics;
 use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
@@ -55,6 +58,8 @@ pub struct RefresherParts {
     pub room: Option<Arc<ListRoom>>,
     /// Where it tells what old versions hold.
     pub old_lists: Arc<OldLists>,
+    /// Most bytes that the change feed tells of a batch; of a larger one it tells that the list has to be read again.
+    pub event_batch_max_bytes: usize,
 }
 
 /// The running refresher thread.
@@ -319,10 +324,16 @@ impl RefreshLoop {
                 self.confirm();
                 Duration::ZERO
             }
+            Ok(FeedEvent::Changes(sets)) if sets.is_empty() => {
+                self.feed.answered(now);
+                Duration::ZERO
+            }
             Ok(FeedEvent::Changes(sets)) => {
                 let received_at = Instant::now();
                 self.feed.answered(now);
-                self.apply(sets.iter().map(|set| &set.changes));
+                let mut next = self.next_list();
+                self.apply_sets(&mut next, &sets);
+                self.swap(next);
                 let steps = sets.iter().flat_map(|set| &set.steps);
                 self.cover(Coverage::Steps(steps.map(|step| (step.partition, step.to)).collect()));
                 self.confirm();
@@ -366,6 +377,7 @@ impl RefreshLoop {
     /// costs no swap and no second copy.
     fn read_list(&mut self, source: Source) -> Result<(), FeedError> {
         let started_at = Instant::now();
+        let mut next = self.next_list();
         let RefresherParts { feed, store, .. } = &mut self.parts;
         let (store, at_least) = (store.as_mut(), &self.covered);
         let mut read = |each: &mut dyn FnMut(Todo)| match source {
@@ -379,8 +391,14 @@ impl RefreshLoop {
             let offsets = read(&mut |todo| builder.push(&todo))?;
             let list = builder.finish(self.snapshot.version() + 1);
             self.parts.room.iter().for_each(|room| room.count_all(&list));
-            self.swap(list);
-            self.cover(Coverage::Whole(offsets));
+            let list = list.at_progress(progress(&offsets));
+            next = NextList {
+                news: News::anew(ResetReason::BeganAnew, list.position()),
+                snapshot: list,
+                covered: offsets,
+            };
+            self.catch_up(&mut next, source);
+            self.swap_whole(next);
             tracing::info!(todos = self.snapshot.len(), milliseconds = started_at.elapsed().as_millis(), "list loaded");
         } else {
             let snapshot = Arc::clone(&self.snapshot);
@@ -395,10 +413,11 @@ impl RefreshLoop {
                     }
                     Source::Store => tracing::debug!(todos = changes.len(), "the store's list was read"),
                 }
-                self.apply([&changes]);
             }
             // Also without a change: commands that changed nothing may have been missed.
-            self.cover(Coverage::Whole(offsets));
+            self.apply_differences(&mut next, offsets, &changes);
+            self.catch_up(&mut next, source);
+            self.swap_whole(next);
         }
         // What sorting and reading took is some hundred bytes a todo, and this thread may not allocate for long.
         memory::give_back(true);
@@ -420,39 +439,6 @@ impl RefreshLoop {
         }
         if std::mem::take(&mut self.is_in_trouble) {
             self.parts.status.well(Component::Feed);
-        }
-    }
-
-    fn apply<'c>(&mut self, changes: impl IntoIterator<Item = &'c Changes>) {
-        let next = match &self.parts.room {
-            Some(room) => self.snapshot.apply_noting(changes, |before, now| room.count(before, now)),
-            None => self.snapshot.apply(changes),
-        };
-        self.swap(next);
-    }
-
-    /// Tells the shards what the snapshot has taken in, after they have been handed it.
-    fn cover(&mut self, coverage: Coverage) {
-        match &coverage {
-            Coverage::Whole(offsets) => self.covered.clone_from(offsets),
-            Coverage::Steps(steps) => self.covered.extend(steps.iter().copied()),
-        }
-        let coverage = Arc::new(coverage);
-        for inbox in &self.parts.inboxes {
-            inbox.send(Message::Covered(Arc::clone(&coverage)));
-        }
-    }
-
-    fn swap(&mut self, next: Snapshot) {
-        self.parts.status.snapshot_swapped(next.version(), next.len(), next.content_length());
-        if let Some(room) = &self.parts.room {
-            let trouble = room.trouble(next.content_length());
-            self.parts.status.shared_troubles().set(Component::Limits, trouble.as_deref());
-        }
-        let retired = std::mem::replace(&mut self.snapshot, Arc::new(next));
-        self.retired.push((retired, Instant::now()));
-        for inbox in &self.parts.inboxes {
-            inbox.send(Message::Snapshot(Arc::clone(&self.snapshot)));
         }
     }
 }

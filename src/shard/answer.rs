@@ -26,7 +26,7 @@ use crate::http::problem::Delivery;
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::{has_slash_too_many, route};
-use crate::http::{Coding, Connection, Head, Method, Problem, ResponseHead, Route, Status};
+use crate::http::{Coding, Connection, Head, Method, Position, Problem, ResponseHead, Route, Status};
 use crate::limits::{ID_KEY_RETRY_S, PREFER_WAIT_MAX_S, SUBMISSION_OVERHEAD_BYTES};
 use crate::observe::readiness::Audience;
 use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo, TodoId, TodoPatch};
@@ -128,6 +128,7 @@ impl Request<'_> {
             (Route::Todo(id), Method::Put) => self.update(id, body),
             (Route::Todo(id), Method::Delete) => self.delete(id),
             (Route::Todo(id), _) => self.show(id),
+            (Route::Events, _) => self.follow(),
             (Route::InvalidTodoId, method) => {
                 // Who may not write learns nothing about ids.
                 if !method.is_read() {
@@ -166,14 +167,16 @@ impl Request<'_> {
             }
             Some(_) => (snapshot.page(cursor, limit), None),
         };
+        let position = snapshot.position();
         let coding = encoded.as_ref().map_or(Coding::Identity, |encoded| encoded.coding());
         match evaluate_encoded(self.head, page.entity_tag, coding) {
             (Condition::Holds, _) => {}
-            (Condition::NotModified, named) => return self.answer_unchanged(page.entity_tag, named),
+            (Condition::NotModified, named) => return self.answer_unchanged(page.entity_tag, named, position),
             (Condition::Failed, _) => return Err(Problem::precondition_failed()),
         }
         let connection = self.reply.connection();
-        self.reply.head(Status::Ok, |head| write_list_head(head, &page, encoded.as_deref(), limit, connection));
+        self.reply
+            .head(Status::Ok, |head| write_list_head(head, &page, encoded.as_deref(), limit, position, connection));
         match encoded {
             None => self.reply.body(&snapshot, page.body),
             Some(encoded) => {
@@ -189,7 +192,7 @@ impl Request<'_> {
         let snapshot = self.shard.snapshot().ok_or_else(not_loaded)?;
         let entry = snapshot.get(id).ok_or_else(|| Problem::not_found("there is no todo with this id"))?;
         if evaluate(self.head, Some(entry.entity_tag())) != Condition::Holds {
-            return self.answer_condition(Some(entry.entity_tag()));
+            return self.answer_condition(entry.entity_tag(), snapshot.position());
         }
         let connection = self.reply.connection();
         let body = entry.body();
@@ -197,6 +200,7 @@ impl Request<'_> {
             head.content_type(ContentType::Json)
                 .content_length(body.remaining_bytes())
                 .etag(entry.entity_tag())
+                .event_position(snapshot.position())
                 .cache_control(CacheControl::NoCache)
                 .vary_accept_encoding()
                 .connection(connection)
@@ -207,16 +211,16 @@ impl Request<'_> {
     }
 
     /// 304 for a read, 412 for a write or for an If-Match that does not hold.
-    fn answer_condition(&mut self, current: Option<u64>) -> Result<(), Problem> {
-        let Some(entity_tag) = current.filter(|_| evaluate(self.head, current) == Condition::NotModified) else {
+    fn answer_condition(&mut self, entity_tag: u64, position: Position) -> Result<(), Problem> {
+        if evaluate(self.head, Some(entity_tag)) != Condition::NotModified {
             return Err(Problem::precondition_failed());
-        };
-        self.answer_unchanged(entity_tag, Coding::Identity)
+        }
+        self.answer_unchanged(entity_tag, Coding::Identity, position)
     }
 
-    fn answer_unchanged(&mut self, entity_tag: u64, coding: Coding) -> Result<(), Problem> {
+    fn answer_unchanged(&mut self, entity_tag: u64, coding: Coding, position: Position) -> Result<(), Problem> {
         let connection = self.reply.connection();
-        self.reply.head(Status::NotModified, |head| write_unchanged(head, entity_tag, coding, connection));
+        self.reply.head(Status::NotModified, |head| write_unchanged(head, entity_tag, coding, position, connection));
         Ok(())
     }
 
@@ -458,7 +462,7 @@ fn refused(refusal: Refusal) -> Problem {
     }
 }
 
-fn not_loaded() -> Problem {
+pub fn not_loaded() -> Problem {
     Problem::unavailable("the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
 }
 

@@ -4,6 +4,8 @@
 //! one is answered for it ([`FastPath`](reactor::FastPath)). While writes wait for the command log the task
 //! waits for acknowledgements and for further bytes alike; that is how pipelined writes are in flight together.
 
+mod following;
+
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +15,7 @@ use std::task::Poll;
 use reactor::{Driver, Pieces, Received, SendManner, Unsent};
 
 use super::dispatch::Dispatch;
+use super::followers::Follow;
 use super::input::Input;
 use super::output::Output;
 use super::registry::{ConnectionState, NEVER, Phase};
@@ -60,6 +63,8 @@ pub struct Connection {
     received_end: bool,
     /// The client has taken so much that the system may keep more for it.
     has_taken_much: bool,
+    /// It has had the head of an event stream.
+    is_following: bool,
     /// What it holds of the memory of connections.
     held_bytes: usize,
 }
@@ -80,6 +85,7 @@ impl Connection {
             dispatch: Dispatch::default(),
             received_end: false,
             has_taken_much: false,
+            is_following: false,
             held_bytes: 0,
         }
     }
@@ -126,6 +132,9 @@ impl Connection {
                 }
             } else if self.has_output() {
                 self.wait_for_log().await?;
+            } else if let Some(follow) = self.take_follow() {
+                // Few connections follow: the others have no room for it in their task.
+                return Box::pin(self.follow(*follow)).await;
             } else if self.dispatch.is_closing() || self.received_end {
                 return Ok(());
             } else {
@@ -219,7 +228,7 @@ impl Connection {
         let Buffers { input, output, pieces } = self.buffers();
         let mut pieces = pieces.take().unwrap_or_default();
         output.fill(&mut pieces, bytes_max);
-        let has_more = !input.is_empty() || !output.is_empty() || self.dispatch.is_closing() || self.received_end;
+        let has_more = !input.is_empty() || !output.is_empty() || self.is_ending();
         let mut manner = if pieces.total_bytes() >= LONG_WRITE_MIN_BYTES {
             // The deadline of the read phase is over with the last request, however long the turn takes.
             self.watch_send();
@@ -422,6 +431,15 @@ impl Connection {
         if let Some(buffers) = &mut self.buffers {
             buffers.input.free();
         }
+    }
+
+    /// Whether there is nothing to wait for behind what is being sent.
+    fn is_ending(&self) -> bool {
+        self.dispatch.is_closing() && !self.is_following || self.received_end
+    }
+
+    fn take_follow(&mut self) -> Option<Box<Follow>> {
+        self.buffers.as_mut()?.output.take_follow()
     }
 
     /// Whether there are answers that have not been sent.

@@ -138,6 +138,7 @@ impl Dispatch {
         } else {
             request.answer_and_remember(&input.unread()[..head_bytes]);
         }
+        self.closing |= output.is_followed();
         input.consume(request_bytes);
         true
     }
@@ -242,6 +243,7 @@ impl Dispatch {
                     self.finish_request(connection);
                     let reply = self.reply(shard, connection, output);
                     Request { shard, state, head: &head, reply }.answer(body);
+                    self.closing |= output.is_followed();
                 }
                 true
             }

@@ -13,7 +13,7 @@ use super::output::Output;
 use super::prepared::PreparedList;
 use crate::http::accept_encoding::preferred_coding;
 use crate::http::response::{CacheControl, ContentType};
-use crate::http::{Coding, Connection, Head, ResponseHead, Status};
+use crate::http::{Coding, Connection, Head, Position, ResponseHead, Status};
 use crate::limits::ENCODING_MIN_BYTES;
 use crate::snapshot::Page;
 
@@ -107,7 +107,7 @@ fn prepare_list(
     }
     let mut head = Vec::with_capacity(512);
     let start = ResponseHead::start(&mut head, Status::Ok, &shard.clock.date());
-    write_list_head(start, &page, encoded.as_deref(), limit, Connection::KeepAlive);
+    write_list_head(start, &page, encoded.as_deref(), limit, snapshot.position(), Connection::KeepAlive);
     PreparedList::new(snapshot, page, encoded, head)
 }
 
@@ -126,7 +126,7 @@ pub fn push_list(
         Some(coding) => {
             let write = |page: &Page, text: &mut Vec<u8>| {
                 let head = ResponseHead::start(text, Status::NotModified, &shard.clock.date());
-                write_unchanged(head, page.entity_tag, coding, Connection::KeepAlive);
+                write_unchanged(head, page.entity_tag, coding, snapshot.position(), Connection::KeepAlive);
             };
             list.push_unchanged(coding, write, count, output)
         }
@@ -148,8 +148,15 @@ fn count_lists(shard: &Shard, list: &mut PreparedList, is_unchanged: bool, answe
 }
 
 /// Writes the answer 304 with the tag of this coding.
-pub fn write_unchanged(head: ResponseHead<'_>, entity_tag: u64, coding: Coding, connection: Connection) {
+pub fn write_unchanged(
+    head: ResponseHead<'_>,
+    entity_tag: u64,
+    coding: Coding,
+    position: Position,
+    connection: Connection,
+) {
     head.etag_in(entity_tag, coding)
+        .event_position(position)
         .cache_control(CacheControl::NoCache)
         .vary_accept_encoding()
         .connection(connection)
@@ -162,6 +169,7 @@ pub fn write_list_head(
     page: &Page,
     encoded: Option<&LocalBody>,
     limit: Option<usize>,
+    position: Position,
     connection: Connection,
 ) {
     let coding = encoded.map_or(Coding::Identity, |encoded| encoded.coding());
@@ -170,6 +178,7 @@ pub fn write_list_head(
         .content_encoding(coding)
         .content_length(encoded.map_or(page.content_length, |encoded| encoded.len()))
         .etag_in(page.entity_tag, coding)
+        .event_position(position)
         .cache_control(CacheControl::NoCache)
         .vary_accept_encoding();
     let head = match (limit, page.next) {

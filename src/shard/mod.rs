@@ -18,6 +18,7 @@ mod dispatch;
 mod documents;
 pub mod driver;
 mod encoded_pages;
+pub mod followers;
 pub mod in_flight;
 pub mod inbox;
 mod input;
@@ -58,6 +59,7 @@ use self::connection::Connection;
 use self::connection_memory::{ConnectionMemory, ShardMemory};
 use self::documents::Document;
 use self::encoded_pages::EncodedPages;
+use self::followers::Followers;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::lingering::Lingering;
@@ -74,6 +76,7 @@ use self::turns::Turns;
 use self::user_rates::UserRates;
 use self::visibility::Visibility;
 use crate::auth::{OtherKeys, Verifier};
+use crate::change_feed::News;
 use crate::command_log::Acknowledgement;
 use crate::command_log::new_ids::NewIds;
 use crate::config::{Auth, Secret};
@@ -114,6 +117,8 @@ pub struct ShardParts {
     pub memory: Arc<ConnectionMemory>,
     /// The same as `places` for those that linger.
     pub lingering_places: Arc<Places>,
+    /// The same for those that follow the list.
+    pub follower_places: Arc<Places>,
     /// Its inbox, and the sending end for itself.
     pub inbox: (InboxSender, Inbox),
     /// Where its commands go.
@@ -165,6 +170,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
             parts.settings.command_bytes_max,
         )),
         visibility: RefCell::default(),
+        followers: Rc::new(Followers::new(parts.settings.events.clone(), parts.follower_places)),
         settings: parts.settings,
         places: parts.places,
         memory: ShardMemory::new(parts.memory),
@@ -211,8 +217,8 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
 
     while let Some(message) = inbox.next().await {
         match message {
-            Message::Snapshot(snapshot) => {
-                shard.swap(snapshot);
+            Message::Snapshot(snapshot, news) => {
+                shard.swap(snapshot, &news);
                 if let Some(listener) = idle_listener.take() {
                     listener::listen(&listener)?;
                     tracing::info!(shard = parts.number, "listening");
@@ -260,6 +266,7 @@ pub(crate) struct Shard {
     body: RefCell<Vec<u8>>,
     in_flight: RefCell<InFlight>,
     visibility: RefCell<Visibility>,
+    followers: Rc<Followers>,
     /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
     submissions: RefCell<Option<SubmissionQueue>>,
     new_ids: Arc<NewIds>,
@@ -316,6 +323,8 @@ impl Shard {
             }
             last_excess = excess;
             self.look_at_memory();
+            self.followers.tick(self.clock.ticks());
+            self.metrics.event_history_bytes.set(self.followers.history.borrow().memory_bytes());
             let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
             self.metrics.commands_refused.add(expired as u64);
             let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);
@@ -396,11 +405,12 @@ impl Shard {
         });
     }
 
-    fn swap(&self, snapshot: Arc<Snapshot>) {
+    fn swap(&self, snapshot: Arc<Snapshot>, news: &News) {
         self.metrics.snapshot_taken_at_ms.set(self.all_metrics.status.now_ms());
         self.metrics.snapshot_version.set(snapshot.version());
         self.lists.borrow_mut().retain_version(snapshot.version());
         self.encoded.borrow_mut().retain_from(snapshot.version());
+        self.followers.take(news, &snapshot, self.clock.ticks());
         *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
     }
 
@@ -451,6 +461,7 @@ impl Shard {
         self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.shorten(self.settings.shortest_timeout().min(DRAIN_IDLE_GRACE));
+        self.followers.wake_all();
         self.registry.each(|connection| {
             // What was answered before the drain moves no deadline in it.
             connection.socket.take_idle_until();

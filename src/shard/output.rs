@@ -10,9 +10,11 @@ use std::rc::Rc;
 use reactor::Pieces;
 
 use super::encoded_pages::LocalBody;
+use super::followers::Follow;
 use super::in_flight::PendingWrite;
 use super::local_snapshot::LocalSnapshot;
 use super::prepared::PreparedAnswer;
+use crate::change_feed::Kept;
 use crate::limits::{
     PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES, TEXT_BUFFER_KEPT_BYTES,
     UNSENT_MAX_BYTES, UNSENT_TEXT_MAX_BYTES,
@@ -29,6 +31,8 @@ pub enum Segment {
     Todos(Rc<LocalSnapshot>, Run),
     /// A list in a content coding, from this byte on.
     Encoded(Rc<LocalBody>, u64),
+    /// Changes, as one chunk.
+    Events(Rc<Kept>),
     /// The place of an answer that is not known yet.
     Pending(Rc<PendingWrite>),
 }
@@ -43,6 +47,8 @@ pub struct Output {
     unsent_bytes: u64,
     /// The version of the first list that is being sent.
     sent_list: Option<u64>,
+    /// The stream of events that begins behind all that is here. Nothing behind its request is answered.
+    follow: Option<Box<Follow>>,
 }
 
 impl Default for Output {
@@ -53,6 +59,7 @@ impl Default for Output {
             segments_max: PIPELINE_DEPTH_MAX,
             unsent_bytes: 0,
             sent_list: None,
+            follow: None,
         }
     }
 }
@@ -128,6 +135,34 @@ impl Output {
         self.segments.push_back(Segment::Encoded(body, 0));
     }
 
+    /// Appends changes.
+    pub fn push_events(&mut self, events: Rc<Kept>) {
+        self.unsent_bytes += events.chunk().len() as u64;
+        self.segments.push_back(Segment::Events(events));
+    }
+
+    /// Has the connection follow the list from here on.
+    pub fn follow(&mut self, follow: Follow) {
+        self.follow = Some(Box::new(follow));
+    }
+
+    /// Whether the connection follows the list from here on.
+    #[inline]
+    pub fn is_followed(&self) -> bool {
+        self.follow.is_some()
+    }
+
+    /// What it follows, once everything else has been sent.
+    #[inline]
+    pub fn take_follow(&mut self) -> Option<Box<Follow>> {
+        self.follow.take()
+    }
+
+    /// Bytes that have not been sent.
+    pub fn unsent_bytes(&self) -> u64 {
+        self.unsent_bytes
+    }
+
     /// Holds a place for the answer to a write.
     pub fn push_pending(&mut self, pending: Rc<PendingWrite>) {
         if pending.wait_until().is_some() {
@@ -167,6 +202,7 @@ impl Output {
         }
         self.text.truncate(mark.text);
         self.segments_max = PIPELINE_DEPTH_MAX;
+        self.follow = None;
         self.unsent_bytes = mark.unsent_bytes;
     }
 
@@ -238,6 +274,9 @@ impl Output {
                         break;
                     }
                 }
+                Some(Segment::Events(events)) => pieces.push_of(&events, |events, pieces| {
+                    pieces.push(events.chunk());
+                }),
                 Some(pending @ Segment::Pending(_)) => {
                     self.segments.push_front(pending);
                     break;
@@ -253,7 +292,7 @@ impl Output {
             self.segments.iter().find_map(|segment| match segment {
                 Segment::Todos(snapshot, _) => Some(snapshot.version()),
                 Segment::Encoded(body, _) => Some(body.version()),
-                Segment::Text(_) | Segment::Prepared(..) | Segment::Pending(_) => None,
+                Segment::Text(_) | Segment::Prepared(..) | Segment::Events(_) | Segment::Pending(_) => None,
             })
         })
     }
@@ -278,6 +317,7 @@ impl Output {
         self.segments_max = PIPELINE_DEPTH_MAX;
         self.unsent_bytes = 0;
         self.sent_list = None;
+        self.follow = None;
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Phase {
     Send,
     /// Waiting for the command log, which has deadlines of its own.
     Log,
+    /// Waiting for changes to tell the client of.
+    Follow,
     /// The last answer has been sent; what the client still sends is read and dropped, so that the answer arrives.
     Linger,
 }
@@ -151,7 +153,7 @@ impl ConnectionState {
                 self.expired.set(true);
                 self.socket.wake();
             }
-            Phase::New | Phase::Log | Phase::Linger => {
+            Phase::New | Phase::Log | Phase::Follow | Phase::Linger => {
                 self.expired.set(true);
                 self.socket.shut_down(libc::SHUT_RDWR);
             }
@@ -187,7 +189,7 @@ impl ConnectionState {
             return Swept::Until(self.deadline.get());
         }
         let mut expiry = match self.phase.get() {
-            Phase::New | Phase::Idle => Expiry::Idle,
+            Phase::New | Phase::Idle | Phase::Follow => Expiry::Idle,
             Phase::Head => Expiry::Head,
             Phase::Body => Expiry::Body,
             Phase::Send | Phase::Log => Expiry::Stalled,
@@ -209,7 +211,7 @@ impl ConnectionState {
     }
 
     /// Ends sending: the client does not get the rest of its answer.
-    fn cut_off(&self) {
+    pub fn cut_off(&self) {
         self.expired.set(true);
         self.socket.drop_unsent_at_close();
         self.socket.shut_down(libc::SHUT_RDWR);

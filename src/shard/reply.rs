@@ -41,7 +41,7 @@ impl<'r> Reply<'r> {
         self.connection
     }
 
-    /// The output itself, for answers to GET that are ready as a whole, head and body in one.
+    /// The output itself, for answers to GET that are ready as a whole, head and body in one, and for streams.
     #[inline]
     pub fn whole(&mut self) -> &mut Output {
         debug_assert!(!self.is_to_head, "an answer to HEAD is written head first");

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::LINGER_SILENCE;
+use super::followers::EventSettings;
 use super::write_watch::WriteLimits;
 use crate::config::ReadyDetails;
 use crate::limits::HEAD_MAX_BYTES;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub commands_max: usize,
     /// Bytes of those commands.
     pub command_bytes_max: usize,
+    /// What is set for the change feed.
+    pub events: EventSettings,
 }
 
 impl Settings {

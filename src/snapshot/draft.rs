@@ -26,11 +26,13 @@ impl Draft {
         Draft { keys, json: Vec::new(), edits: Vec::new() }
     }
 
-    /// Puts `todo` at its place.
-    pub fn put(&mut self, todo: &Todo) {
+    /// Puts `todo` at its place; returns its JSON object.
+    pub fn put(&mut self, todo: &Todo) -> &[u8] {
         let start = self.json.len();
         let hash = write_item_json(todo, &self.keys, &mut self.json);
         self.edits.push(DraftEdit { place: todo.key().into(), content: Some((hash, start..self.json.len())) });
+        // A comma stands behind it in the list.
+        &self.json[start..self.json.len() - 1]
     }
 
     /// Removes what stands at `place`.

@@ -30,6 +30,8 @@ pub(super) enum Tagged {
     Page = 1,
     /// A single todo.
     Todo = 2,
+    /// The whole list, as a position names it.
+    State = 3,
 }
 
 impl HashKeys {
@@ -77,14 +79,16 @@ impl std::fmt::Debug for HashKeys {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn hashes_are_those_of_their_key_and_purpose() {
         let (keys, other) = (HashKeys::new(&[1; 32]), HashKeys::new(&[2; 32]));
         assert!(keys == HashKeys::new(&[1; 32]) && keys != other);
-        let tags = [Tagged::LastPage, Tagged::Page, Tagged::Todo].map(|tagged| keys.tag(7, tagged));
-        assert!(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2]);
+        let tags = [Tagged::LastPage, Tagged::Page, Tagged::Todo, Tagged::State].map(|tagged| keys.tag(7, tagged));
+        assert_eq!(BTreeSet::from(tags).len(), 4);
         assert_ne!(keys.tag(7, Tagged::Todo), other.tag(7, Tagged::Todo));
         assert_ne!(keys.todo(b"a"), other.todo(b"a"));
         assert_ne!(keys.owner("a"), keys.todo(b"a"));

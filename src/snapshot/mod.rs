@@ -70,6 +70,7 @@ use index::{Index, IndexEntry};
 use summary::Summary;
 use tree::Tree;
 
+use crate::http::Position;
 use crate::limits::{FLAT_LIST_KEPT_VERSIONS, FLAT_LIST_MAX_BYTES, PREFETCH_KEYS_MAX, TODO_OVERHEAD_MAX_BYTES};
 use crate::store::Changes;
 use crate::todo::{Todo, TodoId, TodoKey};
@@ -79,6 +80,8 @@ use crate::todo::{Todo, TodoId, TodoKey};
 #[derive(Clone)]
 pub struct Snapshot {
     version: u64,
+    /// See [`Position::progress`].
+    progress: u64,
     keys: HashKeys,
     todos: Tree<Chunk>,
     index: Index,
@@ -106,6 +109,19 @@ pub struct Page {
     pub body: Run,
 }
 
+/// What changes make of one todo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome<'c> {
+    /// Its id.
+    pub id: TodoId,
+    /// Its JSON object; `None`: it is gone, or was not there.
+    pub json: Option<&'c [u8]>,
+    /// Its owner before, as [`Snapshot::owner_number`]; `None`: it was not there.
+    pub owner_before: Option<u64>,
+    /// Its owner now.
+    pub owner: Option<u64>,
+}
+
 impl Snapshot {
     /// The snapshot of an empty list, version 0.
     pub fn empty(keys: HashKeys) -> Snapshot {
@@ -113,7 +129,16 @@ impl Snapshot {
     }
 
     fn new(version: u64, keys: HashKeys, todos: Tree<Chunk>, index: Index) -> Snapshot {
-        Snapshot { version, keys, todos, index, flat: Arc::default(), flat_before: None, replaced_bytes: 0 }
+        Snapshot {
+            version,
+            progress: 0,
+            keys,
+            todos,
+            index,
+            flat: Arc::default(),
+            flat_before: None,
+            replaced_bytes: 0,
+        }
     }
 
     /// The keys of its hashes.
@@ -124,6 +149,16 @@ impl Snapshot {
     /// Counts the changes since the first snapshot; greater is newer. No part of the content.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What names this state of the list.
+    pub fn position(&self) -> Position {
+        Position { progress: self.progress, state: self.keys.tag(self.todos.summary().hash, Tagged::State) }
+    }
+
+    /// The same list, which has taken in so much of the log ([`Position::progress`]).
+    pub fn at_progress(self, progress: u64) -> Snapshot {
+        Snapshot { progress, ..self }
     }
 
     /// Number of todos.
@@ -186,38 +221,43 @@ impl Snapshot {
     /// `created_at`. A delete of what is not there changes nothing. Changes that were applied before change nothing but
     /// the version, and copy nothing.
     pub fn apply<'c>(&self, changes: impl IntoIterator<Item = &'c Changes>) -> Snapshot {
-        self.apply_noting(changes, |_, _| {})
+        self.apply_noting(changes, |_| {})
     }
 
-    /// [`Snapshot::apply`], which tells the owner of each todo before and after, as [`Snapshot::owner_number`], where they differ.
+    /// [`Snapshot::apply`], which tells what becomes of each todo, in the order of their ids.
     pub fn apply_noting<'c>(
         &self,
         changes: impl IntoIterator<Item = &'c Changes>,
-        mut note: impl FnMut(Option<u64>, Option<u64>),
+        mut note: impl FnMut(Outcome<'_>),
     ) -> Snapshot {
         let mut draft = Draft::new(self.keys);
         let mut index_edits = Vec::new();
         for outcomes in outcomes(changes).chunks(PREFETCH_KEYS_MAX) {
             let ids: Vec<IdHalves> = outcomes.iter().map(|(id, _)| (*id).into()).collect();
             self.index.prefetch(&ids);
-            for (id, (_, todo)) in ids.into_iter().zip(outcomes) {
+            for (id, (todo_id, todo)) in ids.into_iter().zip(outcomes) {
                 let old = self.index.get(id);
                 let new = todo.map(|todo| IndexEntry::of(todo, &self.keys));
                 if old != new {
-                    note(old.map(|old| old.owner), new.map(|new| new.owner));
                     index_edits.push(new.map_or_else(|| index::remove(id), index::put));
                     if let Some(left) = old.filter(|old| new.is_none_or(|new| old.place != new.place)) {
                         draft.remove(left.place);
                     }
                 }
-                todo.iter().for_each(|todo| draft.put(todo));
+                let json = todo.map(|todo| draft.put(todo));
+                note(Outcome {
+                    id: *todo_id,
+                    json,
+                    owner_before: old.map(|old| old.owner),
+                    owner: new.map(|new| new.owner),
+                });
             }
         }
         let mut replaced_bytes = self.replaced_bytes;
         let todos = self.todos.apply(&draft.edits(), &mut replaced_bytes);
         let index = self.index.apply(&index_edits, &mut replaced_bytes);
         let next = Snapshot::new(self.version + 1, self.keys, todos, index);
-        Snapshot { flat_before: self.flat_for_next(), replaced_bytes, ..next }
+        Snapshot { progress: self.progress, flat_before: self.flat_for_next(), replaced_bytes, ..next }
     }
 
     fn flat_for_next(&self) -> Option<(Arc<FlatList>, u32)> {

@@ -33,6 +33,7 @@ mod another_log;
 mod api;
 mod away;
 mod broker;
+mod events;
 mod fleet;
 mod handover;
 mod idempotency;

@@ -3,6 +3,8 @@
 
 pub mod client;
 pub mod disk;
+#[allow(dead_code, reason = "for suites that follow the list")]
+pub mod events;
 #[allow(dead_code, reason = "for suites with faults")]
 pub mod healing;
 pub mod metrics;

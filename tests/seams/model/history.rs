@@ -16,6 +16,7 @@ use million_rps::store::{AppliedOffsets, Identity};
 use million_rps::todo::{Action, Command, JsonParser, Timestamp, Todo, TodoId};
 use million_rps::worker::{Worker, WorkerMetrics};
 
+use super::follower::Follower;
 use super::log::{Log, ModelReader};
 use super::redis::{ModelPublisher, ModelSubscriber, Redis};
 use super::stage::{Actor, Link, Plan, Process, Random, Seat, Stage, World};
@@ -281,6 +282,7 @@ struct Api {
     covered: AppliedOffsets,
     /// Which version of each todo it showed.
     shown: BTreeMap<TodoId, usize>,
+    follower: Follower,
     parser: JsonParser,
 }
 
@@ -297,6 +299,7 @@ impl Api {
             verify_interval: Duration::from_secs(3600),
             room: None,
             old_lists: OldLists::new(None, 1),
+            event_batch_max_bytes: 1 << 20,
         };
         let (timed, chancy) = (Arc::clone(&seat.stage), Arc::clone(&seat.stage));
         let clock = move || *STARTED_AT + Duration::from_millis(timed.world().now_ms);
@@ -308,6 +311,7 @@ impl Api {
             inbox,
             covered: AppliedOffsets::new(),
             shown: BTreeMap::new(),
+            follower: Follower::default(),
             parser: JsonParser::default(),
         }
     }
@@ -328,10 +332,13 @@ impl Api {
         let mut is_told = false;
         while let Some(Some(message)) = self.inbox.next().now_or_never() {
             is_told = true;
-            let Message::Covered(coverage) = message else { continue };
-            match &*coverage {
-                Coverage::Whole(offsets) => self.covered.clone_from(offsets),
-                Coverage::Steps(steps) => self.covered.extend(steps.iter().copied()),
+            match message {
+                Message::Covered(coverage) => match &*coverage {
+                    Coverage::Whole(offsets) => self.covered.clone_from(offsets),
+                    Coverage::Steps(steps) => self.covered.extend(steps.iter().copied()),
+                },
+                Message::Snapshot(snapshot, news) => self.follower.take(&snapshot, &news),
+                _ => {}
             }
         }
         if !is_told {
@@ -364,6 +371,16 @@ fn shows(snapshot: &Snapshot, todo: &Todo) -> bool {
     snapshot.get(todo.id).is_some_and(|entry| entry.json() == json)
 }
 
+/// The list, as it is sent.
+pub fn bytes_of(snapshot: &Snapshot) -> Vec<u8> {
+    let mut body = snapshot.page(None, None).body;
+    let mut bytes = Vec::new();
+    while let Some(piece) = body.next_piece(snapshot) {
+        bytes.extend_from_slice(piece);
+    }
+    bytes
+}
+
 impl Actor for Api {
     fn turn(&mut self) {
         self.refresh.turn(Duration::ZERO);
@@ -373,13 +390,7 @@ impl Actor for Api {
     fn stop(self: Box<Self>) {}
 
     fn list(&self) -> Option<Vec<u8>> {
-        let snapshot = self.refresh.snapshot();
-        let mut body = snapshot.page(None, None).body;
-        let mut bytes = Vec::new();
-        while let Some(piece) = body.next_piece(snapshot) {
-            bytes.extend_from_slice(piece);
-        }
-        Some(bytes)
+        Some(bytes_of(self.refresh.snapshot()))
     }
 }
 

@@ -8,10 +8,12 @@
 //! - a list shows each todo as it once was in the store, and never goes back;
 //! - a list has taken in all commands that its shards are told it has;
 //! - a list that is said to be current is the store's, once the feed has been told of all commits;
+//! - who applies the events that come with each list has that list, or is told to read it again;
 //! - when nothing fails any more, everything is applied and all lists are the store's, byte by byte.
 //!
 //! `MODEL_HISTORIES` says how many to play, `MODEL_SEED` plays one of them and tells what happened in it.
 
+mod follower;
 mod history;
 mod log;
 mod redis;
