@@ -31,7 +31,7 @@ pub(super) const EVENTS: &[Setting] = &[
         default: DefaultValue::Fixed("16777216"),
         unit: "bytes",
         help: "Memory of the latest changes, from which followers that were away go on. Who was away for longer is told to read the \
-               list again, as is everybody when more changes at once.",
+               list again, as is everybody when more than half of it changes at once.",
         example: "",
     },
     Setting {

@@ -137,12 +137,9 @@ impl EventStream {
     /// # Panics
     /// When none comes within the patience of the tests, or the stream ends.
     pub fn next(&mut self) -> Event {
-        let give_up_at = Instant::now() + PATIENCE;
-        loop {
-            match self.look(give_up_at.saturating_duration_since(Instant::now())) {
-                Look::Event(event) => return event,
-                other => panic!("an event should come, and not {other:?}; {}", self.head),
-            }
+        match self.look(PATIENCE) {
+            Look::Event(event) => event,
+            other => panic!("an event should come, and not {other:?}; {}", self.head),
         }
     }
 

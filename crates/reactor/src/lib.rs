@@ -234,16 +234,18 @@ impl Reactor {
         .await;
     }
 
-    /// Waits until the kernel has been given what has been asked for, and has been asked what has happened; in a task only.
+    /// Waits until the kernel has been given what has been asked for, and has been asked what has happened; in a task only. A
+    /// task that is woken by something else meanwhile waits on.
     pub async fn next_turn(&self) {
-        let mut has_asked = false;
-        poll_fn(|_| {
-            if has_asked {
-                return Poll::Ready(());
+        let mut asked_in = None;
+        poll_fn(|_| match asked_in {
+            Some(turn) if turn != self.turns.get() => Poll::Ready(()),
+            Some(_) => Poll::Pending,
+            None => {
+                asked_in = Some(self.turns.get());
+                self.next_turn.borrow_mut().push(task::current());
+                Poll::Pending
             }
-            has_asked = true;
-            self.next_turn.borrow_mut().push(task::current());
-            Poll::Pending
         })
         .await;
     }

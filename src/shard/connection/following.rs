@@ -58,7 +58,7 @@ impl Connection {
                     Step::Share(bytes) => {
                         let length = bytes.len();
                         self.send_shared(bytes, length);
-                        follower.shared_in.set(Some(self.shard.followers.round.get()));
+                        follower.shared_in.set(Some(self.shard.reactor.turns()));
                     }
                     Step::Wait => match self.wait_for_changes(follower).await {
                         Awaited::Work => {}
@@ -85,12 +85,8 @@ impl Connection {
 
     /// What was sent without waiting for it has to have left the reactor before anything else is sent.
     async fn settle_shared(&mut self, follower: &Following) -> Result<(), Broken> {
-        let Some(round) = follower.shared_in.get() else { return Ok(()) };
-        let has_work = follower.has_work(&self.shard);
-        if !has_work {
-            return Ok(());
-        }
-        if round == self.shard.followers.round.get() {
+        let Some(turn) = follower.shared_in.get().filter(|_| follower.has_work(&self.shard)) else { return Ok(()) };
+        if turn == self.shard.reactor.turns() {
             self.shard.reactor.next_turn().await;
         }
         follower.shared_in.set(None);
@@ -231,7 +227,7 @@ impl Connection {
                 return Poll::Ready(Awaited::Gone);
             }
             loop {
-                match socket.poll_receive(|_| {}) {
+                match socket.poll_receive().map_ok(|received| received.len()) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Awaited::Gone),
                     Poll::Ready(Ok(received)) => self.shard.metrics.bytes_received.add(received as u64),
                     Poll::Pending if follower.has_work(&self.shard) => return Poll::Ready(Awaited::Work),

@@ -43,8 +43,6 @@ pub struct Followers {
     free: RefCell<Vec<usize>>,
     /// Followers that wait for a position.
     awaiting: Cell<usize>,
-    /// Counts the calls of [`Followers::take`]: between two of them lies a turn of the reactor.
-    pub(super) round: Cell<u64>,
     /// The newest batch, copied once for this shard, with its number.
     newest: RefCell<Option<(u64, Rc<[u8]>)>>,
     /// The heartbeat for the present position.
@@ -108,7 +106,7 @@ pub struct Follower {
     pub(super) reset: Cell<Option<ResetReason>>,
     /// Too much waits for it.
     pub(super) is_too_slow: Cell<bool>,
-    /// The round in which it was sent something that it did not wait for.
+    /// The turn of the reactor in which it was sent something that it did not wait for.
     pub(super) shared_in: Cell<Option<u64>>,
 }
 
@@ -123,16 +121,10 @@ impl Followers {
             slots: RefCell::default(),
             free: RefCell::default(),
             awaiting: Cell::new(0),
-            round: Cell::new(0),
             newest: RefCell::default(),
             heartbeat: RefCell::default(),
             ticked: Cell::new(0),
         }
-    }
-
-    /// Followers now.
-    pub fn len(&self) -> usize {
-        self.slots.borrow().len() - self.free.borrow().len()
     }
 
     /// Enters a follower, unless its stream has ended; it leaves when the guard is dropped.
@@ -177,7 +169,6 @@ impl Followers {
 
     /// Takes in what a new snapshot brings, and wakes those for whom there is something.
     pub fn take(&self, news: &News, snapshot: &Snapshot, now: u64) {
-        self.round.set(self.round.get() + 1);
         self.newest.take();
         let mut history = self.history.borrow_mut();
         if let Some(reason) = news.reset {

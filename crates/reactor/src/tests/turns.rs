@@ -120,3 +120,25 @@ fn a_listener_that_has_been_stopped_and_dropped_listens_no_more() {
         .expect("the driver works");
     }
 }
+
+#[test]
+fn a_task_that_is_woken_meanwhile_waits_for_the_turn_all_the_same() {
+    for driver in drivers() {
+        block_on(driver, |reactor| {
+            let goal = Goal::default();
+            let (ended, waiter) = (goal.clone(), Rc::clone(&reactor));
+            let waker: Rc<RefCell<Option<Waker>>> = Rc::default();
+            let own = Rc::clone(&waker);
+            reactor.spawn(async move {
+                *own.borrow_mut() = Some(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
+                let turn = waiter.turns();
+                waiter.next_turn().await;
+                assert_eq!(waiter.turns(), turn + 1);
+                ended.reach();
+            });
+            reactor.spawn(async move { waker.take().expect("the other has run").wake() });
+            goal.wait()
+        })
+        .expect("the driver works");
+    }
+}
