@@ -5,8 +5,9 @@
 pub(super) const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The rooms of this crate, as `src/lib.rs` has them.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 21] = [
     "auth",
+    "change_feed",
     "cli",
     "command_log",
     "config",
@@ -29,8 +30,8 @@ const ROOMS: [&str; 20] = [
 ];
 /// This crate.
 const OWN: &str = "million_rps";
-/// Others that log: Kafka's client, and the crate around it.
-const OTHERS: [&str; 2] = ["librdkafka", "rdkafka"];
+/// Others that log: Kafka's client, the crate around it, and the reactor.
+const OTHERS: [&str; 3] = ["librdkafka", "rdkafka", "reactor"];
 
 /// The value in lower case, without spaces.
 ///
@@ -76,7 +77,7 @@ fn check_module(module: &str) -> Result<(), String> {
         let is_room = rest.is_none() && ROOMS.contains(&root);
         let meant = match is_room {
             true => format!("; the nearest is {OWN}::{root}"),
-            false => meant(root, &[OWN, OTHERS[0], OTHERS[1]]),
+            false => meant(root, &[OWN, OTHERS[0], OTHERS[1], OTHERS[2]]),
         };
         return Err(format!("has a module that logs nothing here: {module}{meant}"));
     }
@@ -113,6 +114,7 @@ mod tests {
                 "info,million_rps::feed::redis=debug,librdkafka=warn",
             ),
             ("error,rdkafka::client=debug", "error,rdkafka::client=debug"),
+            ("error,reactor=debug", "error,reactor=debug"),
         ] {
             assert_eq!(log_level(given).as_deref(), Ok(taken));
         }
