@@ -129,7 +129,9 @@ impl Lateness {
     fn look(&mut self, now: Instant, ends: &BTreeMap<PartitionId, (Offset, Offset)>) -> Option<Duration> {
         if let Some((marked_at, mark)) = &self.mark {
             let waits = |(id, end): (&PartitionId, &Offset)| ends.get(id).is_some_and(|(applied, _)| applied < end);
-            if mark.iter().any(waits) {
+            // In a topic that was made anew, these are the ends of the one before: nothing that is there waits for them.
+            let is_anew = |(id, end): (&PartitionId, &Offset)| ends.get(id).is_some_and(|(_, latest)| latest < end);
+            if mark.iter().any(waits) && !mark.iter().any(is_anew) {
                 return Some(now.saturating_duration_since(*marked_at));
             }
         }
@@ -152,6 +154,16 @@ mod tests {
         assert_eq!(lateness.look(at(9), &[(0, (9, 30)), (1, (3, 4))].into()), None);
         assert_eq!(lateness.look(at(12), &[(0, (30, 40)), (1, (3, 4))].into()), Some(Duration::from_secs(3)));
         assert_eq!(lateness.look(at(13), &[(0, (31, 40)), (1, (4, 4))].into()), None);
+    }
+
+    #[test]
+    fn the_ends_of_a_topic_that_was_made_anew_are_those_of_another() {
+        let (mut lateness, start) = (Lateness::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(lateness.look(at(0), &[(0, (90, 90)), (1, (70, 75))].into()), None);
+        assert_eq!(lateness.look(at(5), &[(0, (3, 3)), (1, (70, 75))].into()), None, "shorter than it was");
+        assert_eq!(lateness.look(at(9), &[(0, (3, 4)), (1, (74, 80))].into()), Some(Duration::from_secs(4)));
+        assert_eq!(lateness.look(at(11), &[(0, (4, 4)), (1, (75, 80))].into()), None);
     }
 
     #[test]

@@ -50,9 +50,21 @@ impl RefreshLoop {
             return Ok(());
         }
         let offsets = self.parts.store.applied_offsets()?;
+        if short_of(&offsets, &self.covered).is_some() && self.is_another_store()? {
+            self.parts.metrics.losses.add(1);
+            self.go_alone("the store is another one by now, as an older copy, and does not have all that the list has");
+            return Ok(());
+        }
         self.goal = Some(Goal { offsets, asked_at, is_reached: false });
         self.confirm_by_goal();
         Ok(())
+    }
+
+    /// Whether the store is not the one that the list is of. Its workers publish under another name then, and the changes that are
+    /// followed come to nothing more.
+    fn is_another_store(&mut self) -> Result<bool, StoreError> {
+        let identity = self.parts.store.identity()?;
+        Ok(self.acquaintance.as_ref().is_some_and(|acquaintance| acquaintance.identity.as_ref() != Some(&identity)))
     }
 
     /// Notes that the list was current when the store was asked, as soon as it has what the store had then.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::deployment::{Api, Deployment, required};
+use crate::handover::{shown, write_new};
 use crate::harness::process::Process;
 use crate::harness::request::{get, post};
 use crate::harness::token::token;
@@ -166,4 +167,38 @@ fn a_copy_of_the_database_lists_its_own_todos_beside_the_original_in_one_redis()
     }
     drop(apis);
     psql(&required("DATABASE_URL"), &format!("DROP DATABASE \"{copy_name}\" WITH (FORCE)"));
+}
+
+/// By its offsets alone, nothing tells an older copy from a store that gets no commands.
+#[test]
+fn a_store_that_is_replaced_by_an_older_copy_of_it_is_what_a_running_api_shows() {
+    let deployment = Deployment::beside_others();
+    let (server, name) = (required("DATABASE_URL"), &deployment.topic);
+    let older = format!("{name}-older");
+    assert!(deployment.command(&["migrate"]).status.success());
+    let api = deployment.serve();
+    let worker = deployment.worker();
+    let before = write_new(&api, "before the copy");
+    within("the first todo", || (shown(&api).len() == 1).then_some(()));
+    worker.signal(libc::SIGKILL);
+    drop(worker);
+    // A database that is copied may have no connections.
+    let close = format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS false");
+    let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+    psql(&server, &close);
+    psql(&server, &end);
+    psql(&server, &format!("CREATE DATABASE \"{older}\" TEMPLATE \"{name}\""));
+    psql(&server, &format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS true"));
+    let worker = deployment.worker();
+    let after = write_new(&api, "after the copy");
+    within("both todos", || (shown(&api).len() == 2).then_some(()));
+    worker.signal(libc::SIGKILL);
+    drop(worker);
+
+    psql(&server, &format!("DROP DATABASE \"{name}\" WITH (FORCE)"));
+    psql(&server, &format!("ALTER DATABASE \"{older}\" RENAME TO \"{name}\""));
+    within("the list of the copy", || shown(&api).into_keys().eq([before.clone()]).then_some(()));
+    // The log has what the copy lacks.
+    let _worker = deployment.worker();
+    within("the list of the log", || shown(&api).into_keys().eq([before.clone(), after.clone()]).then_some(()));
 }

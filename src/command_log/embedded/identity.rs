@@ -21,8 +21,8 @@ pub(super) fn read_or_make(folder: &Path) -> Result<LogId, LogError> {
     match private::read(&path) {
         Ok(text) => parse(&text).ok_or_else(|| {
             LogError::Fatal(format!(
-                "{} does not hold the id of the command log. Restore the data folder from a backup; or delete the file, and \
-                 `million-rps migrate --from-end` or `--from-beginning` has the store follow the log that is there",
+                "{} does not hold the id of the command log. If the log is this store's own, delete the file and run \
+                 `million-rps migrate --from-beginning`: what is applied already is not changed by it, and what is not is not lost",
                 path.display()
             ))
         }),
@@ -60,6 +60,8 @@ mod tests {
         let mode = std::fs::metadata(path(folder.path())).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, private::FILE_MODE);
         std::fs::write(path(folder.path()), "").expect("emptied");
-        assert!(read_or_make(folder.path()).is_err(), "what is damaged is not replaced");
+        let damaged = read_or_make(folder.path()).expect_err("what is damaged is not replaced").to_string();
+        assert!(damaged.contains("migrate --from-beginning"), "{damaged}");
+        assert!(!damaged.contains("--from-end"), "it would lose what is not applied yet: {damaged}");
     }
 }
