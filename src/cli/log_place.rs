@@ -38,12 +38,26 @@ pub fn set(
             .map(|(partition, (earliest, latest))| (partition, if arguments.from_end { latest } else { earliest }))
             .collect(),
     };
+    let is_same_log = log.is_some() && store.followed_log()? == log;
     store.set_log_place(log, &offsets)?;
-    match offsets.is_empty() {
-        true => println!("the topic {} is applied from its beginning, when it is there", options.topic),
-        false => println!("the topic {} is applied from here on: {}", options.topic, listed(&offsets)),
-    }
+    println!("{}", told(&options.topic, &offsets, is_same_log));
     Ok(())
+}
+
+/// What the operator is told of the new place. Workers look for another log all the time, and at the offsets of one that they
+/// follow only when they apply something.
+fn told(topic: &str, offsets: &AppliedOffsets, is_same_log: bool) -> String {
+    if offsets.is_empty() {
+        return format!("the topic {topic} is applied from its beginning, when it is there");
+    }
+    let hint = match is_same_log {
+        true => {
+            ". The store followed this topic before: a worker that runs goes there in each partition with its next command. \
+                 Start the workers again to have it done now"
+        }
+        false => "",
+    };
+    format!("the topic {topic} is applied from here on: {}{hint}", listed(offsets))
 }
 
 /// How far the store has applied this log: not at all, when its offsets are of another.
@@ -120,6 +134,13 @@ fn refused(reason: String) -> ProcessError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_moves_the_place_in_the_same_log_is_told_to_start_the_workers_again() {
+        let offsets = AppliedOffsets::from([(0, 5), (1, 9)]);
+        assert_eq!(told("t", &offsets, false), "the topic t is applied from here on: 0:5 1:9");
+        assert!(told("t", &offsets, true).ends_with("Start the workers again to have it done now"));
+    }
 
     #[test]
     fn of_two_places_the_farther_counts_unless_the_topic_does_not_have_it() {
