@@ -10,6 +10,8 @@
 mod brokers;
 mod check;
 mod connection_urls;
+#[cfg(test)]
+mod deployment_tests;
 mod error;
 mod kind;
 mod log_level;

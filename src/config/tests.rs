@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use super::*;
 
-const SECRET: &str = "correct-horse-battery-staple-0123456789";
+pub(super) const SECRET: &str = "correct-horse-battery-staple-0123456789";
 /// What selects the deployment with services.
-const SERVICES: [(&str, &str); 2] = [("DATABASE_URL", "postgres://db/todos"), ("JWT_SECRET", SECRET)];
-const MACHINE: Platform = Platform { allowed_cpus: 3, open_files_max: 65_536, has_services: true };
+pub(super) const SERVICES: [(&str, &str); 2] = [("DATABASE_URL", "postgres://db/todos"), ("JWT_SECRET", SECRET)];
+pub(super) const MACHINE: Platform = Platform { allowed_cpus: 3, open_files_max: 65_536, has_services: true };
 
-fn load_from(
+pub(super) fn load_from(
     flags: &[(&'static str, &str)],
     environment: &[(&str, &str)],
     dot_env: &str,
@@ -28,24 +28,12 @@ fn load_from(
     Config::load(&sources, &MACHINE, needs)
 }
 
-fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+pub(super) fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     load_from(&[], environment, "", Requirements { command: "run", services: false, jwt_secret: true })
 }
 
-fn names(result: Result<Config, ConfigErrors>) -> Vec<String> {
+pub(super) fn names(result: Result<Config, ConfigErrors>) -> Vec<String> {
     result.unwrap_err().all().iter().map(|error| error.name.clone()).collect()
-}
-
-#[test]
-fn the_database_may_be_named_by_its_socket() {
-    for url in [
-        "postgres:///todos?host=/run/postgresql",
-        "postgres://app@/todos?sslmode=disable&host=/run/postgresql&port=5433",
-        "postgresql://%2Frun%2Fpostgresql/todos",
-        "postgres:///todos?hostaddr=127.0.0.1",
-    ] {
-        load(&[("DATABASE_URL", url), ("JWT_SECRET", SECRET)]).unwrap_or_else(|errors| panic!("{url}: {errors}"));
-    }
 }
 
 #[test]
@@ -63,37 +51,6 @@ fn defaults_are_the_embedded_deployment() {
     assert_eq!(config.logging, Logging { level: "info".to_owned(), format: LogFormat::Human });
     assert!(matches!(config.deployment, Deployment::Embedded { data_dir } if data_dir.as_os_str() == "data"));
     assert!(config.effective.iter().all(|effective| effective.origin == Origin::Default));
-}
-
-#[test]
-fn a_database_url_selects_the_services() {
-    let config = load(&[
-        ("DATABASE_URL", "PostgreSQL://app:pw@db/todos"),
-        ("JWT_SECRET", SECRET),
-        ("REDIS_URL", "rediss://:pw@cache:6380/2"),
-        ("KAFKA_BROKERS", "a:9092, [::1]:9093"),
-        ("KAFKA_SECURITY_PROTOCOL", "sasl_ssl"),
-        ("KAFKA_SASL_MECHANISM", "scram-sha-512"),
-        ("KAFKA_SASL_USERNAME", "worker"),
-        ("KAFKA_SASL_PASSWORD", "pw"),
-        ("KAFKA_SSL_CA_LOCATION", "/ca.pem"),
-        ("KAFKA_LINGER_MS", "0"),
-    ])
-    .unwrap();
-    assert_eq!(config.auth.secret.unwrap().expose(), SECRET);
-    let Deployment::Services(services) = config.deployment else { panic!("not the services") };
-    assert_eq!(services.database_url.expose(), "postgresql://app:pw@db/todos");
-    assert_eq!(services.redis_url.expose(), "rediss://:pw@cache:6380/2");
-    assert_eq!((services.db_pool_size, services.redis_pool_size), (100, 500));
-    let kafka = services.kafka;
-    assert_eq!(kafka.brokers, "a:9092,[::1]:9093");
-    assert_eq!((kafka.topic.as_str(), kafka.partitions), ("todo-commands", 16));
-    assert_eq!((kafka.group_id.as_str(), kafka.group_instance_id), ("million-rps-workers", None));
-    assert_eq!((kafka.linger, kafka.compression), (Duration::ZERO, "lz4"));
-    assert_eq!(kafka.security_protocol, "SASL_SSL");
-    assert_eq!(kafka.ssl_ca_location, Some(PathBuf::from("/ca.pem")));
-    let sasl = kafka.sasl.unwrap();
-    assert_eq!((sasl.mechanism, sasl.username.as_str(), sasl.password.expose()), ("SCRAM-SHA-512", "worker", "pw"));
 }
 
 #[test]
@@ -149,48 +106,6 @@ fn the_table_names_the_defaults_of_the_limits() {
     let config = load(&[]).unwrap();
     assert_eq!(config.write.text_limits, crate::todo::TextLimits::default());
     assert_eq!(config.http.body_max_bytes, crate::limits::BODY_MAX_BYTES);
-}
-
-#[test]
-fn settings_of_services_without_the_database_are_refused_by_name() {
-    for (given, named) in [
-        (vec![("KAFKA_BROKERS", "kafka:9092")], "KAFKA_BROKERS (from environment) has no effect"),
-        (vec![("REDIS_URL", "redis://cache")], "REDIS_URL (from environment) has no effect"),
-        (
-            vec![("KAFKA_TODO_TOPIC", "todos"), ("WORKER_LANES", "2")],
-            "WORKER_LANES (from environment), KAFKA_TODO_TOPIC",
-        ),
-        (vec![("KAFKA_LINGER_MS", "5"), ("DATABASE_URL", "")], "KAFKA_LINGER_MS (from environment) has no effect"),
-    ] {
-        for command in ["run", "seed", "config"] {
-            let needs = Requirements { command, services: false, jwt_secret: true };
-            let errors = load_from(&[], &given, "", needs).unwrap_err();
-            let [error] = errors.all() else { panic!("{given:?}: {errors}") };
-            assert_eq!(error.name, "DATABASE_URL");
-            assert!(error.problem.contains(named) && error.problem.contains("DATA_DIR"), "{errors}");
-        }
-    }
-    let errors = load_from(&[("REDIS_POOL_SIZE", "5")], &[], "REDIS_URL=redis://cache\n", Requirements::default());
-    let text = errors.unwrap_err().to_string();
-    assert!(text.contains("REDIS_URL (from .env), REDIS_POOL_SIZE (from flag) have no effect"), "{text}");
-    // A command that needs the database says so once.
-    let needs = Requirements { command: "serve", services: true, jwt_secret: true };
-    assert_eq!(names(load_from(&[], &[("REDIS_URL", "redis://cache")], "", needs)), ["DATABASE_URL"]);
-}
-
-#[test]
-fn settings_of_the_folder_beside_the_database_are_warned_of() {
-    let config = load(&[&[("DATA_DIR", "/srv/todos")][..], &SERVICES].concat()).unwrap();
-    assert!(
-        config.warnings.iter().any(|warning| warning.starts_with("DATA_DIR (from environment) has no effect beside"))
-    );
-    assert_eq!(load(&SERVICES).unwrap().warnings, Vec::<String>::new());
-    assert_eq!(load(&[("DATA_DIR", "/srv/todos")]).unwrap().warnings, Vec::<String>::new());
-    for setting in
-        SETTINGS.iter().filter(|setting| setting.name.starts_with("KAFKA") || setting.name.starts_with("REDIS"))
-    {
-        assert_eq!(setting.scope(), setting::Scope::Services, "{}", setting.name);
-    }
 }
 
 #[test]
@@ -383,47 +298,6 @@ fn everything_that_is_wrong_is_shown_at_once() {
     ] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
-    assert!(!text.contains("SESAME"));
-}
-
-#[test]
-fn services_need_a_secret_only_where_tokens_are_used() {
-    let database = [("DATABASE_URL", "postgres://db/todos")];
-    assert_eq!(names(load(&database)), ["JWT_SECRET"]);
-    let text = load(&database).unwrap_err().to_string();
-    assert!(text.contains("example: JWT_SECRET=$(openssl rand -base64 48)"), "{text}");
-    let worker = Requirements { command: "worker", services: true, jwt_secret: false };
-    assert!(load_from(&[], &database, "", worker).is_ok());
-    // A secret that is given, but wrong, is not called missing too.
-    let errors = load(&[database[0], ("JWT_SECRET", "short")]).unwrap_err();
-    assert_eq!(errors.all().len(), 1, "{errors}");
-}
-
-#[test]
-fn a_write_that_waits_for_more_replicas_than_there_are_is_refused_at_start() {
-    let replicas = ("KAFKA_REPLICATION_FACTOR", "2");
-    let asked = |settings: &[(&'static str, &'static str)]| load(&[settings, &SERVICES].concat());
-    let refused = asked(&[replicas, ("KAFKA_MIN_INSYNC_REPLICAS", "3")]);
-    let text = refused.as_ref().unwrap_err().to_string();
-    assert!(text.contains("more than KAFKA_REPLICATION_FACTOR=2"), "{text}");
-    assert_eq!(names(refused), ["KAFKA_MIN_INSYNC_REPLICAS"]);
-    assert!(asked(&[replicas, ("KAFKA_MIN_INSYNC_REPLICAS", "2")]).is_ok());
-    // What the brokers make of one alone is theirs to say.
-    assert!(asked(&[("KAFKA_MIN_INSYNC_REPLICAS", "3")]).is_ok());
-}
-
-#[test]
-fn a_build_without_services_says_so() {
-    let platform = Platform { has_services: false, ..MACHINE };
-    let variables = |name: &str| (name == "DATABASE_URL").then(|| OsString::from("postgres://app:SESAME@db/todos"));
-    let sources = Sources {
-        flags: BTreeMap::new(),
-        environment: &variables,
-        environment_names: Vec::new(),
-        dot_env: DotEnv::default(),
-    };
-    let text = Config::load(&sources, &platform, Requirements::default()).unwrap_err().to_string();
-    assert!(text.contains("DATABASE_URL=postgres://app:***@db/todos (from environment): is set, but this binary was"));
     assert!(!text.contains("SESAME"));
 }
 

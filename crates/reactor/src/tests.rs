@@ -25,7 +25,7 @@ fn block_on<F: Future>(driver: Driver, main: impl FnOnce(Rc<Reactor>) -> F) -> i
     reactor.block_on(main(Rc::clone(&reactor)))
 }
 
-fn pair() -> (TcpStream, RawFd) {
+pub(crate) fn pair() -> (TcpStream, RawFd) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
     let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
     let (served, _) = listener.accept().expect("accepts");

@@ -1,12 +1,13 @@
 //! Histories of completions made by hand, which a kernel tells in such an order only now and then.
 
 use std::io::Read as _;
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd as _;
 use std::task::Poll;
 
 use super::*;
 use crate::backend::Backend as _;
+use crate::tests::pair;
 use crate::{SendManner, task};
 
 /// The kernel keeps the operation going (`IORING_CQE_F_MORE`), and has filled a buffer (`IORING_CQE_F_BUFFER`).
@@ -21,14 +22,6 @@ fn ring() -> Option<Uring> {
     let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
     assert!(event >= 0);
     Uring::new(event).ok()
-}
-
-fn pair() -> (TcpStream, RawFd) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
-    let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("connects");
-    let (served, _) = listener.accept().expect("accepts");
-    served.set_nonblocking(true).expect("a plain flag");
-    (client, served.into_raw_fd())
 }
 
 fn told(user_data: u64, result: i32, flags: u32) -> Completion {
