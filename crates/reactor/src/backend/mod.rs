@@ -16,9 +16,9 @@ use std::time::Instant;
 pub use self::epoll::Epoll;
 #[cfg(test)]
 pub use self::epoll::RECEIVES_TURN_MAX;
-#[cfg(test)]
-pub use self::uring::PAGE_BYTES;
 pub use self::uring::Uring;
+#[cfg(test)]
+pub use self::uring::{BUFFER_BYTES, PAGE_BYTES};
 use crate::pieces::Pieces;
 use crate::received::Bytes;
 use crate::task::TaskId;

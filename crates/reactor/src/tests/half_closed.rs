@@ -1,6 +1,7 @@
 //! Clients that have ended their side, and perhaps read what is sent to them, and perhaps not.
 
 use std::net::Shutdown;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 
@@ -22,8 +23,14 @@ fn vitals() -> (Duration, usize) {
     (Duration::new(time.tv_sec as u64, time.tv_nsec as u32), workers)
 }
 
-/// Sends until the client reads, and checks what the wait for it takes.
-async fn send_while_nobody_reads(reactor: Rc<Reactor>, socket: Rc<Socket>, manner: SendManner, pieces: usize) {
+/// Sends until the client reads, and checks what the wait for it takes. The client is told to read then.
+async fn send_while_nobody_reads(
+    reactor: Rc<Reactor>,
+    socket: Rc<Socket>,
+    manner: SendManner,
+    pieces: usize,
+    may_read: Sender<()>,
+) {
     let is_read = Rc::new(Cell::new(false));
     let (observer, seen) = (Rc::clone(&reactor), Rc::clone(&is_read));
     reactor.spawn(async move {
@@ -36,6 +43,7 @@ async fn send_while_nobody_reads(reactor: Rc<Reactor>, socket: Rc<Socket>, manne
         let taken = now - before;
         assert!(taken < CPU_MAX, "{:?}: {taken:?} for waiting", observer.driver());
         assert_eq!(workers, 0, "{:?}", observer.driver());
+        may_read.send(()).expect("the client waits");
     });
     let mut sent = 0;
     for piece in pattern(BYTES).chunks(BYTES / pieces) {
@@ -46,8 +54,8 @@ async fn send_while_nobody_reads(reactor: Rc<Reactor>, socket: Rc<Socket>, manne
     assert_eq!(sent, BYTES);
 }
 
-fn read_late(mut client: TcpStream) {
-    thread::sleep(4 * WAIT);
+fn read_late(mut client: TcpStream, may_read: &Receiver<()>) {
+    may_read.recv().expect("the other's checks hold");
     let mut all = Vec::new();
     client.read_to_end(&mut all).expect("receives");
     assert!(all == pattern(BYTES));
@@ -57,13 +65,14 @@ fn read_late(mut client: TcpStream) {
 fn a_send_to_a_client_that_ended_before_it_takes_no_cpu_and_no_thread() {
     for driver in drivers() {
         for (manner, pieces) in [(SendManner::Expected, 1), (SendManner::Patient, 1), (SendManner::Urgent, 40)] {
+            let (told, may_read) = channel();
             let write = move |reactor: Rc<Reactor>, socket: Socket| async move {
                 assert_eq!(receive(&socket, &mut Vec::new()).await.expect("the end"), 0);
-                send_while_nobody_reads(reactor, Rc::new(socket), manner, pieces).await;
+                send_while_nobody_reads(reactor, Rc::new(socket), manner, pieces, told).await;
             };
-            serve(driver, write, |client| {
+            serve(driver, write, move |client| {
                 client.shutdown(Shutdown::Write).expect("it is open");
-                read_late(client);
+                read_late(client, &may_read);
             });
         }
     }
@@ -72,14 +81,15 @@ fn a_send_to_a_client_that_ended_before_it_takes_no_cpu_and_no_thread() {
 #[test]
 fn nor_does_one_to_a_client_that_ends_while_it_waits() {
     for driver in drivers() {
+        let (told, may_read) = channel();
         let write = |reactor: Rc<Reactor>, socket: Socket| async move {
             // Nobody looks at what comes.
-            send_while_nobody_reads(reactor, Rc::new(socket), SendManner::Patient, 1).await;
+            send_while_nobody_reads(reactor, Rc::new(socket), SendManner::Patient, 1, told).await;
         };
-        serve(driver, write, |client| {
+        serve(driver, write, move |client| {
             thread::sleep(WAIT / 5);
             client.shutdown(Shutdown::Write).expect("it is open");
-            read_late(client);
+            read_late(client, &may_read);
         });
     }
 }
@@ -87,19 +97,20 @@ fn nor_does_one_to_a_client_that_ends_while_it_waits() {
 #[test]
 fn nor_does_one_to_a_client_whose_end_stands_behind_bytes_that_are_not_read() {
     for driver in drivers() {
+        let (told, may_read) = channel();
         let write = |reactor: Rc<Reactor>, socket: Socket| async move {
             let mut received = Vec::new();
             receive(&socket, &mut received).await.expect("bytes");
             let socket = Rc::new(socket);
-            send_while_nobody_reads(reactor, Rc::clone(&socket), SendManner::Expected, 1).await;
+            send_while_nobody_reads(reactor, Rc::clone(&socket), SendManner::Expected, 1, told).await;
             while receive(&socket, &mut received).await.expect("bytes, then the end") > 0 {}
             assert_eq!(received.len(), 8 * UNREAD_MAX_BYTES);
         };
-        serve(driver, write, |mut client| {
+        serve(driver, write, move |mut client| {
             // So much that nothing more is received, and the end behind it is never heard of.
             client.write_all(&vec![b'x'; 8 * UNREAD_MAX_BYTES]).expect("the kernel takes it");
             client.shutdown(Shutdown::Write).expect("it is open");
-            read_late(client);
+            read_late(client, &may_read);
         });
     }
 }

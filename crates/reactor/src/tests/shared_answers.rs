@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
+use crate::backend::BUFFER_BYTES;
 
 /// More than all buffers on the way hold.
 const TOO_MANY_BYTES: usize = 20 * 1024 * 1024;
@@ -161,6 +162,59 @@ fn the_fast_path_answers_while_the_task_waits_and_the_order_is_kept() {
             Driver::IoUring => assert!(answered >= PLAIN_ROUNDS / 2 - 1, "{answered}"),
             Driver::Epoll => assert_eq!(answered, 0),
         }
+    }
+}
+
+/// Answers what fills a buffer of the ring.
+struct FullBuffers;
+
+impl FastPath for FullBuffers {
+    fn answer(&self, received: &[u8]) -> Option<(Rc<[u8]>, usize)> {
+        (received.len() == BUFFER_BYTES).then(|| (b"full".as_slice().into(), 4))
+    }
+
+    fn idle_until(&self) -> u64 {
+        1
+    }
+}
+
+/// No timer ends a wait here, so a task that is left waiting never ends.
+#[test]
+fn what_comes_together_with_a_request_that_is_answered_at_once_has_its_turn() {
+    let with_more = [vec![b'a'; BUFFER_BYTES], b"b".to_vec()].concat();
+    let with_end = vec![b'a'; BUFFER_BYTES];
+    for request in [with_more, with_end].into_iter().filter(|_| Driver::IoUring.probe().is_ok()) {
+        let (ended, is_ended) = std::sync::mpsc::channel();
+        let server = thread::spawn(move || {
+            let (sent, is_sent) = std::sync::mpsc::channel();
+            let has_more = request.len() > BUFFER_BYTES;
+            let answer = move |reactor: Rc<Reactor>, socket: Socket| async move {
+                let fast_path: Rc<dyn FastPath> = Rc::new(FullBuffers);
+                reactor.set_fast_path(Rc::downgrade(&fast_path));
+                // More than fills a buffer is told of as two receives, and both in one turn, as all has come before the first.
+                is_sent.recv().expect("it is sent");
+                let mut received = Vec::new();
+                while receive_request(&socket, &mut received).await.ok().expect("they are short").expect("bytes") > 0 {
+                    socket.send_shared(b"rest".as_slice().into(), 4);
+                }
+                assert_eq!(received, if has_more { b"b".as_slice() } else { b"" });
+            };
+            let answers = serve(Driver::IoUring, answer, move |mut client| {
+                client.write_all(&request).expect("sends");
+                if !has_more {
+                    client.shutdown(std::net::Shutdown::Write).expect("ends");
+                }
+                sent.send(()).expect("somebody waits");
+                let mut answers = vec![0; if has_more { 8 } else { 4 }];
+                client.read_exact(&mut answers).expect("receives");
+                answers
+            });
+            ended.send(answers).expect("somebody waits");
+        });
+        // Only then: a thread that hangs is not waited for.
+        let answers = is_ended.recv_timeout(Duration::from_secs(30)).expect("nobody is left waiting");
+        assert!(b"fullrest".starts_with(&answers));
+        server.join().expect("its checks hold");
     }
 }
 

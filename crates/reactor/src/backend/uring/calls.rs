@@ -35,7 +35,8 @@ impl Backend for Uring {
     }
 
     fn has_received(&self, slot: Slot) -> bool {
-        self.has_bytes_or_end(slot) || crate::backend::tcp::has_bytes_waiting(self.descriptor(slot))
+        self.connections[slot as usize].has_bytes_or_end()
+            || crate::backend::tcp::has_bytes_waiting(self.descriptor(slot))
     }
 
     #[inline]

@@ -33,7 +33,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use self::accepting::Accepting;
 pub use self::buffers::LentBuffer;
 #[cfg(test)]
-pub use self::buffers::PAGE_BYTES;
+pub use self::buffers::{BUFFER_BYTES, PAGE_BYTES};
 use self::buffers::{BufferRing, FilledBuffer};
 use self::sending::Sending;
 use super::{Slot, tcp};
@@ -154,6 +154,19 @@ impl Connection {
     #[inline]
     fn user_data(&self, slot: Slot, kind: u64) -> u64 {
         u64::from(self.generation) << (u32::BITS + KIND_BITS) | u64::from(slot) << KIND_BITS | kind
+    }
+
+    /// Whether bytes, or the end, wait to be taken.
+    #[inline]
+    fn has_bytes_or_end(&self) -> bool {
+        self.has_stash || self.filled.is_some() || self.end.is_some()
+    }
+
+    /// Whether the task has something to do as soon as its send has left. The kernel tells nobody of that, so the system call
+    /// that submits the send must not wait for anything else: what the client waits for may be the next answer.
+    #[inline]
+    fn is_held_up_by_send(&self) -> bool {
+        !self.is_receiving || self.has_bytes_or_end()
     }
 }
 

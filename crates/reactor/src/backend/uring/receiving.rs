@@ -23,6 +23,8 @@ impl Uring {
         connection.task = current();
         connection.may_be_answered = may_be_answered && connection.filled.is_none() && !connection.has_stash;
         if matches!(connection.sending, Sending::Unattended | Sending::Failed(_)) {
+            // Bytes, or the end, may have come together with the request that the fast path has answered.
+            self.is_urgent |= connection.is_held_up_by_send();
             return Poll::Pending;
         }
         if std::mem::take(&mut connection.has_stash) {
@@ -44,12 +46,6 @@ impl Uring {
             return Poll::Ready(Err(error));
         }
         Poll::Pending
-    }
-
-    /// Whether bytes, or the end, wait to be taken.
-    pub(super) fn has_bytes_or_end(&self, slot: Slot) -> bool {
-        let connection = &self.connections[slot as usize];
-        connection.has_stash || connection.filled.is_some() || connection.end.is_some()
     }
 
     /// Arms the receive that stays.

@@ -96,8 +96,8 @@ impl Uring {
         let pushed = if sending == Sending::Told {
             self.push(entry)
         } else {
-            let is_receiving = connection.is_receiving;
-            self.is_urgent |= !is_receiving;
+            let is_held_up = connection.is_held_up_by_send();
+            self.is_urgent |= is_held_up;
             self.expected.push(slot);
             self.push(entry.flags(squeue::Flags::SKIP_SUCCESS))
         };
@@ -166,9 +166,8 @@ impl Uring {
                     connection.operations -= 1;
                     if !connection.is_open {
                         self.release(slot);
-                    } else if !connection.is_receiving || self.has_bytes_or_end(slot) {
-                        // The task has been held up by it.
-                        make_ready(self.of(slot).task);
+                    } else if connection.is_held_up_by_send() {
+                        make_ready(connection.task);
                     }
                 }
                 Sending::No | Sending::Told | Sending::Waiting | Sending::Done(_) | Sending::Failed(_) => {}

@@ -158,6 +158,84 @@ fn the_end_of_the_client_is_no_room_and_room_is_told_once() {
     uring.close(slot);
 }
 
+/// Answers whatever comes.
+struct Always(Rc<[u8]>);
+
+impl FastPath for Always {
+    fn answer(&self, _: &[u8]) -> Option<(Rc<[u8]>, usize)> {
+        Some((Rc::clone(&self.0), self.0.len()))
+    }
+
+    fn idle_until(&self) -> u64 {
+        1
+    }
+}
+
+/// A turn that waits would wait for the client then, and the client for the second answer.
+#[test]
+fn what_comes_together_with_a_request_that_is_answered_at_once_is_not_left_waiting() {
+    let Some(mut uring) = ring() else { return };
+    let fast_path = Always(b"hello".as_slice().into());
+    let more: [fn(u64) -> Completion; 4] = [
+        |receive| told(receive, 1, MORE | IN_BUFFER | 1 << BUFFER_SHIFT),
+        |receive| told(receive, 0, 0),
+        |receive| told(receive, -libc::ECONNRESET, 0),
+        // Much was unread before, and the task has taken it.
+        |receive| told(receive, -libc::ECANCELED, 0),
+    ];
+    for (number, more) in more.into_iter().enumerate() {
+        let (_client, served) = pair();
+        let slot = uring.add_socket(served);
+        assert!(uring.poll_receive(slot, true).is_pending());
+        uring.is_urgent = false;
+        let receive = operation(&uring, slot, RECEIVE);
+        let request = told(receive, 1, MORE | IN_BUFFER);
+        uring.take(&[request], true, Some(&fast_path)).expect("taken");
+        assert_eq!(uring.connections[slot as usize].sending, Sending::Unattended);
+        assert!(uring.poll_receive(slot, true).is_pending() && !uring.is_urgent, "the task has nothing to do");
+
+        uring.take(&[], true, None).expect("the answer has left");
+        uring.take(&[request, more(receive)], true, Some(&fast_path)).expect("taken");
+        assert!(
+            uring.poll_receive(slot, true).is_pending() && uring.is_urgent,
+            "{number}: it is held up by the answer"
+        );
+        uring.take(&[], true, None).expect("the answer has left");
+        let is_had = uring.poll_receive(slot, true).is_ready();
+        assert!(is_had || uring.connections[slot as usize].is_receiving, "{number}: it goes on");
+        uring.close(slot);
+    }
+}
+
+#[test]
+fn what_came_before_an_answer_is_not_left_waiting_behind_it() {
+    let Some(mut uring) = ring() else { return };
+    let begin: [fn(&mut Uring, Slot); 2] = [
+        |uring, slot| uring.begin_send(slot, lend(b"hello"), SendManner::Expected),
+        |uring, slot| uring.begin_send_shared(slot, b"hello".as_slice().into(), 5),
+    ];
+    for begin in begin {
+        let (_client, served) = pair();
+        let slot = uring.add_socket(served);
+        assert!(uring.poll_receive(slot, false).is_pending());
+        begin(&mut uring, slot);
+        assert!(!uring.is_urgent, "nothing has come");
+        uring.take(&[], true, None).expect("it has left");
+        let _ = sent(&mut uring, slot);
+
+        let receive = operation(&uring, slot, RECEIVE);
+        uring.take(&[told(receive, 1, MORE | IN_BUFFER)], true, None).expect("taken");
+        begin(&mut uring, slot);
+        assert!(std::mem::take(&mut uring.is_urgent), "a buffer of the ring");
+        uring.take(&[], true, None).expect("it has left");
+        let _ = sent(&mut uring, slot);
+        uring.stash_leftovers().expect("there is room");
+        begin(&mut uring, slot);
+        assert!(std::mem::take(&mut uring.is_urgent), "a copy");
+        uring.close(slot);
+    }
+}
+
 #[test]
 fn what_the_ring_does_not_take_is_not_waited_for() {
     let Some(mut uring) = ring() else { return };
