@@ -1,6 +1,7 @@
 #!/bin/sh
-# Fetches the raw requests that other projects test their HTTP parsers with, for tests/corpora: into target/corpora, each
-# from its own distribution, of one version and checked. What is there already is not fetched again.
+# Fetches what tests have from other projects: the raw requests that they test their HTTP parsers with, for tests/corpora, and
+# axe-core, which looks for what keeps people from using a page, for tests/page. It goes into target/corpora, each from its own
+# distribution, of one version and checked. What is there already is not fetched again.
 #
 # A copy from elsewhere does as well: put the archive into target/corpora/archives under the name that the URL ends in.
 set -eu
@@ -17,7 +18,7 @@ fetch() {
     archive=$archives/$(basename "$2")
     if [ ! -e "$archive" ]; then
         echo "corpora: fetching $2" >&2
-        curl -sSfL --retry 3 --max-time 300 -o "$archive.part" "$2" || die "cannot fetch $2; the tests of tests/corpora need it"
+        curl -sSfL --retry 3 --max-time 300 -o "$archive.part" "$2" || die "cannot fetch $2; tests/corpora and tests/page need it"
         mv "$archive.part" "$archive"
     fi
     echo "$3  $archive" | sha256sum --check --quiet - ||
@@ -38,3 +39,6 @@ fetch h2o-2.2.5 \
 fetch http-parser-2.9.4 \
     https://deb.debian.org/debian/pool/main/h/http-parser/http-parser_2.9.4.orig.tar.gz \
     467b9e30fd0979ee301065e70f637d525c28193449e1b13fbcb1b1fab3ad224f '*/test.c'
+fetch axe-core-4.14.1 \
+    https://registry.npmjs.org/axe-core/-/axe-core-4.14.1.tgz \
+    e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745 '*/axe.min.js'

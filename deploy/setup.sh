@@ -6,7 +6,7 @@
 #   deploy/setup.sh services    what PostgreSQL, Kafka and Redis add to the build: a C++ compiler and OpenSSL's headers
 #   deploy/setup.sh servers     PostgreSQL, Redis, and what Kafka needs, for deploy/services.sh
 #   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer, the proxy nginx, clients in
-#                               Python, Node and Java; curl and xz for deploy/corpora.sh
+#                               Python, Node and Java; the browser Chromium; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh load        the load generator wrk
 #   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (five minutes of CPU time)
 #   deploy/setup.sh bench       wrk, the load generator oha, which is built once (ten minutes of CPU time), and the servers that
@@ -60,6 +60,8 @@ check_test() {
     has python3 || missing="$missing python3"
     has node || missing="$missing nodejs"
     PATH=$PATH:/usr/sbin:/sbin has nginx || missing="$missing nginx-light"
+    # tests/page/browser.rs knows its names elsewhere.
+    { has chromium || has chromium-browser || has google-chrome || has google-chrome-stable; } || missing="$missing chromium"
     has xz || missing="$missing xz-utils"
     has go || say "without Go 1.21 or later \`make test-full\` does not try the move from the original: https://go.dev/dl"
     # tests/run.sh names the processes that outlive a test.

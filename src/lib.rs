@@ -50,6 +50,7 @@ pub mod http;
 pub mod limits;
 pub mod memory;
 pub mod observe;
+pub mod page;
 pub mod process;
 pub mod producer;
 pub mod refresher;

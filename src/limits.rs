@@ -64,6 +64,10 @@ pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
 /// Largest `limit` of a page. The whole list has no limit: it is streamed.
 pub const PAGE_LIMIT_MAX: usize = 10_000;
 
+/// How long a token is good that the page is given for the person at this machine, in seconds: a working day, since the page
+/// keeps it for its session only and asks for another with one press of a button.
+pub const PAGE_TOKEN_LIFETIME_S: u64 = 12 * 3600;
+
 /// Longest that a write waits, for a client that prefers so, until it shows, in seconds; who asks for more gets this. Less
 /// than what clients and proxies usually wait for an answer (60 s).
 pub const PREFER_WAIT_MAX_S: u64 = 30;

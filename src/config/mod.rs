@@ -165,6 +165,8 @@ pub struct Auth {
     pub takes_endless: bool,
     /// How far `exp` and `nbf` may be off, for clocks that disagree.
     pub leeway: Duration,
+    /// Whether the page is given tokens for whoever asks from this machine; only where the deployment is embedded.
+    pub page_tokens: bool,
 }
 
 /// The way of a command to the log.
@@ -369,6 +371,7 @@ impl Config {
                 audience: values.optional_text("JWT_AUDIENCE"),
                 takes_endless: values.choice("JWT_EXPIRY") == "optional",
                 leeway: values.seconds("JWT_LEEWAY_SEC"),
+                page_tokens: values.choice("PAGE_TOKENS") == "local",
             },
             write: Write {
                 text_limits: TextLimits {

@@ -350,6 +350,17 @@ const BEFORE_KAFKA: &[Setting] = &[
         example: "",
     },
     Setting {
+        name: "PAGE_TOKENS",
+        group: Group::Tokens,
+        kind: Kind::Choice(&["off", "local"]),
+        default: DefaultValue::Fixed("local"),
+        unit: "",
+        help: "Who gets a token from the page at /, in any user's name: nobody, or whoever asks from this machine, all its users and \
+               programs. Not used with DATABASE_URL. Behind a proxy on this machine that hides itself (see READY_DETAILS), \
+               everybody asks from this machine: set off there.",
+        example: "off",
+    },
+    Setting {
         name: "DATA_DIR",
         group: Group::Data,
         kind: Kind::Path,

@@ -242,6 +242,17 @@ impl<'a> ResponseHead<'a> {
         }
     }
 
+    /// What browsers keep to while they show the document: its policy, its type as sent, and no window or page of another origin
+    /// that could reach into it.
+    pub fn document_policy(self, policy: &str) -> Self {
+        debug_assert!(policy.bytes().all(|byte| matches!(byte, b' '..=b'~')), "a field is one line");
+        self.field(b"Content-Security-Policy: ", policy.as_bytes())
+            .field(b"X-Content-Type-Options: ", b"nosniff")
+            .field(b"Referrer-Policy: ", b"no-referrer")
+            .field(b"Cross-Origin-Opener-Policy: ", b"same-origin")
+            .field(b"Cross-Origin-Resource-Policy: ", b"same-origin")
+    }
+
     /// Ends the head; the body follows.
     #[inline]
     pub fn end(self) {

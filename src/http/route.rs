@@ -7,6 +7,10 @@ use crate::todo::{TODO_ID_TEXT_BYTES, TodoId};
 /// A resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
+    /// `/`, the page for people.
+    Page,
+    /// `/page/token`, a token for the page.
+    PageToken,
     /// `/todos`
     Todos,
     /// `/todos/events`
@@ -21,7 +25,7 @@ pub enum Route {
     Ready,
     /// `/metrics`
     Metrics,
-    /// `*`, the server itself; what OPTIONS asks of `/` is asked of it, too.
+    /// `*`, the server itself.
     Server,
     /// Anything else.
     NotFound,
@@ -43,8 +47,9 @@ pub fn route(path: &[u8]) -> Route {
 
 /// Whether `path` would mean something without the slash at its end.
 pub fn has_slash_too_many(path: &[u8]) -> bool {
-    path.strip_suffix(b"/")
-        .is_some_and(|bare| !matches!(route(bare), Route::NotFound | Route::InvalidTodoId | Route::Server))
+    path.strip_suffix(b"/").is_some_and(|bare| {
+        !matches!(route(bare), Route::NotFound | Route::InvalidTodoId | Route::Server | Route::Page)
+    })
 }
 
 fn route_plain(path: &[u8]) -> Route {
@@ -54,6 +59,8 @@ fn route_plain(path: &[u8]) -> Route {
         b"/health" => Route::Health,
         b"/ready" => Route::Ready,
         b"/metrics" => Route::Metrics,
+        b"/" => Route::Page,
+        b"/page/token" => Route::PageToken,
         b"*" => Route::Server,
         _ => match path.strip_prefix(TODO_PREFIX) {
             Some(id) if !id.contains(&b'/') => route_todo(id),
@@ -93,7 +100,8 @@ impl Route {
         match self {
             Route::Todos => "GET, HEAD, POST, OPTIONS",
             Route::Todo(_) | Route::InvalidTodoId => "GET, HEAD, PUT, DELETE, OPTIONS",
-            Route::Events | Route::Health | Route::Ready | Route::Metrics => "GET, HEAD, OPTIONS",
+            Route::PageToken => "GET, HEAD, POST, OPTIONS",
+            Route::Page | Route::Events | Route::Health | Route::Ready | Route::Metrics => "GET, HEAD, OPTIONS",
             Route::Server => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
             Route::NotFound => "",
         }
@@ -106,7 +114,7 @@ impl Route {
             (_, Method::Options) => true,
             (Route::Server, _) => false,
             (_, Method::Get | Method::Head) => true,
-            (Route::Todos, Method::Post) => true,
+            (Route::Todos | Route::PageToken, Method::Post) => true,
             (Route::Todo(_) | Route::InvalidTodoId, Method::Put | Method::Delete) => true,
             _ => false,
         }
@@ -149,7 +157,14 @@ mod tests {
             (format!("/todos/{ID}/"), Route::NotFound),
             (format!("/todos/{}/a", "%61".repeat(1000)), Route::NotFound),
             (format!("/todos%2F{ID}"), Route::NotFound),
-            ("/".to_owned(), Route::NotFound),
+            ("/".to_owned(), Route::Page),
+            ("/page/token".to_owned(), Route::PageToken),
+            ("/%70age/token".to_owned(), Route::PageToken),
+            ("/page".to_owned(), Route::NotFound),
+            ("/page/".to_owned(), Route::NotFound),
+            ("/index.html".to_owned(), Route::NotFound),
+            ("//".to_owned(), Route::NotFound),
+            ("".to_owned(), Route::NotFound),
             ("/todo".to_owned(), Route::NotFound),
             ("/Todos".to_owned(), Route::NotFound),
             ("/todoss".to_owned(), Route::NotFound),
@@ -167,7 +182,9 @@ mod tests {
     #[test]
     fn a_slash_at_the_end_is_noticed() {
         let todo = format!("/todos/{ID}/");
-        for path in ["/todos/", "/todos/events/", "/health/", "/ready/", "/metrics/", "/%74odos/", &todo] {
+        for path in
+            ["/todos/", "/todos/events/", "/page/token/", "/health/", "/ready/", "/metrics/", "/%74odos/", &todo]
+        {
             assert!(has_slash_too_many(path.as_bytes()), "{path}");
         }
         for path in ["/", "//", "*/", "/todos", "/todos//", "/todo/", "/todos/1/", ""] {
@@ -179,6 +196,8 @@ mod tests {
     fn allow_and_allows_agree() {
         let id = TodoId::from_u128(1);
         let routes = [
+            Route::Page,
+            Route::PageToken,
             Route::Todos,
             Route::Todo(id),
             Route::InvalidTodoId,

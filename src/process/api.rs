@@ -16,17 +16,19 @@ use super::farewell::Farewell;
 use super::port::{self, Admission, PortClaim};
 use super::seams::ApiSeams;
 use crate::auth::OtherKeys;
-use crate::config::{Config, Deployment, IoDriver};
+use crate::config::{Config, Deployment, IoDriver, Secret};
 use crate::encoder::EncoderThread;
 use crate::limits::{LINGERING_MAX, LINGERING_MIN, LINGERING_ONE_TO_CONNECTIONS};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::observe::status::Status;
+use crate::page::Page;
 use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::connection_memory::ConnectionMemory;
 use crate::shard::driver::{DriverChoice, choose_driver};
 use crate::shard::followers::EventSettings;
 use crate::shard::inbox::{Inbox, InboxSender, Message};
+use crate::shard::page::{Desk, Minter};
 use crate::shard::places::Places;
 use crate::shard::room::ListRoom;
 use crate::shard::user_rates::UserRates;
@@ -131,7 +133,7 @@ impl Api {
         events: &Events,
     ) -> Result<Api, ProcessError> {
         let count = plan.cpus.len();
-        let settings = shard_settings(config, count);
+        let settings = shard_settings(config, &seams.token_secret, count);
         let metrics = Arc::new(Metrics {
             shards: (0..count).map(|_| Arc::new(ShardMetrics::default())).collect(),
             producer: Arc::default(),
@@ -285,7 +287,7 @@ fn learn_deployment(config: &Config, claim: &PortClaim) -> Result<(), ProcessErr
 }
 
 /// The bounds of each shard; those of writes are split among them.
-fn shard_settings(config: &Config, shards: usize) -> Settings {
+fn shard_settings(config: &Config, token_secret: &Secret, shards: usize) -> Settings {
     Settings {
         header_timeout: config.http.header_timeout,
         body_timeout: config.http.body_timeout,
@@ -305,5 +307,14 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
             history_age: config.events.history_age,
             unsent_max_bytes: config.events.unsent_max_bytes,
         },
+        desk: desk(config, token_secret),
     }
+}
+
+/// What the page is served with. Tokens are made where one process is the whole deployment: elsewhere, who is whom is not its
+/// business.
+fn desk(config: &Config, token_secret: &Secret) -> Desk {
+    let makes_tokens = config.auth.page_tokens && matches!(config.deployment, Deployment::Embedded { .. });
+    let minter = makes_tokens.then(|| Arc::new(Minter::new(token_secret.clone(), config.auth.clone())));
+    Desk { page: Arc::new(Page::new()), minter }
 }

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use crate::auth::KeySource;
 use crate::config::{Config, Deployment};
 
-/// Prints where the API listens and where the key of its tokens comes from, and, when it is embedded, lines to try.
+/// Prints where the API listens, where the page is, and where the key of the tokens comes from, and, when it is embedded, lines to
+/// try.
 pub fn print(config: &Config, address: SocketAddr) {
     // The one line that programs may rely on.
     let mut text = format!("million-rps listens on http://{address}\n");
+    text += &format!("Open http://{}/ in a browser: the list, live.\n", reached_at(address));
     text += &who_reaches(address);
     let key = KeySource::of(&config.auth);
     match &config.deployment {

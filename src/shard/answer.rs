@@ -34,7 +34,7 @@ use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo
 /// What can be refused before the body is there: the same checks, in the same order, as for the whole request.
 pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     let route = check_route(head)?;
-    if matches!(head.method, Method::Post | Method::Put | Method::Delete) {
+    if matches!(head.method, Method::Post | Method::Put | Method::Delete) && route != Route::PageToken {
         let user = shard.authenticate(head)?;
         shard.check_rate(&user)?;
         check_todo_id(head, route)?;
@@ -42,7 +42,7 @@ pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     if matches!(head.method, Method::Post | Method::Put) {
         check_json(head)?;
     }
-    if head.method == Method::Post {
+    if (head.method, route) == (Method::Post, Route::Todos) {
         head.idempotency_key().map(idempotency_key).transpose()?;
     }
     Ok(())
@@ -52,8 +52,6 @@ fn check_route(head: &Head<'_>) -> Result<Route, Problem> {
     let route = route(head.path);
     match (route, head.method) {
         (_, Method::Other) => Err(Problem::unknown_method()),
-        // What health checks ask, HAProxy's by default.
-        (Route::NotFound, Method::Options) if head.path == b"/" => Ok(Route::Server),
         (Route::NotFound, _) => Err(of_path(head, Problem::not_found("there is nothing at this path; try /todos"))),
         (route, method) if !route.allows(method) => Err(of_path(head, Problem::method_not_allowed(route.allow()))),
         (route, _) => Ok(route),
@@ -123,6 +121,8 @@ impl Request<'_> {
                 self.answer_options(route);
                 Ok(())
             }
+            (Route::Page, _) => self.answer_page(),
+            (Route::PageToken, _) => self.answer_page_token(body),
             (Route::Todos, Method::Post) => self.create(body),
             (Route::Todos, _) => self.list(),
             (Route::Todo(id), Method::Put) => self.update(id, body),

@@ -29,6 +29,7 @@ mod local_snapshot;
 mod long_writes;
 mod memo;
 mod output;
+pub mod page;
 pub mod placement;
 pub mod places;
 mod prepared;

@@ -85,6 +85,11 @@ impl<'r> Reply<'r> {
             let head = if status == Status::ServiceUnavailable { head.retry_after_s(RETRY_AFTER_S) } else { head };
             head.connection(connection).end();
         });
+        self.bytes(body);
+    }
+
+    /// Appends a small body.
+    pub fn bytes(&mut self, body: &[u8]) {
         if !self.is_to_head {
             self.output.push_text(|text| text.extend_from_slice(body));
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::LINGER_SILENCE;
 use super::followers::EventSettings;
+use super::page::Desk;
 use super::write_watch::WriteLimits;
 use crate::config::ReadyDetails;
 use crate::limits::HEAD_MAX_BYTES;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub command_bytes_max: usize,
     /// What is set for the change feed.
     pub events: EventSettings,
+    /// What it serves the page with.
+    pub desk: Desk,
 }
 
 impl Settings {

@@ -216,23 +216,27 @@ fn a_slash_too_many_is_told(server: &Server) {
         let text = client.call(&request).problem(status);
         assert!(text.contains("ends in a slash: leave it out"), "{text}");
     }
-    for other in ["/", "/todo/", "/todos/1/", "/todos//"] {
+    for other in ["//", "/todo/", "/todos/1/", "/todos//"] {
         assert!(!client.call(&get(other)).problem(404).contains("slash"), "{other}");
     }
 }
 
 fn options_of_the_server_are_answered_to_health_checks(server: &Server) {
     let mut client = server.connect();
-    for target in ["*", "/", "http://localhost", "http://localhost/"] {
+    for (target, allow) in [
+        ("*", "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("http://localhost", "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("/", "GET, HEAD, OPTIONS"),
+        ("http://localhost/", "GET, HEAD, OPTIONS"),
+    ] {
         let answer = client.call(&Request::new("OPTIONS", target)).expect(204);
-        assert_eq!(answer.required("Allow"), "GET, HEAD, POST, PUT, DELETE, OPTIONS", "{target}");
+        assert_eq!(answer.required("Allow"), allow, "{target}");
     }
     // As HAProxy's check sends it when nothing else is said.
     let mut client = server.connect();
     client.send("OPTIONS / HTTP/1.0\r\n\r\n");
     client.answer().expect(204);
     client.assert_ended();
-    server.connect().call(&get("/")).problem(404);
 }
 
 fn claims_that_nobody_checks_may_be_null(server: &Server) {

@@ -26,6 +26,7 @@ mod idempotency;
 mod key_source;
 mod limits;
 mod metrics;
+mod page;
 #[cfg(feature = "fault-injection")]
 mod panics;
 mod pipelining;
