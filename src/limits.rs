@@ -269,6 +269,13 @@ pub const WORKER_BACKLOG_LOG_INTERVAL_MS: u64 = 30_000;
 pub const WORKER_PARTITIONS_LOG_INTERVAL_MS: u64 = 1_000;
 /// How often an API without a worker in its process asks for the workers, their backlog and their dead letters, in milliseconds.
 pub const WORKER_WATCH_INTERVAL_MS: u64 = 2_000;
+/// How often a worker looks whether somebody else has moved its place in the log, in milliseconds: one statement that reads a row
+/// for each partition, beside the batches of that second.
+pub const WORKER_PLACE_LOOK_MS: u64 = 1_000;
+/// Longest wait for the answer, in milliseconds: until then the worker applies nothing.
+pub const WORKER_PLACE_LOOK_PATIENCE_MS: u64 = 1_000;
+/// Pause after a look that had no answer, in milliseconds.
+pub const WORKER_PLACE_LOOK_PAUSE_MS: u64 = 5_000;
 /// First wait before a worker tries again what failed, in milliseconds; it doubles from there.
 pub const WORKER_RETRY_MIN_MS: u64 = 20;
 /// Longest wait before a worker tries again, in milliseconds: a store that returns is noticed within it.

@@ -225,13 +225,14 @@ impl Command {
             // Workers neither check nor make tokens: they need not know the key.
             Command::Worker => ("worker", true, false),
             Command::Migrate(_) => ("migrate", false, false),
-            Command::Seed(_) => ("seed", false, true),
+            // It goes to the topic itself, or takes the key of the folder.
+            Command::Seed(_) => ("seed", false, false),
             Command::Token(_) => ("token", false, true),
             // Says of the settings what `run` would say.
             Command::Config(_) => ("config", false, true),
             Command::DeadLetters(_) => ("dead-letters", false, false),
         };
-        Requirements { command, services, jwt_secret }
+        Requirements { command, services, jwt_secret, no_todos: matches!(self, Command::Token(_)) }
     }
 }
 

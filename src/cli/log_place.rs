@@ -1,17 +1,13 @@
 //! Where the store goes on in Kafka's topic: taken over from the consumer group of a program that applied the topic before,
 //! or handed back to one.
 
-use std::collections::BTreeMap;
-
 use super::MigrateArguments;
+use super::log_move::{Bounds, LogMove};
 use crate::command_log::kafka::{self, KafkaOptions, Members};
 use crate::command_log::{LogId, Offset, PartitionId};
 use crate::process::ProcessError;
 use crate::store::postgres::PostgresStore;
 use crate::store::{AppliedOffsets, Store};
-
-/// First offset of each partition, and the next one.
-type Bounds = BTreeMap<PartitionId, (Offset, Offset)>;
 
 /// Does what the arguments ask for; nothing, when they ask for nothing.
 ///
@@ -30,47 +26,47 @@ pub fn set(
     }
     // Asked first: were the topic made anew meanwhile, the workers would find another one than this.
     let log = kafka::log_id(options)?;
+    let bounds = kafka::log_bounds(options)?;
+    let applied = applied_of(store, log)?;
     let offsets = match &arguments.from_group {
-        Some(group) => of_group(&applied_of(store, log)?, options, group)?,
+        Some(group) => of_group(&applied, options, group, &bounds)?,
         // Offsets also where it begins with the first: by them the feed notices that the store stands elsewhere.
-        None => kafka::log_bounds(options)?
-            .into_iter()
-            .map(|(partition, (earliest, latest))| (partition, if arguments.from_end { latest } else { earliest }))
+        None => bounds
+            .iter()
+            .map(|(partition, (earliest, latest))| (*partition, if arguments.from_end { *latest } else { *earliest }))
             .collect(),
     };
-    let is_same_log = log.is_some() && store.followed_log()? == log;
     store.set_log_place(log, &offsets)?;
-    println!("{}", told(&options.topic, &offsets, is_same_log));
+    println!("{}", told(&options.topic, &offsets, &LogMove::new(&bounds, &applied, &offsets)));
     Ok(())
 }
 
-/// What the operator is told of the new place. Workers look for another log all the time, and at the offsets of one that they
-/// follow only when they apply something.
-fn told(topic: &str, offsets: &AppliedOffsets, is_same_log: bool) -> String {
+/// What the operator is told of the new place.
+fn told(topic: &str, offsets: &AppliedOffsets, moved: &LogMove) -> String {
     if offsets.is_empty() {
         return format!("the topic {topic} is applied from its beginning, when it is there");
     }
-    let hint = match is_same_log {
-        true => {
-            ". The store followed this topic before: a worker that runs goes there in each partition with its next command. \
-                 Start the workers again to have it done now"
-        }
-        false => "",
-    };
-    format!("the topic {topic} is applied from here on: {}{hint}", listed(offsets))
+    format!(
+        "the topic {topic} is applied from here on: {}. {moved}. Workers that run go there within seconds",
+        listed(offsets)
+    )
 }
 
 /// How far the store has applied this log: not at all, when its offsets are of another.
 fn applied_of(store: &mut PostgresStore, log: Option<LogId>) -> Result<AppliedOffsets, ProcessError> {
-    match (store.followed_log()?, log) {
-        (Some(followed), Some(found)) if followed != found => Ok(AppliedOffsets::new()),
+    match log.map(|found| store.known_logs().map(|known| known.admit(found))).transpose()? {
+        Some(Err(_)) => Ok(AppliedOffsets::new()),
         _ => Ok(store.applied_offsets()?),
     }
 }
 
 /// Where the store is to go on after this group.
-fn of_group(applied: &AppliedOffsets, options: &KafkaOptions, group: &str) -> Result<AppliedOffsets, ProcessError> {
-    let bounds = kafka::log_bounds(options)?;
+fn of_group(
+    applied: &AppliedOffsets,
+    options: &KafkaOptions,
+    group: &str,
+    bounds: &Bounds,
+) -> Result<AppliedOffsets, ProcessError> {
     let committed = kafka::group_offsets(options, group)?;
     if committed.is_empty() {
         let others = kafka::groups_of_topic(options)?;
@@ -89,7 +85,7 @@ fn of_group(applied: &AppliedOffsets, options: &KafkaOptions, group: &str) -> Re
              program and run this again"
         )));
     }
-    Ok(joined(applied, &committed, &bounds))
+    Ok(joined(applied, &committed, bounds))
 }
 
 /// The farther of both places: what one of them has applied is never applied again. A place of the store that the
@@ -134,13 +130,6 @@ fn refused(reason: String) -> ProcessError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_moves_the_place_in_the_same_log_is_told_to_start_the_workers_again() {
-        let offsets = AppliedOffsets::from([(0, 5), (1, 9)]);
-        assert_eq!(told("t", &offsets, false), "the topic t is applied from here on: 0:5 1:9");
-        assert!(told("t", &offsets, true).ends_with("Start the workers again to have it done now"));
-    }
 
     #[test]
     fn of_two_places_the_farther_counts_unless_the_topic_does_not_have_it() {

@@ -1,12 +1,13 @@
 //! `million-rps migrate`: creates or upgrades the store's schema, and says where the store goes on in the command log.
 
 use super::MigrateArguments;
+use super::log_move::{Bounds, LogMove};
 use crate::command_log::embedded;
 use crate::config::{Config, Deployment};
 use crate::data_dir::DataDir;
 use crate::process::ProcessError;
-use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{AppliedOffsets, Store};
 
 /// Brings the schema of the store to the version of this program; safe to run several times and from several places.
 ///
@@ -48,8 +49,14 @@ fn set_place(data_dir: &DataDir, store: &mut SqliteStore, arguments: &MigrateArg
     let _lock = data_dir.lock("")?;
     let (log, begin, end) = embedded::bounds(data_dir)?;
     let next = if arguments.from_beginning { begin } else { end };
+    let applied = match store.known_logs()?.admit(log) {
+        Ok(()) => store.applied_offsets()?,
+        Err(_) => AppliedOffsets::new(),
+    };
     store.set_log_place(log, embedded::PARTITION, next)?;
     store.make_durable()?;
-    println!("the command log {} is applied from offset {next} on", data_dir.log_path().display());
+    let bounds = Bounds::from([(embedded::PARTITION, (begin, end))]);
+    let moved = LogMove::new(&bounds, &applied, &AppliedOffsets::from([(embedded::PARTITION, next)]));
+    println!("the command log {} is applied from offset {next} on. {moved}", data_dir.log_path().display());
     Ok(())
 }

@@ -6,6 +6,7 @@
 pub mod command_line;
 pub mod dead_letters;
 pub mod duration;
+mod log_move;
 #[cfg(feature = "services")]
 mod log_place;
 pub mod migrate;

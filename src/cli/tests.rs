@@ -130,7 +130,10 @@ fn each_command_asks_for_what_it_needs() {
         ("worker", &[database], None),
         ("migrate", &[], None),
         ("migrate", &[database], None),
-        ("seed", &[database], Some("JWT_SECRET")),
+        ("seed", &[database], None),
+        ("seed", &[("KAFKA_BROKERS", "kafka:9092")], Some("DATABASE_URL")),
+        ("token --sub a", &[("KAFKA_BROKERS", "kafka:9092")], None),
+        ("token --sub a", &[("REDIS_URL", "redis://cache"), secret], None),
         ("token --sub a", &[database], Some("JWT_SECRET")),
         ("config", &[database], Some("JWT_SECRET")),
         ("dead-letters list", &[database], None),
@@ -138,6 +141,8 @@ fn each_command_asks_for_what_it_needs() {
         let found = load(line, environment).err();
         assert_eq!(found.as_ref().map(|errors| errors.all()[0].name.as_str()), wrong, "{line} {environment:?}");
     }
+    let warned = load("token --sub a", &[("KAFKA_BROKERS", "kafka:9092")]).expect("it needs no broker").warnings;
+    assert!(warned[0].starts_with("KAFKA_BROKERS (from environment) has no effect without DATABASE_URL"), "{warned:?}");
 }
 
 fn token_arguments() -> TokenArguments {

@@ -2,7 +2,7 @@
 
 use crate::command_log::kafka::KafkaOptions;
 use crate::command_log::kafka_shape::{TopicSettings, TopicShape};
-use crate::command_log::{AnotherLog, LogId};
+use crate::command_log::{KnownLogs, LogId};
 use crate::counted::Counted;
 use crate::limits::{TOPIC_RETENTION_MIN_BYTES, TOPIC_RETENTION_MIN_MS};
 
@@ -69,13 +69,11 @@ pub(super) fn judge(options: &KafkaOptions, shape: &TopicShape, settings: Option
     judgement
 }
 
-/// Judges whether the topic is the one that the store follows, as far as both are known.
-pub(super) fn judge_identity(found: Option<LogId>, followed: Option<LogId>, judgement: &mut Judgement) {
-    if let (Some(found), Some(followed)) = (found, followed)
-        && found != followed
-    {
+/// Judges whether the topic is the one that the store follows, as far as that is known.
+pub(super) fn judge_identity(found: Option<LogId>, known: &KnownLogs, judgement: &mut Judgement) {
+    if let Some(Err(another)) = found.map(|found| known.admit(found)) {
         judgement.loses_commands = true;
-        judgement.reasons.push(format!("{}. Until then writes are refused", AnotherLog { found, followed }));
+        judgement.reasons.push(format!("{another}. Until then writes are refused"));
     }
 }
 
@@ -189,18 +187,23 @@ mod tests {
     #[test]
     fn a_topic_that_the_store_does_not_follow_takes_no_writes() {
         let ids = [1, 2].map(|bits| LogId::from_bits(bits).expect("not zero"));
-        let judged = |found, followed| {
+        let judged = |found, known: KnownLogs| {
             let mut judgement = Judgement::default();
-            judge_identity(found, followed, &mut judgement);
+            judge_identity(found, &known, &mut judgement);
             judgement
         };
+        let following = |followed| KnownLogs { followed, ..KnownLogs::default() };
         for (found, followed) in
             [(None, None), (Some(ids[0]), None), (None, Some(ids[0])), (Some(ids[0]), Some(ids[0]))]
         {
-            assert_eq!(judged(found, followed), Judgement::default());
+            assert_eq!(judged(found, following(followed)), Judgement::default());
         }
-        let another = judged(Some(ids[0]), Some(ids[1]));
-        assert!(another.loses_commands && another.reasons[0].contains("migrate --from-beginning"), "{another:?}");
+        let rejecting = KnownLogs { rejected: vec![ids[0]], ..KnownLogs::default() };
+        assert_eq!(judged(Some(ids[1]), rejecting.clone()), Judgement::default());
+        for known in [following(Some(ids[1])), rejecting] {
+            let another = judged(Some(ids[0]), known);
+            assert!(another.loses_commands && another.reasons[0].contains("migrate --from-beginning"), "{another:?}");
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl TopicWatch {
             return Ok(());
         };
         let mut judgement = judge(&self.options, &shape, settings.as_ref());
-        judge_identity(shape.log_id(), self.host.figures().followed(), &mut judgement);
+        judge_identity(shape.log_id(), &self.host.figures().known_logs(), &mut judgement);
         self.show(&shape, settings.as_ref(), &judgement);
         self.note_spread(admin, &shape)?;
         judgement.reasons.extend(self.unnoted.clone());

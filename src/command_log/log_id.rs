@@ -45,19 +45,58 @@ impl fmt::Debug for LogId {
     }
 }
 
+/// Why nothing of a log is applied, and the two ways on.
+const REMEDY: &str = "By these offsets its first commands would count as applied, so nothing of it is applied. If the \
+                      settings lead to the wrong log, correct them. If the store is to follow this one from now on, run \
+                      `million-rps migrate --from-beginning`, which has all of it applied, or `--from-end`, which has none";
+
 /// The log is not the one whose offsets the store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the store holds the offsets of another command log (id {followed}) than this one (id {found}), which was made anew, or is \
-     another deployment's. By these offsets its first commands would count as applied, so nothing of it is applied. If the \
-     settings lead to the wrong log, correct them. If the store is to follow this one from now on, run `million-rps migrate \
-     --from-beginning`, which has all of it applied, or `--from-end`, which has none"
-)]
-pub struct AnotherLog {
-    /// The log that is there.
-    pub found: LogId,
-    /// The log whose offsets the store holds.
-    pub followed: LogId,
+pub enum AnotherLog {
+    /// By its id.
+    #[error(
+        "the store holds the offsets of another command log (id {followed}) than this one (id {found}), which was made anew, \
+         or is another deployment's. {REMEDY}"
+    )]
+    Unfollowed {
+        /// The log that is there.
+        found: LogId,
+        /// The log whose offsets the store holds.
+        followed: LogId,
+    },
+    /// By its end. The store does not know whose offsets it holds: a version noted them that took down no ids.
+    #[error(
+        "this command log (id {found}) is not the one whose offsets the store holds: when a worker first looked, it ended \
+         before them. It was made anew, has lost records, or is another deployment's. {REMEDY}"
+    )]
+    Rejected {
+        /// The log that is there, however long it is by now.
+        found: LogId,
+    },
+}
+
+/// The logs that a store knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownLogs {
+    /// The one whose offsets it holds; `None` when that is not noted yet.
+    pub followed: Option<LogId>,
+    /// Those that ended before its offsets while nothing else was known of them.
+    pub rejected: Vec<LogId>,
+}
+
+impl KnownLogs {
+    /// Makes sure that the offsets may be of this log.
+    ///
+    /// # Errors
+    /// [`AnotherLog`]: they are not.
+    pub fn admit(&self, found: LogId) -> Result<(), AnotherLog> {
+        match self.followed {
+            Some(followed) if followed == found => Ok(()),
+            Some(followed) => Err(AnotherLog::Unfollowed { found, followed }),
+            None if self.rejected.contains(&found) => Err(AnotherLog::Rejected { found }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The text is no id.
@@ -77,6 +116,24 @@ impl FromStr for LogId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_was_rejected_stays_so_until_the_store_follows_one() {
+        let [one, other, third] = [1, 2, 3].map(|bits| LogId::from_bits(bits).expect("not zero"));
+        let mut known = KnownLogs::default();
+        assert_eq!(known.admit(one), Ok(()));
+        known.rejected = vec![one, third];
+        assert_eq!(known.admit(one), Err(AnotherLog::Rejected { found: one }));
+        assert_eq!(known.admit(other), Ok(()), "as when wrong settings have been corrected");
+        known.followed = Some(one);
+        assert_eq!(known.admit(one), Ok(()));
+        let another = known.admit(other).expect_err("not followed");
+        assert_eq!(another, AnotherLog::Unfollowed { found: other, followed: one });
+        for refused in [another, AnotherLog::Rejected { found: other }] {
+            let text = refused.to_string();
+            assert!(text.contains("migrate --from-beginning") && text.contains(&other.to_string()), "{text}");
+        }
+    }
 
     #[test]
     fn an_id_comes_back_from_its_text_and_from_its_halves() {

@@ -65,7 +65,7 @@ mod log_id;
 pub mod new_ids;
 mod position;
 
-pub use log_id::{AnotherLog, LogId, NoLogId};
+pub use log_id::{AnotherLog, KnownLogs, LogId, NoLogId};
 pub use position::{Coverage, LogPosition};
 
 use std::collections::BTreeMap;

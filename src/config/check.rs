@@ -31,7 +31,7 @@ fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, e
         errors.push(values.error("DATABASE_URL", problem));
     }
     let ignored = given_for(values, Scope::Services);
-    if !has_database && !needs.services && !ignored.is_empty() {
+    if !has_database && !needs.services && !needs.no_todos && !ignored.is_empty() {
         // Else todos would go into a folder, acknowledged and durable, while whoever set these looks for them elsewhere.
         let (verb, them) = if ignored.len() == 1 { ("has", "it") } else { ("have", "them") };
         let problem = format!(

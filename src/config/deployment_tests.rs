@@ -62,7 +62,7 @@ fn settings_of_services_without_the_database_are_refused_by_name() {
         (vec![("KAFKA_LINGER_MS", "5"), ("DATABASE_URL", "")], "KAFKA_LINGER_MS (from environment) has no effect"),
     ] {
         for command in ["run", "seed", "config"] {
-            let needs = Requirements { command, services: false, jwt_secret: true };
+            let needs = Requirements { command, services: false, jwt_secret: true, no_todos: false };
             let errors = load_from(&[], &given, "", needs).unwrap_err();
             let [error] = errors.all() else { panic!("{given:?}: {errors}") };
             assert_eq!(error.name, "DATABASE_URL");
@@ -73,7 +73,7 @@ fn settings_of_services_without_the_database_are_refused_by_name() {
     let text = errors.unwrap_err().to_string();
     assert!(text.contains("REDIS_URL (from .env), REDIS_POOL_SIZE (from flag) have no effect"), "{text}");
     // A command that needs the database says so once.
-    let needs = Requirements { command: "serve", services: true, jwt_secret: true };
+    let needs = Requirements { command: "serve", services: true, jwt_secret: true, no_todos: false };
     assert_eq!(names(load_from(&[], &[("REDIS_URL", "redis://cache")], "", needs)), ["DATABASE_URL"]);
 }
 
@@ -98,7 +98,7 @@ fn services_need_a_secret_only_where_tokens_are_used() {
     assert_eq!(names(load(&database)), ["JWT_SECRET"]);
     let text = load(&database).unwrap_err().to_string();
     assert!(text.contains("example: JWT_SECRET=$(openssl rand -base64 48)"), "{text}");
-    let worker = Requirements { command: "worker", services: true, jwt_secret: false };
+    let worker = Requirements { command: "worker", services: true, jwt_secret: false, no_todos: false };
     assert!(load_from(&[], &database, "", worker).is_ok());
     // A secret that is given, but wrong, is not called missing too.
     let errors = load(&[database[0], ("JWT_SECRET", "short")]).unwrap_err();

@@ -297,6 +297,8 @@ pub struct Requirements {
     pub services: bool,
     /// `JWT_SECRET` has to be set when `DATABASE_URL` is: the command checks or makes tokens.
     pub jwt_secret: bool,
+    /// The command works without todos: settings that do not agree about where they are kept are no error to it.
+    pub no_todos: bool,
 }
 
 /// As set, or in proportion to the connections.

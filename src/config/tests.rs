@@ -29,7 +29,7 @@ pub(super) fn load_from(
 }
 
 pub(super) fn load(environment: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-    load_from(&[], environment, "", Requirements { command: "run", services: false, jwt_secret: true })
+    load_from(&[], environment, "", Requirements { command: "run", services: false, jwt_secret: true, no_todos: false })
 }
 
 pub(super) fn names(result: Result<Config, ConfigErrors>) -> Vec<String> {
@@ -265,7 +265,7 @@ fn a_value_that_is_not_utf8_is_an_error_without_the_value() {
 
 #[test]
 fn everything_that_is_wrong_is_shown_at_once() {
-    let needs = Requirements { command: "serve", services: true, jwt_secret: true };
+    let needs = Requirements { command: "serve", services: true, jwt_secret: true, no_todos: false };
     let errors = load_from(
         &[("SHARDS", "none")],
         &[("HTTP_PORT", "99999"), ("KAFKA_SECURITY_PROTOCOL", "SASL_SSL"), ("REDIS_URL", "http://u:SESAME@cache")],

@@ -142,13 +142,12 @@ impl Values {
              here"
                 .to_owned()
         });
-        let beside_database = match self.given("DATABASE_URL") {
-            Some(_) => given_for(self, Scope::Embedded),
-            None => Vec::new(),
+        let (scope, reason) = match self.given("DATABASE_URL") {
+            Some(_) => (Scope::Embedded, "beside DATABASE_URL: todos are kept in PostgreSQL, and commands in Kafka"),
+            // Whoever works with todos does not come here with them.
+            None => (Scope::Services, "without DATABASE_URL: the deployment is the one in DATA_DIR"),
         };
-        let unused = beside_database.into_iter().map(|setting| {
-            format!("{setting} has no effect beside DATABASE_URL: todos are kept in PostgreSQL, and commands in Kafka")
-        });
+        let unused = given_for(self, scope).into_iter().map(|setting| format!("{setting} has no effect {reason}"));
         ignored.into_iter().chain(unused).collect()
     }
 

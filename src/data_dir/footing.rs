@@ -43,6 +43,8 @@ pub enum Fault {
     Full,
     /// The key of the tokens is not in its file any more, which no write depends on.
     Key,
+    /// The id of the command log is not in its file any more, which no write depends on.
+    LogId,
 }
 
 impl Footing {

@@ -132,7 +132,8 @@ impl Metrics {
     /// Whether reads can be answered, and the JSON that `/ready` shows this audience.
     pub fn readiness(&self, audience: Audience) -> (bool, String) {
         let in_trouble = |worker: &Arc<WorkerMetrics>| match worker.state() {
-            WorkerState::Starting | WorkerState::Running => None,
+            WorkerState::Starting => worker.last_error(),
+            WorkerState::Running => None,
             WorkerState::Retrying | WorkerState::Failed | WorkerState::Stopped => {
                 Some(worker.last_error().unwrap_or_else(|| "it has stopped".into()))
             }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::exposition::Text;
-use crate::command_log::LogId;
+use crate::command_log::KnownLogs;
 
 /// Properties of the topic, as they were last read; all zero until then, and in an embedded process.
 #[derive(Debug, Default)]
@@ -23,8 +23,8 @@ pub struct TopicFigures {
     pub retention_ms: AtomicI64,
     /// Whether writes are refused: the topic loses what it is given, or is not the one that the store follows.
     pub refuses_writes: AtomicBool,
-    /// The topic that the store follows, as far as it has told.
-    followed: Mutex<Option<LogId>>,
+    /// The topics that the store knows, as far as it has told.
+    known_logs: Mutex<KnownLogs>,
 }
 
 impl TopicFigures {
@@ -33,14 +33,14 @@ impl TopicFigures {
         Some(self.partitions_written.load(Ordering::Acquire)).filter(|partitions| *partitions > 0)
     }
 
-    /// Takes what the store says of the topic that it follows.
-    pub fn note_followed(&self, log: Option<LogId>) {
-        *self.followed.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    /// Takes what the store says of the topics that it knows.
+    pub fn note_known_logs(&self, known: KnownLogs) {
+        *self.known_logs.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
-    /// The topic that the store follows; `None` while that is unknown.
-    pub fn followed(&self) -> Option<LogId> {
-        *self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The topics that the store knows; none while it has not told.
+    pub fn known_logs(&self) -> KnownLogs {
+        self.known_logs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether writes are refused.

@@ -66,7 +66,8 @@ pub fn open(
         _ => None,
     };
     let lanes = if roles.worker { services.worker_lanes.min(services.db_pool_size) } else { 0 };
-    let worker = (0..lanes).map(|lane| worker_lane(services, kafka.clone(), &redis, lane)).collect::<Result<_, _>>()?;
+    let worker =
+        (0..lanes).map(|lane| worker_lane(services, kafka.clone(), &redis, status, lane)).collect::<Result<_, _>>()?;
     Ok(Seams { api, worker, data_dir_lock: None })
 }
 
@@ -76,6 +77,7 @@ fn worker_lane(
     services: &Services,
     mut kafka: KafkaOptions,
     redis: &RedisOptions,
+    status: &Status,
     lane: usize,
 ) -> Result<WorkerSeams, ProcessError> {
     let reader = match (kafka.group_instance.take(), lane) {
@@ -90,7 +92,7 @@ fn worker_lane(
     };
     Ok(WorkerSeams {
         reader: Box::new(reader),
-        store: Box::new(store(services)?),
+        store: Box::new(store(services)?.telling(status.shared_topic())),
         publisher: Box::new(RedisPublisher::new(redis)?),
     })
 }

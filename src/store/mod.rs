@@ -3,6 +3,7 @@
 //! Implementations: `sqlite` (a file in the data folder) and `postgres`. Both pass the same suite (`tests/seams/store_suite.rs`).
 
 pub mod identity;
+mod log_rows;
 pub mod sqlite;
 
 #[cfg(feature = "services")]
@@ -28,13 +29,15 @@ mod postgres_survey;
 #[cfg(feature = "services")]
 mod postgres_tls;
 #[cfg(feature = "services")]
+mod postgres_transaction;
+#[cfg(feature = "services")]
 mod postgres_url;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 pub use self::identity::Identity;
-use crate::command_log::{LogId, Offset, PartitionId};
+use crate::command_log::{KnownLogs, LogId, Offset, PartitionId};
 use crate::todo::{Todo, TodoId, TodoKey};
 
 /// How far each partition of the log has been applied: the offset of the next record.
@@ -162,22 +165,31 @@ pub trait Store: Send {
         Ok(())
     }
 
-    /// The log whose offsets these are; `None` when that is not noted yet. Batches are from then on only applied while it is
-    /// this one, where several processes work with the store.
+    /// The log whose offsets these are, and those that cannot be it. Batches are from then on only applied while it is this one,
+    /// where several processes work with the store.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn followed_log(&mut self) -> Result<Option<LogId>, StoreError> {
-        Ok(None)
+    fn known_logs(&mut self) -> Result<KnownLogs, StoreError> {
+        Ok(KnownLogs::default())
     }
 
     /// Notes that the offsets are of this log, unless another is noted; returns the one that is. For the rest as
-    /// [`Store::followed_log`].
+    /// [`Store::known_logs`].
     ///
     /// # Errors
     /// [`StoreError`].
     fn note_log(&mut self, log: LogId) -> Result<LogId, StoreError> {
         Ok(log)
+    }
+
+    /// Notes that the offsets are not of this log, which ends before them. It stays noted, however long the log becomes, until
+    /// somebody says that the store follows it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn reject_log(&mut self, _log: LogId) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Moves the offset of a partition back, whose log has lost what stood from `to` on: what is written there now is new.

@@ -16,12 +16,13 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::command_log::{LogId, PartitionId};
+use crate::command_log::{KnownLogs, LogId, PartitionId};
 use crate::limits::{
     POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS,
     POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
 };
 use crate::observe::topic::TopicFigures;
+use crate::store::log_rows::LogRows;
 use crate::store::postgres_connection::{Connector, Session, in_time, within};
 use crate::store::postgres_copy::copy;
 use crate::store::postgres_error::{is_missing_right, store_error};
@@ -31,11 +32,9 @@ use crate::store::postgres_place::FollowedLog;
 use crate::store::postgres_rows::{Columns, statements_of, todo_from_row};
 use crate::store::postgres_statements::Statements;
 use crate::store::postgres_survey::survey;
+use crate::store::postgres_transaction::{TransactionNumber, has_committed};
 use crate::store::{AppliedOffsets, Changes, Fold, Identity, LogPlace, OffsetStep, Store, StoreError, all_ids};
 use crate::todo::{Todo, TodoId};
-
-/// Pause between two questions about a transaction that the server has not finished.
-const TRANSACTION_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The schema, as `psql -f` takes it.
 pub const SCHEMA: &str = include_str!("schema.sql");
@@ -58,9 +57,6 @@ struct Unresolved {
     changes: Changes,
     transaction: TransactionNumber,
 }
-
-/// PostgreSQL's number of a transaction (`xid8`), by which it can be asked later what became of it.
-type TransactionNumber = i64;
 
 impl PostgresStore {
     /// A store for the database at `url`; it is connected to at the first use. `topic` names the command log whose
@@ -127,33 +123,31 @@ impl Store for PostgresStore {
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
-        self.read_place().map(|(offsets, _)| offsets)
+        self.read_place().map(|rows| rows.offsets)
     }
 
-    fn followed_log(&mut self) -> Result<Option<LogId>, StoreError> {
-        let (_, id) = self.read_place()?;
-        self.log.id = id;
-        Ok(id)
+    fn known_logs(&mut self) -> Result<KnownLogs, StoreError> {
+        let known = self.read_place()?.known;
+        self.log.id = known.followed;
+        Ok(known)
     }
 
     fn note_log(&mut self, log: LogId) -> Result<LogId, StoreError> {
-        let followed = self.log.clone();
-        let noted = self.with_session(async |session| in_time(followed.note(&session.client, log)).await);
-        let noted = noted.map_err(|error| self.explained(error))?;
+        let noted = self.with_log(async |followed, client| followed.note(client, log).await)?;
         self.log.id = Some(noted);
         Ok(noted)
     }
 
+    fn reject_log(&mut self, log: LogId) -> Result<(), StoreError> {
+        self.with_log(async |followed, client| followed.reject(client, log).await)
+    }
+
     fn log_place(&mut self) -> Result<LogPlace, StoreError> {
-        let log = self.log.clone();
-        let place = self.with_session(async |session| in_time(log.place(&session.client)).await);
-        place.map_err(|error| self.explained(error))
+        self.with_log(async |log, client| log.place(client).await)
     }
 
     fn follow_log(&mut self) -> Result<(), StoreError> {
-        let log = self.log.clone();
-        let followed = self.with_session(async |session| in_time(log.follow(&session.client)).await);
-        followed.map_err(|error| self.explained(error))
+        self.with_log(async |log, client| log.follow(client).await)
     }
 
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
@@ -213,9 +207,19 @@ impl PostgresStore {
         self.with_session(async |session| followed.set_place(&session.client, log, offsets).await)
     }
 
-    fn read_place(&mut self) -> Result<(AppliedOffsets, Option<LogId>), StoreError> {
+    /// Asks or tells the table of offsets.
+    fn with_log<T>(
+        &mut self,
+        mut work: impl AsyncFnMut(&FollowedLog, &Client) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let log = self.log.clone();
+        let done = self.with_session(async |session| in_time(work(&log, &session.client)).await);
+        done.map_err(|error| self.explained(error))
+    }
+
+    fn read_place(&mut self) -> Result<LogRows, StoreError> {
         let (log, patience) = (self.log.clone(), self.patience());
-        let read = self.with_session(async |session| within(patience, log.read_offsets(&session.client)).await);
+        let read = self.with_session(async |session| within(patience, log.read(&session.client)).await);
         read.map_err(|error| self.explained(error))
     }
 
@@ -432,20 +436,6 @@ async fn begin(
     Ok((rows, number))
 }
 
-/// Whether a transaction has committed; waits where the server is still busy with it.
-async fn has_committed(client: &Client, transaction: TransactionNumber) -> Result<bool, StoreError> {
-    loop {
-        let row = client
-            .query_typed_one("SELECT txid_status($1)", &[(&transaction, Type::INT8)])
-            .await
-            .map_err(store_error)?;
-        match row.get::<_, Option<&str>>(0) {
-            Some("in progress") => tokio::time::sleep(TRANSACTION_POLL_INTERVAL).await,
-            status => return Ok(status == Some("committed")),
-        }
-    }
-}
-
 async fn write(
     session: &Session,
     statements: &Statements,
@@ -483,7 +473,7 @@ async fn scan(client: &Client, log: &FollowedLog, each: &mut dyn FnMut(Todo)) ->
          SET LOCAL idle_in_transaction_session_timeout = {POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
     );
     in_time(client.batch_execute(&begin).map_err(store_error)).await?;
-    let (offsets, _) = in_time(log.read_offsets(client)).await?;
+    let offsets = in_time(log.read(client)).await?.offsets;
     let query = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
                  ORDER BY created_at DESC, id DESC";
     let no_parameters: [(&(dyn ToSql + Sync), Type); 0] = [];

@@ -9,15 +9,14 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::command_log::{LogId, Offset, PartitionId};
 use crate::observe::topic::TopicFigures;
+use crate::store::log_rows::{LOG_ID, LogRows};
 use crate::store::postgres_connection::in_time;
 use crate::store::postgres_error::store_error;
 use crate::store::{AppliedOffsets, LogPlace, StoreError};
 
-/// The partition of the row that says that a topic is followed, whatever has been applied of it. No log has it.
+/// The row that says that a topic is followed, whatever has been applied of it. It is of no partition, as those of
+/// [`crate::store::log_rows`].
 const FOLLOWED: PartitionId = -1;
-/// The partitions of the rows that hold the halves of the topic's id. They are rows of the table that each worker may write,
-/// rather than a column: a deployment of the version before has all that they need, and its workers pass them over.
-const LOG_ID: [PartitionId; 2] = [-2, -3];
 
 /// The longest that a move of the offsets waits for a worker's batch.
 const PLACE_LOCK: &str = "BEGIN; LOCK TABLE applied_offsets IN EXCLUSIVE MODE";
@@ -28,7 +27,7 @@ pub(super) struct FollowedLog {
     pub topic: String,
     /// Its id, as the caller was told last: no batch is applied while the store follows another one.
     pub id: Option<LogId>,
-    /// Told its id whenever the offsets are read.
+    /// Told of the topics that the store knows whenever the offsets are read.
     pub told: Arc<TopicFigures>,
 }
 
@@ -37,22 +36,32 @@ impl FollowedLog {
         FollowedLog { topic: topic.to_owned(), id: None, told: Arc::default() }
     }
 
-    /// All that the table has of the topic: its offsets, and its id.
-    pub async fn read_offsets(&self, client: &Client) -> Result<(AppliedOffsets, Option<LogId>), StoreError> {
+    /// All that the table has of the topic.
+    pub async fn read(&self, client: &Client) -> Result<LogRows, StoreError> {
         let query = "SELECT partition, next FROM applied_offsets WHERE topic = $1";
         let rows = client.query_typed(query, &[(&self.topic, Type::TEXT)]).await.map_err(store_error)?;
-        let mut offsets: AppliedOffsets = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-        let id = LogId::from_halves(LOG_ID.map(|half| offsets.remove(&half).unwrap_or_default()));
-        offsets.retain(|partition, _| *partition >= 0);
-        self.told.note_followed(id);
-        Ok((offsets, id))
+        let rows = LogRows::of(rows.iter().map(|row| (row.get(0), row.get(1))).collect());
+        self.told.note_known_logs(rows.known.clone());
+        Ok(rows)
     }
 
     /// Notes this id, unless one is noted; returns the one that is.
     pub async fn note(&self, client: &Client, id: LogId) -> Result<LogId, StoreError> {
         // One statement, and in one order: of two processes, one writes both halves.
         self.insert(client, &LOG_ID, &id.halves()).await?;
-        Ok(self.read_offsets(client).await?.1.unwrap_or(id))
+        Ok(self.read(client).await?.known.followed.unwrap_or(id))
+    }
+
+    /// Notes that this one was rejected.
+    pub async fn reject(&self, client: &Client, id: LogId) -> Result<(), StoreError> {
+        loop {
+            let rows = self.read(client).await?;
+            if rows.known.rejected.contains(&id) {
+                return Ok(());
+            }
+            // Another process may take these rows first, for another topic.
+            self.insert(client, &rows.free(), &id.halves()).await?;
+        }
     }
 
     pub async fn place(&self, client: &Client) -> Result<LogPlace, StoreError> {

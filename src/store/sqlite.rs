@@ -21,13 +21,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params,
-};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, params};
 
 use super::identity::{IDENTITY_ID_BYTES, IDENTITY_SECRET_BYTES, Identity};
 use super::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
-use crate::command_log::{LogId, Offset, PartitionId};
+use crate::command_log::{KnownLogs, LogId, Offset, PartitionId};
 use crate::data_dir::{Anchor, Fault, Footing, private};
 use crate::todo::{Timestamp, Todo, TodoId};
 
@@ -130,15 +128,16 @@ impl SqliteStore {
     /// # Errors
     /// [`StoreError`].
     pub fn set_log_place(&mut self, log: LogId, partition: PartitionId, next: Offset) -> Result<(), StoreError> {
+        self.in_transaction(|transaction| place::set(transaction, log, partition, next))
+    }
+
+    fn in_transaction(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
-        let set = |transaction: &Transaction<'_>| {
-            let log = log.bits().to_be_bytes();
-            transaction.execute("INSERT OR REPLACE INTO followed_log (only_row, id) VALUES (1, ?1)", [log])?;
-            let offset = "INSERT OR REPLACE INTO applied_offsets (partition, next_offset) VALUES (?1, ?2)";
-            transaction.execute(offset, params![partition, next])
-        };
-        set(&transaction).map_err(store_error)?;
+        work(&transaction).map_err(store_error)?;
         transaction.commit().map_err(store_error)
     }
 
@@ -212,17 +211,19 @@ impl Store for SqliteStore {
     }
 
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError> {
-        read_offsets(&self.connection).map_err(store_error)
+        place::read(&self.connection).map(|rows| rows.offsets).map_err(store_error)
     }
 
-    fn followed_log(&mut self) -> Result<Option<LogId>, StoreError> {
-        read_log(&self.connection).map_err(store_error)
+    fn known_logs(&mut self) -> Result<KnownLogs, StoreError> {
+        place::known_logs(&self.connection).map_err(store_error)
     }
 
     fn note_log(&mut self, log: LogId) -> Result<LogId, StoreError> {
-        let insert = "INSERT OR IGNORE INTO followed_log (only_row, id) VALUES (1, ?1)";
-        self.connection.execute(insert, [log.bits().to_be_bytes()]).map_err(store_error)?;
-        read_log(&self.connection).map(|noted| noted.unwrap_or(log)).map_err(store_error)
+        place::note(&self.connection, log).map_err(store_error)
+    }
+
+    fn reject_log(&mut self, log: LogId) -> Result<(), StoreError> {
+        self.in_transaction(|transaction| place::reject(transaction, log))
     }
 
     fn apply(&mut self, steps: &[OffsetStep], ids: &[TodoId], fold: Fold<'_>) -> Result<Changes, StoreError> {
@@ -231,7 +232,7 @@ impl Store for SqliteStore {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(store_error)?;
         for step in steps {
-            if !move_offset(&transaction, step).map_err(store_error)? {
+            if !place::move_offset(&transaction, step).map_err(store_error)? {
                 return Err(StoreError::Fenced { partition: step.partition });
             }
         }
@@ -246,7 +247,7 @@ impl Store for SqliteStore {
         // Its first read fixes the view for the whole transaction.
         let transaction = self.connection.transaction().map_err(store_error)?;
         let mut scan = || {
-            let offsets = read_offsets(&transaction)?;
+            let offsets = place::read(&transaction)?.offsets;
             let mut statement = transaction.prepare_cached(SCAN)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
@@ -336,32 +337,6 @@ fn check_version(version: u32) -> Result<(), StoreError> {
         )));
     }
     Ok(())
-}
-
-fn read_log(connection: &Connection) -> rusqlite::Result<Option<LogId>> {
-    let bits = connection.query_row("SELECT id FROM followed_log", [], |row| row.get(0)).optional()?;
-    Ok(bits.and_then(|bits| LogId::from_bits(u128::from_be_bytes(bits))))
-}
-
-fn read_offsets(connection: &Connection) -> rusqlite::Result<AppliedOffsets> {
-    let mut statement = connection.prepare_cached("SELECT partition, next_offset FROM applied_offsets")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    rows.collect()
-}
-
-/// Moves one partition's offset; `false` when it was not at the step's `from`.
-fn move_offset(transaction: &Transaction<'_>, step: &OffsetStep) -> rusqlite::Result<bool> {
-    let moved = match step.from {
-        None => transaction
-            .prepare_cached(
-                "INSERT INTO applied_offsets (partition, next_offset) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![step.partition, step.to])?,
-        Some(from) => transaction
-            .prepare_cached("UPDATE applied_offsets SET next_offset = ?2 WHERE partition = ?1 AND next_offset = ?3")?
-            .execute(params![step.partition, step.to, from])?,
-    };
-    Ok(moved == 1)
 }
 
 /// Where a row that was read stands.
@@ -480,5 +455,6 @@ fn store_error(error: rusqlite::Error) -> StoreError {
     }
 }
 
+mod place;
 #[cfg(test)]
 mod tests;

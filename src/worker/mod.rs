@@ -78,8 +78,12 @@ pub struct Worker {
     trouble: Option<String>,
     /// What this lane has noted as being in trouble.
     noted: Option<Component>,
+    /// Whether the log has answered since the start.
+    has_log: bool,
     /// Whether the store is known to have a place in the log.
     has_place: bool,
+    /// When to look whether the store's place is still the one that this worker knows.
+    look_at_place_at: Option<Instant>,
     parser: JsonParser,
     scratch: Vec<u8>,
 }
@@ -111,7 +115,9 @@ impl Worker {
             newest_taken: None,
             trouble: None,
             noted: None,
+            has_log: false,
             has_place: false,
+            look_at_place_at: None,
             parser: JsonParser::default(),
             scratch: Vec::new(),
         }
@@ -133,7 +139,6 @@ impl Worker {
     /// # Errors
     /// [`WorkerError`]: nothing more can be applied until a person has acted.
     pub fn run(mut self, stop: &AtomicBool) -> Result<(), WorkerError> {
-        self.metrics.set_state(self.lane, WorkerState::Running, None);
         let result = self.run_until(stop);
         match &result {
             Ok(()) => self.metrics.set_state(self.lane, WorkerState::Stopped, None),
@@ -169,6 +174,9 @@ impl Worker {
         let advanced = self.advance_when_due(stop);
         // Also after a failure: the worker's place in the group depends on it.
         let polled = self.poll(max_wait);
+        if polled.is_ok() && !std::mem::replace(&mut self.has_log, true) {
+            self.metrics.set_state(self.lane, WorkerState::Running, None);
+        }
         // The feed's answer is waited for when there is nothing to apply meanwhile.
         let goes_on = advanced.is_ok() && matches!(self.work.front(), Some(Work::Apply(_)));
         let settled = if goes_on { Ok(()) } else { self.settle() };
@@ -244,7 +252,8 @@ impl Worker {
     fn show_trouble(&mut self, reason: String) {
         if self.trouble.as_ref() != Some(&reason) {
             tracing::warn!("the worker waits and tries again: {reason}");
-            self.metrics.set_state(self.lane, WorkerState::Retrying, Some(reason.clone()));
+            let state = if self.has_log { WorkerState::Retrying } else { WorkerState::Starting };
+            self.metrics.set_state(self.lane, state, Some(reason.clone()));
             self.trouble = Some(reason);
         }
     }
@@ -275,6 +284,9 @@ impl Worker {
                 Some(Work::Publish(set)) => self.publish(set)?,
                 None => {}
             }
+        }
+        if self.work.is_empty() {
+            self.look_at_place();
         }
         self.start_partitions()
     }

@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use super::metrics::add;
-use super::{Trouble, Worker};
-use crate::command_log::{AnotherLog, LogError, LogHistory, LogId, PartitionId};
+use super::{Partition, Trouble, Worker};
+use crate::command_log::{AnotherLog, KnownLogs, LogError, LogHistory, LogId, Offset, PartitionId};
 use crate::counted::Counted;
-use crate::limits::WORKER_RETRY_MAX_MS;
+use crate::limits::{
+    WORKER_PLACE_LOOK_MS, WORKER_PLACE_LOOK_PATIENCE_MS, WORKER_PLACE_LOOK_PAUSE_MS, WORKER_RETRY_MAX_MS,
+};
 use crate::observe::troubles::Component;
 use crate::store::{AppliedOffsets, LogPlace};
 
@@ -32,23 +34,20 @@ impl Worker {
             other => other?,
         };
         let Some(found) = found else { return Ok(Recognised::Nameless) };
-        match self.store.followed_log()? {
-            Some(followed) if followed == found => Ok(Recognised::Followed),
-            Some(followed) => Err(another_log(found, followed)),
-            None => Ok(Recognised::Unnoted(found)),
-        }
+        let known = self.store.known_logs()?;
+        known.admit(found).map_err(another_log)?;
+        Ok(known.followed.map_or(Recognised::Unnoted(found), |_| Recognised::Followed))
     }
 
     /// Notes which log the offsets of the store belong to: in a new deployment, or in one of a version that did not. It is the
-    /// log that is found then, unless that ends before these offsets.
+    /// log that is found then, unless that ends before these offsets. One that does is noted, too, as it may grow past them.
     pub(super) fn note_log(&mut self, found: LogId, offsets: &AppliedOffsets) -> Result<(), Trouble> {
         if !self.reader.reaches(offsets)? {
-            return Ok(());
+            self.store.reject_log(found)?;
+            return Err(another_log(AnotherLog::Rejected { found }));
         }
-        match self.store.note_log(found)? {
-            noted if noted != found => Err(another_log(found, noted)),
-            _ => Ok(()),
-        }
+        let followed = Some(self.store.note_log(found)?);
+        KnownLogs { followed, ..KnownLogs::default() }.admit(found).map_err(another_log)
     }
 
     /// The log that was read is another one by now.
@@ -80,6 +79,46 @@ impl Worker {
         Ok(())
     }
 
+    /// Notices when somebody else has moved the store's place: `migrate`, or who put an older copy of the store in its place. By
+    /// what it applies a worker learns of that, too, but it may have nothing to apply. Only while no batch is at hand, whose
+    /// outcome might not be known.
+    pub(super) fn look_at_place(&mut self) {
+        let now = (self.clock)();
+        let reads = self.partitions.values().any(|partition| matches!(partition, Partition::Started { .. }));
+        if !reads || self.look_at_place_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.store.set_patience(Some(Duration::from_millis(WORKER_PLACE_LOOK_PATIENCE_MS)));
+        let offsets = self.store.applied_offsets();
+        self.store.set_patience(None);
+        let pause_ms = if offsets.is_ok() { WORKER_PLACE_LOOK_MS } else { WORKER_PLACE_LOOK_PAUSE_MS };
+        // After the answer: a store that takes its time must not have the worker wait for it all the time.
+        self.look_at_place_at = Some((self.clock)() + Duration::from_millis(pause_ms));
+        let offsets = match offsets {
+            Ok(offsets) => offsets,
+            // Who has something to apply tells of it, and the watch over the store.
+            Err(error) => return tracing::debug!(%error, "the store does not say how far it has applied the log"),
+        };
+        let is_moved = |(id, partition): (&PartitionId, &Partition)| match partition {
+            Partition::Started { applied } if *applied != offsets.get(id).copied() => Some((*id, *applied)),
+            Partition::Started { .. } | Partition::Waiting(_) => None,
+        };
+        let moved: Vec<(PartitionId, Option<Offset>)> = self.partitions.iter().filter_map(is_moved).collect();
+        for (partition, applied) in moved {
+            let place = |offset: Option<Offset>| offset.map_or("its beginning".to_owned(), |offset| offset.to_string());
+            let next = offsets.get(&partition).copied();
+            // Somebody may have removed all that the store said of the log.
+            self.has_place &= next.is_some();
+            tracing::info!(
+                "the store's place in partition {partition} of the command log is {} and was {}: somebody else has moved it, \
+                 as `million-rps migrate` does. The worker goes on from there",
+                place(next),
+                place(applied)
+            );
+            self.restart(partition, now);
+        }
+    }
+
     /// Lets the store follow the log from its beginning, where that is safe: nobody has applied any of it before.
     ///
     /// A program that was here before this one, as the original, notes its place with the log. To begin at the earliest
@@ -104,8 +143,8 @@ impl Worker {
     }
 }
 
-fn another_log(found: LogId, followed: LogId) -> Trouble {
-    Trouble::Waiting(Component::Store, AnotherLog { found, followed }.to_string())
+fn another_log(another: AnotherLog) -> Trouble {
+    Trouble::Waiting(Component::Store, another.to_string())
 }
 
 fn unknown_place(history: &LogHistory, has_todos: bool) -> String {

@@ -5,6 +5,8 @@ use std::path::Path;
 use million_rps::store::sqlite::SCHEMA_VERSION;
 
 use crate::folder::{copy_folder, create, eventually_titles, reason, rename};
+use crate::harness::eventually;
+use crate::harness::request::get;
 use crate::harness::server::Setup;
 
 /// Starts a server, creates todos with these titles behind `before`, waits until all are shown, and stops it.
@@ -93,10 +95,7 @@ fn a_folder_of_a_version_without_ids_gets_one_and_is_known_by_it() {
     let data = setup.data_dir();
     let titles = run(&setup, &[], &named("own", 0..5));
     std::fs::remove_file(data.join("log/id")).expect("there was one");
-    let store = rusqlite::Connection::open(data.join("todos.sqlite")).expect("opened");
-    store.execute_batch("DROP TABLE followed_log; PRAGMA user_version = 3").expect("as it was");
-    drop(store);
-    assert_eq!(SCHEMA_VERSION, 4, "the version before is the third");
+    forget_id(&data);
     let titles = run(&setup, &titles, &named("upgraded", 0..1));
     let other = Setup::new();
     run(&other, &[], &named("other", 0..9));
@@ -105,4 +104,54 @@ fn a_folder_of_a_version_without_ids_gets_one_and_is_known_by_it() {
     std::fs::remove_dir_all(data.join("log")).expect("removed");
     rename(&data.join("own-log"), &data.join("log"));
     run(&setup, &titles, &named("later", 0..2));
+}
+
+/// The store becomes one of the version before, which noted no ids.
+fn forget_id(data: &Path) {
+    let store = rusqlite::Connection::open(data.join("todos.sqlite")).expect("opened");
+    store.execute_batch("DROP TABLE followed_log; PRAGMA user_version = 3").expect("as it was");
+    assert_eq!(SCHEMA_VERSION, 4, "the version before is the third");
+}
+
+/// It is continued where the store stands before it is given anything, so that it cannot grow past that place.
+#[test]
+fn a_log_that_ends_before_the_place_of_a_store_without_an_id_loses_nothing_that_it_is_given() {
+    for others in [0, 2] {
+        let (setup, titles, _) = with_another_log(5, others);
+        if others == 0 {
+            std::fs::remove_dir_all(setup.data_dir().join("log")).expect("removed");
+        }
+        forget_id(&setup.data_dir());
+        let titles = run(&setup, &titles, &named("later", 0..2));
+        let titles = run(&setup, &titles, &named("grown", 0..9));
+        run(&setup, &titles, &named("at last", 0..1));
+    }
+}
+
+/// The log is whole, and writes are kept; only the next start would not know it.
+#[test]
+fn a_log_id_that_is_lost_under_a_server_is_named_at_once_and_can_be_put_back() {
+    let setup = Setup::new();
+    let path = setup.data_dir().join("log/id");
+    let server = setup.start();
+    let mut client = server.connect();
+    create(&mut client, "before").expect(202);
+    let text = std::fs::read_to_string(&path).expect("there is one");
+    for damage in [None, Some("another"), Some("AAAAAAAAAAAAAAAAAAAAAQ\n")] {
+        match damage {
+            None => std::fs::remove_file(&path).expect("removed"),
+            Some(damage) => std::fs::write(&path, damage).expect("overwritten"),
+        }
+        let told =
+            eventually("the reason", || reason(&mut client, "data_folder: ").filter(|told| told.contains("log/id")));
+        create(&mut client, &format!("while {damage:?}")).expect(202);
+        let (_, command) = told.split_once("Put the file back: ").expect("a remedy");
+        let (command, _) = command.split_once(". After").expect("its end");
+        let shell = std::process::Command::new("sh").args(["-c", command]).status().expect("a shell");
+        assert!(shell.success(), "{command}");
+        assert_eq!(std::fs::read_to_string(&path).expect("back"), text);
+        eventually("no reason", || reason(&mut client, "data_folder: ").is_none().then_some(()));
+    }
+    assert_eq!(server.stop().status.code(), Some(0));
+    assert_eq!(setup.start().connect().call(&get("/todos")).expect(200).json().as_array().map(Vec::len), Some(4));
 }

@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
+use crate::away::Teller;
 use crate::deployment::Deployment;
+use crate::harness::client::Client;
 use crate::harness::request::{Request, get, post};
 use crate::harness::token::token;
 use crate::network::SERVERS;
@@ -75,4 +77,32 @@ fn absent_servers_are_named_and_waited_for() {
     let healed = await_shown(&[&api], &history, start);
     assert!(worker.status().is_none() && api.process.status().is_none(), "nobody has ended");
     judge("all three servers absent at start", &deployment, &[&api], &history, healed);
+}
+
+/// Kafka's client takes some seconds until it says that no broker answers. Nobody knows until then whether it can work.
+#[test]
+fn a_worker_is_not_ready_before_a_broker_has_answered() {
+    let deployment = Deployment::beside_others().set("WORKER_HTTP_PORT", "0").behind_network(&SERVERS);
+    deployment.network().kafka().refuse();
+    let worker = deployment.worker();
+    let address = Teller::worker(&worker).address;
+    let ready = || {
+        let answer = Client::connect(address).call(&get("/ready"));
+        (answer.status, answer.json()["status"].as_str().expect("a text").to_owned())
+    };
+    // The schema is its first work; it is what the worker does between the first and the last look.
+    let has_schema = || worker.stderr.text().contains("the worker looks for Kafka's topic");
+    within("the worker to look for its topic", || {
+        assert_eq!(ready(), (503, "not ready".to_owned()));
+        has_schema().then_some(())
+    });
+    within("the reason", || {
+        assert_eq!(ready(), (503, "not ready".to_owned()));
+        Client::connect(address).call(&get("/ready")).json()["reasons"]
+            .to_string()
+            .contains("command log")
+            .then_some(())
+    });
+    deployment.network().kafka().heal();
+    within("a worker that is ready", || (ready().0 == 200).then_some(()));
 }

@@ -22,6 +22,9 @@ const ANEW: usize = 400;
 /// What a process says of the other topic.
 const ANOTHER: &str = "the store holds the offsets of another command log";
 
+/// What it says of one that ended before the offsets.
+const REJECTED: &str = "is not the one whose offsets the store holds";
+
 /// Titles by id.
 type Titles = BTreeMap<String, String>;
 
@@ -30,9 +33,13 @@ fn write_before(api: &Api) -> Titles {
     titles.iter().map(|title| (write_new(api, title), title.clone())).collect()
 }
 
-/// Deletes the topic, makes it again and fills it with what was accepted elsewhere, as by an API whose store is another.
-/// Returns what a store holds that has applied all of it.
+/// Deletes the topic, makes it again and fills it. Returns what a store holds that has applied all of it.
 fn make_anew(deployment: &Deployment) -> Titles {
+    make_anew_and_empty(deployment);
+    fill(deployment, ANEW)
+}
+
+fn make_anew_and_empty(deployment: &Deployment) {
     let admin: AdminClient<DefaultClientContext> = deployment.client_config().create().expect("a client");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let (topic, options) = (&deployment.topic, AdminOptions::new());
@@ -43,14 +50,14 @@ fn make_anew(deployment: &Deployment) -> Titles {
         let made = runtime.block_on(admin.create_topics([&new], &options)).expect("the broker answers");
         made[0].as_ref().ok().map(drop)
     });
-    fill(deployment)
 }
 
-fn fill(deployment: &Deployment) -> Titles {
+/// Writes to the topic what was accepted elsewhere, as by an API whose store is another: two commands for each todo.
+fn fill(deployment: &Deployment, todos: usize) -> Titles {
     let producer: BaseProducer =
         deployment.client_config().set("partitioner", "murmur2_random").create().expect("a producer");
     let mut expected = Titles::new();
-    for number in 0..ANEW {
+    for number in 0..todos {
         let (id, title) = (TodoId::new().to_string(), format!("anew {number}"));
         for (action, title) in [("create", "at first"), ("update", title.as_str())] {
             let command = json!({ "action": action, "id": id, "title": title, "user_id": "anna" }).to_string();
@@ -68,6 +75,7 @@ fn take_up(deployment: &Deployment, api: &Api, mut expected: Titles) {
     migrate(deployment, &["--from-beginning"]);
     within("all of the new topic", || (stored(deployment) == expected).then_some(()));
     api.await_well();
+    within("writes to be taken", || (api.metric("million_rps_topic_writes_refused") == 0.0).then_some(()));
     let new = write_new(api, "after all");
     expected.insert(new, "after all".to_owned());
     assert_eq!((shown(api), stored(deployment)), (expected.clone(), expected));
@@ -82,7 +90,80 @@ fn assert_refuses_writes(api: &Api) {
 
 /// The halves of the topic's id, as the store has them.
 fn noted(deployment: &Deployment) -> Vec<Vec<Option<String>>> {
-    deployment.query("SELECT partition, next FROM applied_offsets WHERE partition < -1 ORDER BY partition")
+    deployment.query("SELECT partition, next FROM applied_offsets WHERE partition IN (-2, -3) ORDER BY partition")
+}
+
+/// The store becomes one of the version before, which noted no ids.
+fn forget_ids(deployment: &Deployment) {
+    deployment.query("DELETE FROM applied_offsets WHERE partition < -1");
+}
+
+/// A worker that finds the new topic while that is shorter than the store's offsets, and is started again when it is longer.
+#[test]
+fn a_topic_that_an_older_versions_store_was_too_long_for_is_not_taken_when_it_has_grown() {
+    // The second topic has some commands, though in few of its partitions, or in none, as many as were applied.
+    for todos_at_first in [0, 4] {
+        let deployment = Deployment::beside_others();
+        migrate(&deployment, &[]);
+        let api = deployment.serve();
+        let worker = deployment.worker();
+        let mut expected = write_before(&api);
+        let before = expected.clone();
+        worker.signal(libc::SIGKILL);
+        drop(worker);
+        forget_ids(&deployment);
+
+        make_anew_and_empty(&deployment);
+        expected.extend(fill(&deployment, todos_at_first));
+        for round in 0..2 {
+            let mut worker = deployment.worker();
+            within("the reason", || worker.stderr.text().contains(REJECTED).then_some(()));
+            std::thread::sleep(Duration::from_secs(2));
+            assert!(worker.status().is_none(), "it ended: {}", worker.stderr.text());
+            worker.signal(libc::SIGKILL);
+            if round == 0 {
+                expected.extend(fill(&deployment, ANEW));
+            }
+        }
+        assert_eq!(stored(&deployment), before, "nothing of it is applied");
+        assert_eq!(noted(&deployment), [] as [Vec<Option<String>>; 0]);
+        // The API that was there, and one that is started now.
+        assert_refuses_writes(&api);
+        assert_refuses_writes(&deployment.serve());
+        let _worker = deployment.worker();
+        take_up(&deployment, &api, expected);
+    }
+}
+
+/// Settings that led to another topic for a while have not spoilt anything.
+#[test]
+fn a_store_of_an_older_version_goes_on_with_its_topic_after_another_was_rejected() {
+    let deployment = Deployment::beside_others();
+    let api = deployment.run();
+    let mut expected = write_before(&api);
+    api.process.signal(libc::SIGTERM);
+    assert!(api.process.finish().status.success());
+    let offsets = deployment.query("SELECT partition, next FROM applied_offsets WHERE partition >= 0");
+    forget_ids(&deployment);
+    // The same name in another cluster: here the offsets are what differs.
+    deployment.query("UPDATE applied_offsets SET next = next + 1000 WHERE partition >= 0");
+    let id = || deployment.query("SELECT next FROM applied_offsets WHERE partition IN (-4, -5) ORDER BY partition");
+    let worker = deployment.worker();
+    within("the reason", || worker.stderr.text().contains(REJECTED).then_some(()));
+    worker.signal(libc::SIGKILL);
+    drop(worker);
+    assert_eq!(id().len(), 2);
+    // The right one has another id than the one that was rejected.
+    deployment.query("UPDATE applied_offsets SET next = next # 1 WHERE partition IN (-4, -5)");
+    for row in offsets {
+        let [Some(partition), Some(next)] = row.as_slice() else { panic!("{row:?}") };
+        deployment.query(&format!("UPDATE applied_offsets SET next = {next} WHERE partition = {partition}"));
+    }
+    let api = deployment.run();
+    expected.insert(write_new(&api, "with the right topic"), "with the right topic".to_owned());
+    api.await_well();
+    assert_eq!((shown(&api), stored(&deployment)), (expected.clone(), expected));
+    assert_eq!(noted(&deployment).len(), 2);
 }
 
 #[test]
@@ -98,7 +179,7 @@ fn a_topic_made_anew_while_no_worker_runs_is_not_taken_for_the_one_before() {
     drop(worker);
     let id = noted(&deployment);
     assert_eq!(id.len(), 2);
-    deployment.query("DELETE FROM applied_offsets WHERE partition < -1");
+    forget_ids(&deployment);
     let worker = deployment.worker();
     let new = write_new(&api, "by a worker that knew no id");
     expected.insert(new.clone(), "by a worker that knew no id".to_owned());
@@ -142,10 +223,47 @@ fn a_topic_made_anew_while_the_process_stands_still_is_not_read_on() {
     api.process.signal(libc::SIGSTOP);
     let before = expected.clone();
     expected.extend(make_anew(&deployment));
+    // Longer than between two questions of which topic it is.
+    std::thread::sleep(Duration::from_secs(3));
     api.process.signal(libc::SIGCONT);
     api.await_trouble(ANOTHER);
     assert_eq!(stored(&deployment), before, "nothing of it is applied");
     take_up(&deployment, &api, expected);
+}
+
+/// The place is moved in the topic that is followed, under workers that have nothing to apply.
+#[test]
+fn a_place_that_is_moved_under_idle_workers_is_gone_to_and_what_it_means_is_told() {
+    let deployment = Deployment::beside_others().with_lanes(2);
+    let api = deployment.run();
+    let mut expected = write_before(&api);
+    deployment.query("DELETE FROM todos");
+    let told = migrate(&deployment, &["--from-beginning"]);
+    let all = format!("{BEFORE} commands left to apply, {BEFORE} of them for a second time");
+    assert!(told.contains(&all), "{told}");
+    within("all again", || (stored(&deployment) == expected).then_some(()));
+    within("the list", || (shown(&api) == expected).then_some(()));
+    // As when an older copy of the database is put back in place, which has neither the rows nor the offsets of the last batches.
+    deployment.query("DELETE FROM todos; UPDATE applied_offsets SET next = 0 WHERE partition >= 0");
+    within("all once more", || (stored(&deployment) == expected).then_some(()));
+    // The end is where they are: nothing changes.
+    let told = migrate(&deployment, &["--from-end"]);
+    assert!(told.contains("0 commands left to apply. Workers"), "{told}");
+    expected.insert(write_new(&api, "after the move"), "after the move".to_owned());
+    api.await_well();
+    assert_eq!((shown(&api), stored(&deployment)), (expected.clone(), expected.clone()));
+    api.process.signal(libc::SIGTERM);
+    assert!(api.process.finish().status.success());
+
+    let api = deployment.serve();
+    for number in 0..3 {
+        api.connect().call(&post(&token("anna"), json!({ "title": number.to_string() }).to_string())).expect(202);
+    }
+    let told = migrate(&deployment, &["--from-end"]);
+    assert!(told.contains("0 commands left to apply; 3 commands skipped, which this store has not applied"), "{told}");
+    let _worker = deployment.worker();
+    expected.insert(write_new(&api, "behind what was skipped"), "behind what was skipped".to_owned());
+    assert_eq!(stored(&deployment), expected);
 }
 
 /// A log that has lost what was applied: a broker that was behind came to lead it, or its disk was an older copy.

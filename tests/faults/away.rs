@@ -24,7 +24,8 @@ const STEADY: Duration = Duration::from_secs(2);
 /// Somebody who has `/ready` and `/metrics`.
 pub struct Teller {
     name: &'static str,
-    address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Teller {

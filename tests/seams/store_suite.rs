@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use million_rps::command_log::LogId;
+use million_rps::command_log::{KnownLogs, LogId};
 use million_rps::store::{AppliedOffsets, Changes, Identity, OffsetStep, Store, StoreError};
 use million_rps::todo::{Timestamp, Todo, TodoId};
 use million_rps::worker::fold;
@@ -28,6 +28,7 @@ macro_rules! store_suite {
                 rows_and_offsets_are_written_together,
                 an_offset_that_is_elsewhere_fences,
                 the_log_that_was_noted_first_is_followed,
+                logs_that_were_rejected_are_known_as_such_and_are_no_offsets,
                 an_offset_moves_back_only_from_where_it_is,
                 the_fold_gets_the_rows_that_exist,
                 an_upsert_replaces_every_field,
@@ -133,7 +134,7 @@ pub fn an_offset_that_is_elsewhere_fences(fixture: &impl StoreFixture) {
 pub fn the_log_that_was_noted_first_is_followed(fixture: &impl StoreFixture) {
     let log = |bits| LogId::from_bits(bits).expect("not zero");
     let mut store = migrated(fixture);
-    assert_eq!(store.followed_log().expect("readable"), None);
+    assert_eq!(store.known_logs().expect("readable"), KnownLogs::default());
     let noted: Vec<LogId> = std::thread::scope(|scope| {
         let note = |number: u128| {
             // Halves that look alike, and such as are negative in a database.
@@ -145,12 +146,34 @@ pub fn the_log_that_was_noted_first_is_followed(fixture: &impl StoreFixture) {
     });
     assert!(noted.iter().all(|log| *log == noted[0]), "{noted:?}");
     assert_eq!(store.note_log(log(7)).expect("readable"), noted[0]);
-    assert_eq!(store.followed_log().expect("readable"), Some(noted[0]));
+    assert_eq!(store.known_logs().expect("readable"), KnownLogs { followed: Some(noted[0]), rejected: vec![] });
     // It is no offset.
     write(store.as_mut(), &[step(0, None, 5)], &[todo(1)], &[]).expect("applied");
     let expected = AppliedOffsets::from([(0, 5)]);
     assert_eq!(store.applied_offsets().expect("readable"), expected);
     assert_eq!(store.scan(&mut |_| ()).expect("readable"), expected);
+}
+
+pub fn logs_that_were_rejected_are_known_as_such_and_are_no_offsets(fixture: &impl StoreFixture) {
+    let log = |bits| LogId::from_bits(bits).expect("not zero");
+    let mut store = migrated(fixture);
+    write(store.as_mut(), &[step(0, None, 5)], &[todo(1)], &[]).expect("applied");
+    let logs: Vec<LogId> = (0..3_u128).map(|number| log(u128::MAX - (number << 64 | number))).collect();
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            for log in logs.iter().chain(&logs) {
+                scope.spawn(|| fixture.connect().reject_log(*log).expect("noted"));
+            }
+        });
+        let mut known = store.known_logs().expect("readable");
+        known.rejected.sort_unstable_by_key(|log| std::cmp::Reverse(log.bits()));
+        assert_eq!(known, KnownLogs { followed: None, rejected: logs.clone() });
+    }
+    let expected = AppliedOffsets::from([(0, 5)]);
+    assert_eq!(store.applied_offsets().expect("readable"), expected);
+    assert_eq!(store.scan(&mut |_| ()).expect("readable"), expected);
+    assert_eq!(store.note_log(log(7)).expect("noted"), log(7));
+    assert_eq!(store.known_logs().expect("readable").admit(log(7)), Ok(()));
 }
 
 pub fn an_offset_moves_back_only_from_where_it_is(fixture: &impl StoreFixture) {

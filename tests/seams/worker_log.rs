@@ -1,10 +1,11 @@
 //! A worker whose log is another one, or becomes another one, or has lost what was applied.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use million_rps::command_log::{CommandReader, LogError, LogEvent, LogId, Offset, PartitionId, Record};
+use million_rps::command_log::{CommandReader, KnownLogs, LogError, LogEvent, LogId, Offset, PartitionId, Record};
 use million_rps::feed::in_process;
 use million_rps::observe::troubles::Component;
 use million_rps::store::{AppliedOffsets, Changes, OffsetStep, Store};
@@ -22,6 +23,8 @@ fn log(bits: u128) -> LogId {
 struct NamedReader {
     inner: ScriptedReader,
     log: Arc<Mutex<LogId>>,
+    /// How far each of its partitions goes.
+    end: Offset,
 }
 
 impl CommandReader for NamedReader {
@@ -38,7 +41,7 @@ impl CommandReader for NamedReader {
     }
 
     fn reaches(&mut self, offsets: &AppliedOffsets) -> Result<bool, LogError> {
-        Ok(offsets.values().all(|next| *next <= 30))
+        Ok(offsets.values().all(|next| *next <= self.end))
     }
 
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
@@ -70,11 +73,14 @@ fn scripted(script: Script, id: LogId) -> (NamedReader, Shared<LogId>, Shared<Ve
     let script: VecDeque<_> = script.into_iter().map(|event| (0, event)).collect();
     let (id, started) = (Arc::new(Mutex::new(id)), Arc::new(Mutex::new(Vec::new())));
     let inner = ScriptedReader { script, started: Arc::clone(&started), ..ScriptedReader::default() };
-    (NamedReader { inner, log: Arc::clone(&id) }, id, started)
+    (NamedReader { inner, log: Arc::clone(&id), end: 30 }, id, started)
 }
 
 fn names_another_log(metrics: &WorkerMetrics) -> bool {
-    let text = "offsets of another command log";
+    names(metrics, "offsets of another command log")
+}
+
+fn names(metrics: &WorkerMetrics, text: &str) -> bool {
     metrics.troubles.all().iter().any(|(component, reason)| *component == Component::Store && reason.contains(text))
 }
 
@@ -119,7 +125,7 @@ fn a_log_that_is_replaced_while_it_is_read_is_not_read_any_more() {
     result.expect("it has not ended");
     assert_eq!(started.lock().expect("not poisoned")[0], (3, None));
     assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::from([(3, 13)]));
-    assert_eq!(fixture.sqlite().followed_log().expect("readable"), Some(log(1)));
+    assert_eq!(fixture.sqlite().known_logs().expect("readable").followed, Some(log(1)));
 }
 
 fn applied_to(fixture: &crate::embedded::Embedded, partition: PartitionId, next: Offset) {
@@ -149,21 +155,76 @@ fn in_a_log_that_has_lost_applied_records_the_place_moves_back_to_its_end() {
     assert_eq!(count(&metrics.moved_back), 1);
 }
 
+/// By `migrate`, or by an older copy of the store that was put back in place: a worker that has nothing to apply goes there, too.
+#[test]
+fn a_place_that_somebody_else_moves_is_gone_to_while_nothing_is_applied() {
+    let places: [(Option<Offset>, Option<Offset>); 4] =
+        [(Some(90), Some(30)), (Some(30), Some(90)), (Some(30), None), (None, Some(30))];
+    for (before, after) in places {
+        let fixture = migrated();
+        let set = |next: Option<Offset>| {
+            let store = rusqlite::Connection::open(fixture.data_dir.store_path()).expect("opened");
+            store.execute("DELETE FROM applied_offsets WHERE partition = 5", []).expect("deleted");
+            if let Some(next) = next {
+                store.execute("INSERT INTO applied_offsets VALUES (5, ?1)", [next]).expect("inserted");
+            }
+        };
+        set(before);
+        let from = after.unwrap_or(0);
+        let (mut reader, _, started) = scripted(vec![Ok(LogEvent::Assigned(vec![5, 7]))], log(1));
+        reader.end = 1_000;
+        reader.inner.script.push_back((1, Ok(LogEvent::Records(vec![batch(5, 1, from)]))));
+        let may_read = Arc::clone(&reader.inner.store_calls);
+        let (publisher, _) = in_process::channel();
+        let mut is_moved = false;
+        let (result, metrics) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+            if !is_moved && started.lock().expect("not poisoned").len() == 2 {
+                is_moved = true;
+                set(after);
+            }
+            may_read.store(u64::from(started.lock().expect("not poisoned").len() == 3), Ordering::Relaxed);
+            count(&metrics.commands) == 1
+        });
+        result.expect("it has not ended");
+        assert_eq!(*started.lock().expect("not poisoned"), [(5, before), (7, None), (5, after)]);
+        assert_eq!(fixture.sqlite().applied_offsets().expect("readable")[&5], from + 3);
+        assert_eq!((metrics.troubles.all(), count(&metrics.fenced)), (vec![], 0));
+    }
+}
+
 /// A store of a version that noted no id: its offsets may be of any log.
 #[test]
-fn a_log_that_ends_before_the_offsets_of_an_older_version_is_not_taken_for_the_own() {
-    let fixture = migrated();
-    applied_to(&fixture, 5, 90);
-    let script = vec![
-        Ok(LogEvent::Assigned(vec![5])),
-        Err(LogError::OffsetOutOfRange { partition: 5, requested: 90, earliest: 0, latest: 30 }),
-    ];
-    let (reader, _, _) = scripted(script, log(1));
-    let (publisher, _) = in_process::channel();
-    let (result, _) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
-        metrics.last_error().is_some_and(|error| error.contains("partition 5 holds offsets 0 to 30"))
-    });
-    result.expect("it has not ended");
-    assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), AppliedOffsets::from([(5, 90)]));
-    assert_eq!(fixture.sqlite().followed_log().expect("readable"), None);
+fn a_log_that_ends_before_the_offsets_of_an_older_version_is_not_taken_for_the_own_however_long_it_becomes() {
+    // The second has a partition that goes far enough.
+    for offsets in [AppliedOffsets::from([(5, 90)]), AppliedOffsets::from([(3, 10), (5, 90)])] {
+        let fixture = migrated();
+        offsets.iter().for_each(|(partition, next)| applied_to(&fixture, *partition, *next));
+        let partitions: Vec<PartitionId> = offsets.keys().copied().collect();
+        for end in [30, 1_000] {
+            let script = vec![
+                Ok(LogEvent::Assigned(partitions.clone())),
+                Ok(LogEvent::Records(vec![batch(partitions[0], 1, offsets[&partitions[0]])])),
+            ];
+            let (reader, _, started) = scripted(script, log(1));
+            let (publisher, _) = in_process::channel();
+            let (result, _) = run_worker(NamedReader { end, ..reader }, fixture.sqlite(), publisher, |metrics| {
+                names(metrics, "is not the one whose offsets the store holds") && count(&metrics.retries) > 2
+            });
+            result.expect("it has not ended");
+            assert_eq!(*started.lock().expect("not poisoned"), [] as [Start; 0], "nothing of it is read");
+            assert_eq!(fixture.sqlite().applied_offsets().expect("readable"), offsets);
+            let rejected = KnownLogs { followed: None, rejected: vec![log(1)] };
+            assert_eq!(fixture.sqlite().known_logs().expect("readable"), rejected);
+        }
+        // The settings had led to a wrong log, and do no longer.
+        let script = vec![Ok(LogEvent::Assigned(partitions)), Ok(LogEvent::Records(vec![batch(5, 1, 90)]))];
+        let (reader, _, _) = scripted(script, log(2));
+        let (publisher, _) = in_process::channel();
+        let own = NamedReader { end: 1_000, ..reader };
+        let (result, metrics) = run_worker(own, fixture.sqlite(), publisher, |metrics| count(&metrics.commands) == 1);
+        result.expect("it has not ended");
+        assert_eq!(fixture.sqlite().applied_offsets().expect("readable")[&5], 93);
+        assert_eq!(fixture.sqlite().known_logs().expect("readable").followed, Some(log(2)));
+        assert_eq!(metrics.troubles.all(), []);
+    }
 }

@@ -229,7 +229,7 @@ fn a_batch_of_a_log_that_is_not_followed_any_more_is_not_applied() {
         let mut worker = database.migrated_store();
         let offsets: AppliedOffsets = from.map(|from| (3, from)).into_iter().collect();
         worker.set_log_place(Some(log(1)), &offsets).expect("set");
-        assert_eq!(worker.followed_log().expect("read"), Some(log(1)));
+        assert_eq!(worker.known_logs().expect("read").followed, Some(log(1)));
         for another in [log(2), log(1 << 64), log(1 << 64 | 1)] {
             database.store().set_log_place(Some(another), &offsets).expect("set");
             let refused = put(&mut worker, step(from, 9), &[todo(1, "of the log before")]);

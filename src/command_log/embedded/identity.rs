@@ -31,6 +31,21 @@ pub(super) fn read_or_make(folder: &Path) -> Result<LogId, LogError> {
     }
 }
 
+/// Why the next start would not find this id in the folder; `None` when it would. What is written until then is kept all the same.
+pub(super) fn find_missing(folder: &Path, id: LogId) -> Option<String> {
+    let path = path(folder);
+    let finding = match private::read(&path) {
+        Ok(text) if parse(&text) == Some(id) => return None,
+        Ok(_) => "does not hold the id of the command log any more".to_owned(),
+        Err(error) => format!("cannot be read any more ({error})"),
+    };
+    let path = path.display();
+    Some(format!(
+        "{path} {finding}: the next start would take the log for another one than the store's, and refuse it. Put the file back: \
+         (umask 077; echo {id} > {path}). After a start that was refused, `million-rps migrate --from-beginning` does as well"
+    ))
+}
+
 fn make(path: &Path) -> Result<LogId, LogError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes)
@@ -59,7 +74,9 @@ mod tests {
         assert_ne!(read_or_make(other.path()).expect("made"), id);
         let mode = std::fs::metadata(path(folder.path())).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, private::FILE_MODE);
+        assert_eq!(find_missing(folder.path(), id), None);
         std::fs::write(path(folder.path()), "").expect("emptied");
+        assert!(find_missing(folder.path(), id).is_some_and(|text| text.contains(&id.to_string())));
         let damaged = read_or_make(folder.path()).expect_err("what is damaged is not replaced").to_string();
         assert!(damaged.contains("migrate --from-beginning"), "{damaged}");
         assert!(!damaged.contains("--from-end"), "it would lose what is not applied yet: {damaged}");

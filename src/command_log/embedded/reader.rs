@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::segment::{self, Segment};
-use super::{Extent, Log, PARTITION, dead_letters, record};
+use super::{Extent, Log, PARTITION, dead_letters, identity, record};
 use crate::command_log::{CommandReader, LogError, LogEvent, LogId, Offset, PartitionId, Record, RecordBatch};
 use crate::data_dir::{DataDir, Fault, private};
 use crate::limits::LOG_READ_BYTES;
@@ -80,6 +80,8 @@ impl EmbeddedReader {
             self.log.footing.set(Fault::Segment, missing.as_deref());
             self.displaced = self.log.footing.check().err();
             self.log.footing.look_at_key();
+            let unnamed = identity::find_missing(&self.log.folder, self.log.id);
+            self.log.footing.set(Fault::LogId, unnamed.as_deref());
         }
         self.displaced.clone().map_or(Ok(()), |reason| Err(LogError::Unavailable(reason)))
     }

@@ -68,7 +68,7 @@ impl Answers {
         let mut reasons = Reasons::new(audience);
         match (state, last_error) {
             (_, Some(reason)) => reasons.add_worker(&reason),
-            (WorkerState::Starting, None) => reasons.add_public("worker: it waits for the store"),
+            (WorkerState::Starting, None) => reasons.add_public("worker: it waits for the store and the command log"),
             (_, None) => {}
         }
         reasons.add_troubles(&self.metrics.troubles);
