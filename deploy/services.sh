@@ -271,7 +271,8 @@ format_kafka() {
     done
 }
 
-# What every broker has.
+# What every broker has. A broker looks for what is too old half a minute after its start and then every five minutes, unless it
+# is told otherwise; a test of retention would lose its commands when that falls into it.
 kafka_common() {
     cat <<PROPERTIES
 controller.listener.names=CONTROLLER
@@ -281,6 +282,8 @@ transaction.state.log.num.partitions=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 auto.create.topics.enable=false
+log.initial.task.delay.ms=3600000
+log.retention.check.interval.ms=3600000
 PROPERTIES
 }
 

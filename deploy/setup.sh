@@ -8,7 +8,7 @@
 #   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer, the proxy nginx, clients in
 #                               Python, Node and Java; the browser Chromium; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh load        the load generator wrk
-#   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (five minutes of CPU time)
+#   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (two minutes of CPU time)
 #   deploy/setup.sh bench       wrk, the load generator oha, which is built once (ten minutes of CPU time), and the servers that
 #                               the benches compare with; of these, what cannot be installed is only said: the benches leave
 #                               it out and tell so
@@ -83,10 +83,11 @@ check_bench() {
     has go || say "without Go 1.21 or later the benches leave out the Go program: https://go.dev/dl"
 }
 
-# Looks at dependencies; of one version, so that the same lock file gets the same answer.
+# Looks at dependencies; of one version, so that the same lock file gets the same answer. Not optimised, which is most of its
+# build: it runs for seconds all the same.
 install_deny() {
-    say "building cargo-deny in target/tools, once: about five minutes of CPU time"
-    cargo install cargo-deny --version 0.20.2 --locked --root "$root/target/tools" --target-dir "$root/target/tools/build-deny" >&2 ||
+    say "building cargo-deny in target/tools, once: about two minutes of CPU time"
+    cargo install --debug cargo-deny --version 0.20.2 --locked --root "$root/target/tools" --target-dir "$root/target/tools/build-deny" >&2 ||
         die "cargo-deny could not be built; its messages are above"
     rm -rf "$root/target/tools/build-deny"
 }

@@ -192,6 +192,28 @@ fn links_between_documents_hold() {
     assert!(count > 0);
 }
 
+/// Cargo.toml says that these have no tests and no examples, so that none is built for them; what stood there would never run.
+#[test]
+fn what_is_not_built_for_tests_has_none() {
+    let mut count = 0;
+    for program in ["src/main.rs", "bench/src/bin/floor_epoll.rs", "bench/src/bin/floor_uring.rs"] {
+        assert!(
+            !read(program).contains("#[test]"),
+            "{program} has a test, which `test = false` keeps from being built"
+        );
+    }
+    for source in ["src/", "bench/src/"].into_iter().flat_map(|folder| files_below(folder, ".rs")) {
+        let text = read(&source);
+        let comments = text.lines().filter_map(|line| line.trim_start().strip_prefix("//"));
+        let fences = comments.filter_map(|line| line.trim_start_matches(['/', '!', ' ']).strip_prefix("```"));
+        for language in fences.step_by(2) {
+            assert_eq!(language, "text", "{source} has an example, which `doctest = false` keeps from being tried");
+            count += 1;
+        }
+    }
+    assert!(count > 0, "no fence was found");
+}
+
 #[test]
 fn paths_that_documents_and_comments_name_are_there() {
     const TOP: [&str; 9] =
@@ -201,7 +223,8 @@ fn paths_that_documents_and_comments_name_are_there() {
         let lines = read(source);
         lines.lines().filter(|line| line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
     };
-    let scripts = ["Makefile", ".ci/run", ".github/workflows/ci.yml", "tests/run.sh"].map(String::from);
+    let scripts =
+        ["Makefile", ".ci/run", ".github/workflows/ci.yml", "tests/run.sh", "tests/lane.sh"].map(String::from);
     let documents = files_below("", ".md").into_iter().chain(scripts).map(|name| (read(&name), name));
     let sources = ["src/", "crates/", "tests/", "bench/"].into_iter().flat_map(|folder| files_below(folder, ".rs"));
     let mut count = 0;

@@ -1,121 +1,158 @@
 #!/usr/bin/env bash
 # Runs all tests and ends with one line that says how many: "N passed, N failed". Call it through `make test`.
 #
-# Where deploy/services.sh exists, it starts real PostgreSQL, Redis and Kafka for the tests, in a folder of their own, and
-# always stops them: first with one broker for all suites, then with three for the suite `cluster`. With MILLION_RPS_TEST=full
-# the long forms of tests run, those that are marked as ignored too, and the fault suites come three times (`make test-full`).
-# Whatever way this script ends, no process that it or a test has started outlives it: tests run in a process group of their
-# own, and that group is empty at the end.
+# Everything is built first, in one go. Then the suites run in lanes (tests/lane.sh), by what they need:
+#
+#   attacks   needs the CPUs: it looks at how soon others are answered meanwhile, and at what a shard uses. Beside nothing else.
+#   faults    mostly waits, for servers that come back and for deadlines, but a test may stop all servers. So each lane has a
+#             PostgreSQL, a Redis and a Kafka of its own, and takes one test after the other from a queue that the lanes share.
+#   cluster   waits as well; three brokers, which one test program has from its beginning to its end.
+#   the rest  has no bound that a busy machine moves: one suite after the other, beside the faults. `seams` and `services` share
+#             the servers of that lane and stop none.
+#
+# With MILLION_RPS_TEST=full the long forms of tests run, those that are marked as ignored too, and the fault suites come three
+# times (`make test-full`). FAULT_LANES=N sets the number of lanes for `faults`.
+# What a suite prints is shown when it has ended. Whatever way this script ends, nothing that it has started outlives it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-log=$(mktemp "${TMPDIR:-/tmp}/million-rps-test-log.XXXXXX")
-services_dir=
-group=
+# Memory that a lane for `faults` takes, its services and the processes of a test; and what the others take together.
+lane_mib=1200 others_mib=4000
+# More lanes than these do not end earlier on two CPUs: then they wait for each other.
+lanes_max=3
 
-# run COMMAND...: in a process group of its own, so that all of it can be ended together. Job control (-m) makes the group;
-# waiting in the background lets a signal reach the traps below at once.
-run() {
-    set -m
-    "$@" </dev/null &
-    set +m
-    group=$!
-    local status=0
-    wait "$group" || status=$?
-    return "$status"
-}
+work=$(mktemp -d "${TMPDIR:-/tmp}/million-rps-tests.XXXXXX")
+# PostgreSQL does not run as root, and its folder is below.
+chmod 755 "$work"
+touch "$work/log" "$work/failed"
+building=
+lanes=()
 
-group_is_alive() { [ -n "$group" ] && kill -0 -- "-$group" 2>/dev/null; }
-
-# The processes of the group get two seconds to end by themselves; succeeds when they did.
-group_has_ended() {
-    local tenths
-    for ((tenths = 0; tenths < 20; tenths++)); do
-        group_is_alive || return 0
-        sleep 0.1
-    done
-    return 1
-}
-
-end_group() {
-    if group_is_alive; then kill -TERM -- "-$group" 2>/dev/null || true; fi
-    if ! group_has_ended; then kill -KILL -- "-$group" 2>/dev/null || true; fi
-    group=
-}
-
+# Lanes end what they have started when they are told to.
 finish() {
     trap '' INT TERM HUP
-    end_group
-    stop_services
-    rm -f "$log"
+    kill -TERM ${building:+"$building"} "${lanes[@]}" 2>/dev/null || true
+    wait
+    rm -rf "$work"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# start_services OPTION...: in a fresh folder, instead of those that run. Never the services that the caller's own settings
-# name: tests write and delete.
-start_services() {
-    unset DATABASE_URL REDIS_URL KAFKA_BROKERS
-    [ -x deploy/services.sh ] || return 0
-    stop_services
-    services_dir=$(mktemp -d "${TMPDIR:-/tmp}/million-rps-test-services.XXXXXX")
-    run deploy/services.sh start "$services_dir" "$@"
-    eval "$(deploy/services.sh env "$services_dir")"
+# ---- building --------------------------------------------------------------------------------------------------------
+
+# For the whole workspace, as clippy and `cargo doc`: of one package alone, dependencies would have other features and be built
+# once more.
+build() {
+    cargo test --no-run --locked --workspace --features fault-injection --message-format=json-render-diagnostics \
+        >"$work/built" </dev/null &
+    building=$!
+    wait "$building"
+    building=
 }
 
-stop_services() {
-    if [ -n "$services_dir" ]; then
-        deploy/services.sh stop "$services_dir" || true
-        rm -rf "$services_dir"
-        services_dir=
-    fi
+# The test programs that were built, a line each: name, folder of the package, path.
+programs() {
+    sed -nE '/"overflow_checks":[a-z]*,"test":true\}/s/.*"manifest_path":"([^"]*)\/Cargo.toml".*"src_path":"([^"]*)".*"executable":"([^"]*)".*/\1\t\2\t\3/p' \
+        "$work/built" | awk -F '\t' -v OFS='\t' -v root="$PWD/" '
+        {
+            name = $2
+            sub(root, "", name)
+            if (sub(/^tests\//, "", name)) sub(/(\/main)?\.rs$/, "", name)
+            print name, $1, $3
+        }'
 }
 
-# Everything goes to the log; what stands out (results, failures, panics) also goes to the screen. The tests write to a file
-# and not to a pipe: a process that outlives its test would keep a pipe open, and the end would never come.
-run_tests() {
-    local seen tests display status=0
-    seen=$(wc -l <"$log")
-    cargo test --locked --features fault-injection --no-fail-fast "$@" >>"$log" &
-    tests=$!
-    tail -n "+$((seen + 1))" --sleep-interval=0.2 --pid="$tests" -f "$log" |
-        { grep --line-buffered -vE '^(test .* \.\.\. ok|running [0-9]+ tests?|)$' || true; } &
-    display=$!
-    wait "$tests" || status=$?
-    wait "$display"
-    return "$status"
-}
-status=0
-# A run of tests, and what it has left.
-test_run() {
-    run run_tests "$@" || status=$?
-    if ! group_has_ended; then
-        echo "These processes have outlived the tests that started them, and are ended now:" >&2
-        ps -e -o pgid=,pid=,args= | awk -v group="$group" '$1 == group' >&2
-        end_group
-        status=1
-    fi
-}
+# program NAME
+program() { awk -F '\t' -v name="$1" '$1 == name { print $3; found = 1 } END { exit !found }' "$work/programs"; }
+
+# ---- queues ----------------------------------------------------------------------------------------------------------
 
 times=1
-# Long tests are marked as ignored.
 long=()
-if [ "${MILLION_RPS_TEST:-}" = full ]; then times=3 long=(-- --include-ignored); fi
-start_services
-test_run --workspace "${long[@]}"
-for ((again = 1; again < times; again++)); do test_run --test faults "${long[@]}"; done
-if [ -n "$services_dir" ]; then
-    start_services --brokers 3 --proxied
-    for ((again = 0; again < times; again++)); do test_run --test cluster "${long[@]}"; done
-fi
-sum() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) sum += $(i - 1) } END { print sum + 0 }' "$log"; }
+if [ "${MILLION_RPS_TEST:-}" = full ]; then times=3 long=(--include-ignored); fi
+
+# job NAME FOLDER PROGRAM ARGUMENT...: a line of a queue
+job() { (IFS=$'\t' && printf '%s\n' "$*"); }
+
+# The names of the tests of `faults`: the long ones too, if they are wanted.
+fault_tests() {
+    local faults
+    faults=$(program faults)
+    "$faults" --list --format terse >"$work/all-faults"
+    "$faults" --list --format terse --ignored >"$work/long-faults"
+    if [ ${#long[@]} -gt 0 ]; then cp "$work/all-faults" "$work/wanted"; else
+        grep -vxFf "$work/long-faults" "$work/all-faults" >"$work/wanted"; fi
+    sed -n 's/: test$//p' "$work/wanted"
+}
+
+fill_queues() {
+    local name folder path test again
+    programs >"$work/programs"
+    while IFS=$'\t' read -r name folder path; do
+        case $name in
+            faults) ;;
+            cluster) for ((again = 0; again < times; again++)); do job cluster "$folder" "$path" "${long[@]}"; done >"$work/cluster" ;;
+            attacks) job "$name" "$folder" "$path" "${long[@]}" >"$work/alone" ;;
+            *) job "$name" "$folder" "$path" "${long[@]}" >>"$work/rest" ;;
+        esac
+    done <"$work/programs"
+    job "examples in the documentation" "$PWD" cargo test --locked --workspace --features fault-injection --doc >>"$work/rest"
+    for ((again = 0; again < times; again++)); do
+        fault_tests | while read -r test; do job "faults $test" "$PWD" "$(program faults)" "${long[@]}" --exact "$test"; done
+    done >"$work/faults"
+}
+
+# As many lanes as there is memory for, one at least.
+fault_lanes() {
+    local available_mib lanes
+    available_mib=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
+    lanes=$(((available_mib - others_mib) / lane_mib))
+    if ((lanes > lanes_max)); then lanes=$lanes_max; fi
+    echo $((lanes > 1 ? lanes : 1))
+}
+
+# ---- lanes -----------------------------------------------------------------------------------------------------------
+
+status=0
+# lane QUEUE OPTION...: starts one beside the others.
+lane() {
+    tests/lane.sh "$work" "$@" &
+    lanes+=($!)
+}
+await_lanes() {
+    local lane
+    for lane in "${lanes[@]}"; do wait "$lane" || status=1; done
+    lanes=()
+}
+
+build
+fill_queues
+lane alone none
+await_lanes
+lane cluster --brokers 3 --proxied
+lane rest
+for ((number = ${FAULT_LANES:-$(fault_lanes)}; number > 0; number--)); do lane faults; done
+await_lanes
+
+# ---- account ---------------------------------------------------------------------------------------------------------
+
+sum() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i ~ "^" word) sum += $(i - 1) } END { print sum + 0 }' "$work/log"; }
 passed=$(sum passed)
 failed=$(sum failed)
+left=$(cat "$work"/alone "$work"/rest "$work"/cluster "$work"/faults | wc -l)
+if [ "$left" -gt 0 ]; then
+    echo "$left suites or tests did not run: a lane had no services." >&2
+    status=1
+fi
 if [ "$status" = 0 ] && [ "$passed" = 0 ]; then
     echo "No test ran." >&2
     status=1
+fi
+if [ -s "$work/failed" ]; then
+    echo "Failed, with all that they said above:"
+    sed 's/^/  /' "$work/failed"
 fi
 finish
 trap - EXIT

@@ -119,6 +119,7 @@ impl TopicWatch {
         };
         let mut judgement = judge(&self.options, &shape, settings.as_ref());
         judge_identity(shape.log_id(), &self.host.figures().known_logs(), &mut judgement);
+        self.tell_refusal(&judgement);
         self.show(&shape, settings.as_ref(), &judgement);
         self.note_spread(admin, &shape)?;
         judgement.reasons.extend(self.unnoted.clone());
@@ -138,6 +139,14 @@ impl TopicWatch {
         match shape(admin.inner(), &self.options.topic)? {
             Some(shape) => settings(admin, &self.options.topic).map(|settings| Some((shape, settings))),
             None => Ok(None),
+        }
+    }
+
+    /// Says why writes are about to be refused: a client that is refused looks into `/ready`, and what the rest of the round
+    /// asks may take seconds.
+    fn tell_refusal(&self, judgement: &Judgement) {
+        if judgement.loses_commands && !self.host.figures().refuses_writes() {
+            self.host.troubles().note(Component::Topic, &judgement.reasons.join("; "));
         }
     }
 

@@ -84,7 +84,9 @@ fn take_up(deployment: &Deployment, api: &Api, mut expected: Titles) {
 /// What takes writes learns that nobody would apply them.
 fn assert_refuses_writes(api: &Api) {
     within("writes to be refused", || (api.metric("million_rps_topic_writes_refused") == 1.0).then_some(()));
-    api.await_trouble("Until then writes are refused");
+    // From the first refusal on: its answer says that the reason is there.
+    let document = api.ready().1;
+    assert!(document["reasons"].to_string().contains("Until then writes are refused"), "{document}");
     api.connect().call(&post(&token("anna"), r#"{"title":"to the wrong topic"}"#)).problem(503);
 }
 
@@ -228,6 +230,8 @@ fn a_topic_made_anew_while_the_process_stands_still_is_not_read_on() {
     api.process.signal(libc::SIGCONT);
     api.await_trouble(ANOTHER);
     assert_eq!(stored(&deployment), before, "nothing of it is applied");
+    // The worker is first to notice. An API that notices only now would refuse what is written after all is well.
+    assert_refuses_writes(&api);
     take_up(&deployment, &api, expected);
 }
 

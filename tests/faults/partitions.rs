@@ -128,7 +128,7 @@ fn a_topic_that_deletes_soon_is_named_and_so_is_what_it_is_about_to_delete() {
     let deployment = deployment(2);
     let api = deployment.serve();
     api.connect().call(&post(&token("anna"), r#"{"title":"nobody applies it"}"#)).expect(202);
-    // The broker looks for what is too old every five minutes, so nothing is lost within this test.
+    // The broker looks for what is too old once an hour (deploy/services.sh), so nothing is lost within this test.
     alter(&deployment, "retention.ms", "4000");
     api.await_trouble("deletes commands after 4 s");
     api.await_trouble("1 command of the topic");
