@@ -30,10 +30,14 @@
 //! `run` has all of them in one process.
 //!
 //! # The way of one request
-//! `main` -> [`process`] starts the threads -> `shard::connection` receives -> `shard::dispatch` frames it with
-//! [`http`] -> `shard::answer` routes it; a read is answered from the [`snapshot`]; a write passes [`auth`] and the checks
-//! of [`mod@todo`] and becomes a command -> [`producer`] -> [`command_log`] -> acknowledged: 202. Later, and in order:
-//! [`worker`] -> [`store`] -> [`feed`] -> [`refresher`] -> the next snapshot.
+//! A read: `shard::connection` receives -> `shard::reads::recognise` says what is asked: a head that was seen, or one that
+//! [`http`] parses -> `shard::reads::serve` finds the page that is ready, or makes it from the [`snapshot`] -> [`reactor`] sends.
+//!
+//! A write: `shard::connection` receives -> `shard::dispatch` frames it with [`http`] -> `shard::answer` routes it; it passes
+//! [`auth`] and the checks of [`mod@todo`] and becomes a command -> [`producer`] -> [`command_log`] -> acknowledged: 202. Later,
+//! and in order: [`worker`] -> [`store`] -> [`feed`] -> [`refresher`] -> the next snapshot.
+//!
+//! All other requests go by `shard::dispatch` and `shard::answer`, too.
 //!
 //! What each room holds and what it may know: `docs/architecture.md`. Why things are as they are: `docs/decisions/`.
 

@@ -36,6 +36,27 @@ pub fn encoded_entity_tag(tag: u64, coding: Coding) -> EncodedEntityTag {
     EncodedEntityTag { text, length }
 }
 
+/// Reads an entity tag that [`encoded_entity_tag`] may have written, strong or made weak on its way; `None` if it is anything else.
+pub fn own_entity_tag(text: &[u8]) -> Option<(u64, Coding)> {
+    let text = text.strip_prefix(b"W/").unwrap_or(text);
+    let inside = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let (digits, name) = inside.split_at_checked(16)?;
+    let coding = match name {
+        b"" => Coding::Identity,
+        [b'-', name @ ..] => Coding::COMPRESSED.into_iter().find(|coding| coding.name().as_bytes() == name)?,
+        _ => return None,
+    };
+    let tag = digits.iter().try_fold(0u64, |tag, digit| {
+        let value = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some(tag << 4 | u64::from(value))
+    })?;
+    Some((tag, coding))
+}
+
 /// A written entity tag.
 pub struct EncodedEntityTag {
     text: [u8; ENCODED_ENTITY_TAG_MAX_BYTES],
@@ -186,6 +207,36 @@ mod tests {
         assert_eq!(entity_tag(TAG), TEXT.as_bytes());
         assert_eq!(&entity_tag(0), b"\"0000000000000000\"");
         assert_eq!(&entity_tag(u64::MAX), b"\"ffffffffffffffff\"");
+    }
+
+    #[test]
+    fn tags_of_ours_are_read_as_they_were_written() {
+        for coding in [Coding::Identity, Coding::Gzip, Coding::Brotli, Coding::Zstd] {
+            for tag in [0, 1, TAG, u64::MAX] {
+                let text = encoded_entity_tag(tag, coding);
+                assert_eq!(own_entity_tag(&text), Some((tag, coding)));
+                assert_eq!(own_entity_tag(&[b"W/", &text[..]].concat()), Some((tag, coding)));
+            }
+        }
+        for other in [
+            "",
+            "*",
+            "\"",
+            "\"\"",
+            "\"0123456789abcde\"",
+            "\"0123456789abcdef",
+            "0123456789abcdef",
+            "\"0123456789abcdeF\"",
+            "\"0123456789abcdeg\"",
+            "\"0123456789abcdef0\"",
+            "\"0123456789abcdef-\"",
+            "\"0123456789abcdef-identity\"",
+            "\"0123456789abcdef-lz4\"",
+            "w/\"0123456789abcdef\"",
+            "\"0123456789abcdef\", \"a\"",
+        ] {
+            assert_eq!(own_entity_tag(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

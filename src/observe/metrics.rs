@@ -40,8 +40,8 @@ pub struct ShardMetrics {
     pub responses: [Counter; 6],
     /// Lists answered in each content coding, by its number; that of identity is not used.
     pub encoded: [CodingMetrics; 4],
-    /// Answers that came from the memo of the last request's bytes.
-    pub memo_hits: Counter,
+    /// Requests for a first page whose head was parsed.
+    pub unknown_heads: Counter,
     /// Connections accepted.
     pub connections_accepted: Counter,
     /// Connections refused because the shard had as many as it may.
@@ -200,8 +200,8 @@ impl Metrics {
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
         let families: [(&str, &str, &str, Pick); 29] = [
-            ("million_rps_memo_hits_total", "counter", "Requests answered from the memo of the last request.", |m| {
-                &m.memo_hits
+            ("million_rps_unknown_heads_total", "counter", "Reads whose head was not known, but parsed.", |m| {
+                &m.unknown_heads
             }),
             ("million_rps_connections_accepted_total", "counter", "Connections accepted.", |m| &m.connections_accepted),
             ("million_rps_connections_refused_total", "counter", "Connections refused at the limit.", |m| {

@@ -1,4 +1,4 @@
-//! From a request to its answer: route, authorization, validation, then the snapshot or a command.
+//! From a request to its answer: route, authorization, validation, then a read or a command.
 //!
 //! Functions stand in the order in which a request passes them.
 
@@ -9,24 +9,20 @@ use std::time::{Duration, Instant};
 
 use super::clock::Moment;
 use super::in_flight::{Outcome, PendingWrite, WriteKind};
-use super::list_answer::{push_list, write_list_head, write_unchanged};
-use super::memo::Meaning;
-use super::prepared::PreparedList;
 use super::registry::ConnectionState;
-use super::reply::{RETRY_AFTER_S, Reply};
+use super::reply::{RETRY_AFTER_S, Reply, count_responses};
 use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::auth::AuthError;
 use crate::command_log::{Refusal, Submission};
 use crate::http::asker;
-use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
+use crate::http::conditional::{Condition, evaluate};
 use crate::http::content::check_json;
 use crate::http::idempotency_key::idempotency_key;
 use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
-use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::{has_slash_too_many, route};
-use crate::http::{Coding, Connection, Head, Method, Position, Problem, ResponseHead, Route, Status};
+use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::{ID_KEY_RETRY_S, PREFER_WAIT_MAX_S, SUBMISSION_OVERHEAD_BYTES};
 use crate::observe::readiness::Audience;
 use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo, TodoId, TodoPatch};
@@ -80,36 +76,6 @@ pub struct Request<'r> {
 }
 
 impl Request<'_> {
-    /// Answers a request without a body. A request for a first page is remembered by its bytes.
-    #[inline]
-    pub fn answer_and_remember(&mut self, request: &[u8]) {
-        let head = self.head;
-        let is_plain = head.method == Method::Get
-            && self.reply.connection() == Connection::KeepAlive
-            && head.if_match().next().is_none()
-            && !head.expect_continue
-            && route(head.path) == Route::Todos;
-        if is_plain
-            && let Ok(ListQuery { limit, cursor: None }) = list_query(head.query)
-            && let Some(snapshot) = self.shard.snapshot()
-        {
-            let coding = self.shard.coding(head);
-            let (shard, output) = (self.shard, self.reply.whole());
-            shard.with_list(&snapshot, limit, coding, |list| {
-                let tag = list.page.entity_tag;
-                let (condition, named) = evaluate_encoded(head, tag, list.coding());
-                let unchanged = (condition == Condition::NotModified).then_some((tag, named));
-                // Another condition than one that holds now says nothing about the next list.
-                if unchanged.is_some() || !head.has_condition() {
-                    shard.memo.borrow_mut().remember(request, Meaning { limit, coding, unchanged });
-                }
-                push_list(shard, list, &snapshot, unchanged.map(|(_, coding)| coding), |_| 1, output)
-            });
-        } else {
-            self.answer(&mut []);
-        }
-    }
-
     /// Answers the request; `body` is parsed in place.
     pub fn answer(&mut self, body: &mut [u8]) {
         #[cfg(feature = "fault-injection")]
@@ -124,10 +90,10 @@ impl Request<'_> {
             (Route::Page, _) => self.answer_page(),
             (Route::PageToken, _) => self.answer_page_token(body),
             (Route::Todos, Method::Post) => self.create(body),
-            (Route::Todos, _) => self.list(),
+            (Route::Todos, _) => self.shard.reads.list(self.head, &mut self.reply),
             (Route::Todo(id), Method::Put) => self.update(id, body),
             (Route::Todo(id), Method::Delete) => self.delete(id),
-            (Route::Todo(id), _) => self.show(id),
+            (Route::Todo(id), _) => self.shard.reads.show(id, self.head, &mut self.reply),
             (Route::Events, _) => self.follow(),
             (Route::InvalidTodoId, method) => {
                 // Who may not write learns nothing about ids.
@@ -155,73 +121,6 @@ impl Request<'_> {
         if let Err(problem) = answered {
             self.reply.problem(&problem);
         }
-    }
-
-    fn list(&mut self) -> Result<(), Problem> {
-        let ListQuery { limit, cursor } = list_query(self.head.query)?;
-        let snapshot = self.shard.snapshot().ok_or_else(not_loaded)?;
-        let (page, encoded) = match cursor {
-            None => {
-                let prepared = |list: &mut PreparedList| (list.page, list.encoded.clone());
-                self.shard.with_list(&snapshot, limit, self.shard.coding(self.head), prepared)
-            }
-            Some(_) => (snapshot.page(cursor, limit), None),
-        };
-        let position = snapshot.position();
-        let coding = encoded.as_ref().map_or(Coding::Identity, |encoded| encoded.coding());
-        match evaluate_encoded(self.head, page.entity_tag, coding) {
-            (Condition::Holds, _) => {}
-            (Condition::NotModified, named) => return self.answer_unchanged(page.entity_tag, named, position),
-            (Condition::Failed, _) => return Err(Problem::precondition_failed()),
-        }
-        let connection = self.reply.connection();
-        self.reply
-            .head(Status::Ok, |head| write_list_head(head, &page, encoded.as_deref(), limit, position, connection));
-        match encoded {
-            None => self.reply.body(&snapshot, page.body),
-            Some(encoded) => {
-                if self.reply.encoded_body(&encoded) {
-                    self.shard.count_encoded(&encoded, &page, 1);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn show(&mut self, id: TodoId) -> Result<(), Problem> {
-        let snapshot = self.shard.snapshot().ok_or_else(not_loaded)?;
-        let entry = snapshot.get(id).ok_or_else(|| Problem::not_found("there is no todo with this id"))?;
-        if evaluate(self.head, Some(entry.entity_tag())) != Condition::Holds {
-            return self.answer_condition(entry.entity_tag(), snapshot.position());
-        }
-        let connection = self.reply.connection();
-        let body = entry.body();
-        self.reply.head(Status::Ok, |head| {
-            head.content_type(ContentType::Json)
-                .content_length(body.remaining_bytes())
-                .etag(entry.entity_tag())
-                .event_position(snapshot.position())
-                .cache_control(CacheControl::NoCache)
-                .vary_accept_encoding()
-                .connection(connection)
-                .end();
-        });
-        self.reply.body(&snapshot, body);
-        Ok(())
-    }
-
-    /// 304 for a read, 412 for a write or for an If-Match that does not hold.
-    fn answer_condition(&mut self, entity_tag: u64, position: Position) -> Result<(), Problem> {
-        if evaluate(self.head, Some(entity_tag)) != Condition::NotModified {
-            return Err(Problem::precondition_failed());
-        }
-        self.answer_unchanged(entity_tag, Coding::Identity, position)
-    }
-
-    fn answer_unchanged(&mut self, entity_tag: u64, coding: Coding, position: Position) -> Result<(), Problem> {
-        let connection = self.reply.connection();
-        self.reply.head(Status::NotModified, |head| write_unchanged(head, entity_tag, coding, position, connection));
-        Ok(())
     }
 
     /// The user who writes, unless that is too much. Each write counts, whatever becomes of it.
@@ -275,7 +174,7 @@ impl Request<'_> {
     /// Refuses what is known to come to nothing. A todo that the snapshot does not have may be on its way: the worker
     /// has the last word, and a stranger's command changes nothing there either.
     fn check_owner(&self, id: TodoId, user: &str) -> Result<(), Problem> {
-        let snapshot = self.shard.snapshot();
+        let snapshot = self.shard.reads.snapshot();
         if snapshot.as_ref().and_then(|snapshot| snapshot.is_owned_by(id, user)) == Some(false) {
             return Err(Problem::forbidden());
         }
@@ -354,7 +253,7 @@ impl Request<'_> {
 impl Shard {
     /// The todo as the snapshot has it.
     fn todo(&self, id: TodoId) -> Option<Todo> {
-        let snapshot = self.snapshot()?;
+        let snapshot = self.reads.snapshot()?;
         let mut json = snapshot.get(id)?.json().to_vec();
         Todo::from_json(&mut json, &mut JsonParser::default()).ok()
     }
@@ -391,12 +290,7 @@ impl Shard {
 
     #[inline]
     pub(super) fn count(&self, status: Status) {
-        self.count_many(status, 1);
-    }
-
-    #[inline]
-    pub(super) fn count_many(&self, status: Status, responses: usize) {
-        self.metrics.responses[usize::from(status.code() / 100)].add(responses as u64);
+        count_responses(&self.metrics, status, 1);
     }
 }
 

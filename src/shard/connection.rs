@@ -1,9 +1,10 @@
 //! One connection: receive, parse and answer what has come, send, in a loop, until one side has had enough.
 //!
-//! One task does all of it, so answers need no lock and keep their order; what repeats the last request while the task waits for
-//! one is answered for it ([`FastPath`](reactor::FastPath)). While writes wait for the command log the task
+//! One task does all of it, so answers need no lock and keep their order; a request for a first page that comes while the task waits
+//! for one is answered for it ([`FastPath`](reactor::FastPath)). While writes wait for the command log the task
 //! waits for acknowledgements and for further bytes alike; that is how pipelined writes are in flight together.
 
+mod at_once;
 mod following;
 
 use std::future::poll_fn;
@@ -326,7 +327,7 @@ impl Connection {
         }
     }
 
-    /// Receives once. The connection has no buffers of its own while nothing comes. A request that repeats the last one is
+    /// Receives once. The connection has no buffers of its own while nothing comes. A request for a first page is
     /// answered from the receive buffer: what comes back is that answer, a buffer and how much of it.
     async fn receive(&mut self) -> Result<Option<(Rc<[u8]>, usize)>, Broken> {
         match &self.buffers {
@@ -350,7 +351,7 @@ impl Connection {
                     Some(buffers) => buffers.input.append(&received),
                     None if received.is_empty() => {}
                     None => {
-                        answer = dispatch.answer_repeated(shard, &received);
+                        answer = dispatch.answer_at_once(shard, &received);
                         if answer.is_none() {
                             buffers.insert(shard.buffers()).input.append(&received);
                         }

@@ -1,4 +1,4 @@
-//! From the bytes of a connection to one request after the other: the memo, the head, the body.
+//! From the bytes of a connection to one request after the other: a first page, or any other head and its body.
 //!
 //! Framing is decided before anything is routed, and every body is read to its end or closes the connection, so that
 //! nothing a client sends can be taken for another request (RFC 9112 section 11.2).
@@ -6,10 +6,10 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::answer::{Request, refuse_by_head};
+use super::answer::{Request, not_loaded, refuse_by_head};
 use super::input::Input;
-use super::list_answer::push_list;
 use super::output::Output;
+use super::reads::{Asked, Recognised, read_head, repetitions};
 use super::registry::ConnectionState;
 use super::reply::RETRY_AFTER_S;
 use super::reply::Reply;
@@ -82,12 +82,18 @@ impl Dispatch {
             return self.continue_chunked(shard, state, input, output);
         }
         self.is_to_head = asks_for_head(input.unread());
-        if self.answer_from_memo(shard, input, output) {
-            return true;
-        }
-        let (head, head_bytes) = match parse_head(input.unread()) {
-            Ok(Parsed::Complete { head, consumed }) => (head, consumed),
-            Ok(Parsed::Incomplete) => return false,
+        // In a drain each answer says whether the connection goes on, which no prepared one does.
+        let recognised = match shard.is_draining() {
+            false => shard.reads.recognise(input.unread()),
+            true => read_head(input.unread()),
+        };
+        let (head, head_bytes) = match recognised {
+            Ok(Recognised::FirstPage(asked)) => {
+                self.answer_first_page(shard, asked, input, output);
+                return true;
+            }
+            Ok(Recognised::Head { head, head_bytes }) => (head, head_bytes),
+            Ok(Recognised::Incomplete) => return false,
             Err(rejection) => {
                 self.reject(shard, &Problem::from(rejection), output);
                 return true;
@@ -136,46 +142,34 @@ impl Dispatch {
                 *body = Vec::new();
             }
         } else {
-            request.answer_and_remember(&input.unread()[..head_bytes]);
+            request.answer(&mut []);
         }
         self.closing |= output.is_followed();
         input.consume(request_bytes);
         true
     }
 
-    /// [`Shard::answer_repeated`], on this connection; nothing may be there that has not been answered.
+    /// [`Shard::answer_at_once`], on this connection; nothing may be there that has not been answered.
     #[inline]
-    pub fn answer_repeated(&mut self, shard: &Shard, received: &[u8]) -> Option<(Rc<[u8]>, usize)> {
+    pub fn answer_at_once(&mut self, shard: &Shard, received: &[u8]) -> Option<(Rc<[u8]>, usize)> {
         let is_ready = !self.closing && !self.has_head();
-        let answer = is_ready.then(|| shard.answer_repeated(received)).flatten()?;
+        let answer = is_ready.then(|| shard.answer_at_once(received)).flatten()?;
         self.finish_request(Connection::KeepAlive);
         Some(answer)
     }
 
-    /// Recognizes the last request for a first page by its bytes, and all that repeat it behind it.
+    /// Answers a request for a first page, and all that repeat it behind it as far as the output takes them.
     #[inline]
-    fn answer_from_memo(&mut self, shard: &Rc<Shard>, input: &mut Input, output: &mut Output) -> bool {
-        let memo = shard.memo.borrow();
-        let Some(meaning) = memo.recall(input.unread()) else { return false };
-        if shard.is_draining() {
-            return false;
-        }
-        let Some(snapshot) = shard.snapshot() else { return false };
-        let answered = shard.with_list(&snapshot, meaning.limit, meaning.coding, |list| {
-            if meaning.unchanged.is_some_and(|(tag, _)| tag != list.page.entity_tag) {
-                return 0;
-            }
-            let repetitions = |max| memo.repetitions(input.unread(), max);
-            let unchanged = meaning.unchanged.map(|(_, coding)| coding);
-            push_list(shard, list, &snapshot, unchanged, repetitions, output)
-        });
-        if answered == 0 {
-            return false;
-        }
-        shard.metrics.memo_hits.add(answered as u64);
+    fn answer_first_page(&mut self, shard: &Shard, asked: Asked, input: &mut Input, output: &mut Output) {
         self.finish_request(Connection::KeepAlive);
-        input.consume(answered * memo.request_bytes());
-        true
+        let times = repetitions(input.unread(), asked.request_bytes, output.room());
+        let Some(served) = shard.reads.serve(asked.page, times, output.form()) else {
+            self.reply(shard, Connection::KeepAlive, output).problem(&not_loaded());
+            return input.consume(asked.request_bytes);
+        };
+        shard.reads.note(input.unread(), asked);
+        input.consume(served.answers * asked.request_bytes);
+        output.push_served(served);
     }
 
     /// What becomes of the connection after this request; `is_last` when nothing behind it has arrived. A drain ends

@@ -4,10 +4,11 @@
 //!
 //! ```text
 //! listener -> connection: input -> dispatch (http: parse, route) -> output -> socket
-//!                                     |  ^
-//!                       reads: prepared  writes: in_flight -> queue -> producer
-//!                         ^                 ^
-//!                       inbox: snapshots,   acknowledgements, drain
+//!              |                      |  ^
+//!              +-> reads: recognise,  |  writes: in_flight -> queue -> producer
+//!                  serve              |  ^
+//!                    ^                +--+
+//!                  inbox: snapshots, acknowledgements, drain
 //! ```
 
 mod answer;
@@ -17,22 +18,18 @@ pub mod connection_memory;
 mod dispatch;
 mod documents;
 pub mod driver;
-mod encoded_pages;
 pub mod followers;
 pub mod in_flight;
 pub mod inbox;
 mod input;
 mod lingering;
-mod list_answer;
 pub mod listener;
-mod local_snapshot;
 mod long_writes;
-mod memo;
 mod output;
 pub mod page;
 pub mod placement;
 pub mod places;
-mod prepared;
+mod reads;
 pub mod registry;
 mod reply;
 pub mod room;
@@ -59,16 +56,13 @@ use self::clock::Clock;
 use self::connection::Connection;
 use self::connection_memory::{ConnectionMemory, ShardMemory};
 use self::documents::Document;
-use self::encoded_pages::EncodedPages;
 use self::followers::Followers;
 use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::lingering::Lingering;
-use self::local_snapshot::LocalSnapshot;
 use self::long_writes::LongWrites;
-use self::memo::Memo;
 use self::places::Places;
-use self::prepared::PreparedLists;
+use self::reads::Reads;
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
 use self::room::ListRoom;
 pub use self::settings::Settings;
@@ -81,9 +75,8 @@ use crate::change_feed::News;
 use crate::command_log::Acknowledgement;
 use crate::command_log::new_ids::NewIds;
 use crate::config::{Auth, Secret};
-use crate::encoder::{EncodedPage, Wish, WishQueue};
-use crate::http::Coding;
-use crate::limits::{LINGER_SILENCE_MS, NEW_WISHES_PER_S_MAX, PIPELINES_TURN_MAX};
+use crate::encoder::WishQueue;
+use crate::limits::{LINGER_SILENCE_MS, PIPELINES_TURN_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
@@ -164,6 +157,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let (own_inbox, inbox) = parts.inbox;
     let registry = Rc::new(Registry::new(parts.settings.shortest_timeout(), parts.settings.write_limits()));
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
+    let clock = Rc::<Clock>::default();
     let shard = Rc::new(Shard {
         in_flight: RefCell::new(InFlight::new(
             parts.number,
@@ -176,12 +170,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         places: parts.places,
         memory: ShardMemory::new(parts.memory),
         lingering: RefCell::new(Lingering::new(parts.lingering_places)),
-        snapshot: RefCell::new(None),
-        lists: RefCell::default(),
-        encoded: RefCell::default(),
-        wishes: parts.wishes,
-        new_wishes: Cell::default(),
-        memo: RefCell::default(),
+        reads: Reads::new(parts.wishes, Rc::clone(&clock), Arc::clone(&own_metrics)),
         verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
         other_keys: parts.other_keys,
         id_key: RefCell::default(),
@@ -195,7 +184,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         all_metrics: parts.metrics,
         metrics_text: RefCell::default(),
         ready_texts: RefCell::default(),
-        clock: Clock::default(),
+        clock,
         registry,
         spare_buffers: RefCell::default(),
         long_writes: LongWrites::new(parts.driver, &reactor),
@@ -227,7 +216,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
                 }
             }
             Message::IdKey(key) => drop(shard.id_key.replace(Some(key))),
-            Message::Encoded(page) => shard.take_encoded(page),
+            Message::Encoded(page) => shard.reads.take_encoded(page),
             Message::Covered(coverage) => shard.show(&coverage),
             Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
             Message::Drain => {
@@ -251,13 +240,7 @@ pub(crate) struct Shard {
     places: Arc<Places>,
     memory: ShardMemory,
     lingering: RefCell<Lingering>,
-    snapshot: RefCell<Option<Rc<LocalSnapshot>>>,
-    lists: RefCell<PreparedLists>,
-    encoded: RefCell<EncodedPages>,
-    wishes: Option<WishQueue>,
-    /// A second, and the wishes in it for pages that are not kept ready.
-    new_wishes: Cell<(i64, usize)>,
-    memo: RefCell<Memo>,
+    reads: Reads,
     verifier: RefCell<Verifier>,
     other_keys: Arc<OtherKeys>,
     /// The key of ids from `Idempotency-Key`; `None` until the store has been asked for it.
@@ -278,7 +261,7 @@ pub(crate) struct Shard {
     metrics_text: RefCell<Document<String>>,
     /// Of `/ready`: what anyone sees, and what an operator does.
     ready_texts: RefCell<[Document<(bool, String)>; 2]>,
-    clock: Clock,
+    clock: Rc<Clock>,
     registry: Rc<Registry>,
     spare_buffers: RefCell<SpareBuffers>,
     long_writes: LongWrites,
@@ -313,7 +296,7 @@ impl Shard {
             self.registry.sweep(self.clock.ticks(), |expiry| self.metrics.deadlines_expired[expiry as usize].add(1));
             let excess = self.all_metrics.old_lists.excess();
             if excess.is_some() && excess != last_excess {
-                let version = self.snapshot().map_or(0, |snapshot| snapshot.version());
+                let version = self.reads.version();
                 let agree = |slowest| self.all_metrics.old_lists.agree(number, slowest);
                 self.registry.cut_off_slowest(self.clock.ticks(), version, agree, |expiry| {
                     self.metrics.deadlines_expired[expiry as usize].add(1);
@@ -409,35 +392,8 @@ impl Shard {
     fn swap(&self, snapshot: Arc<Snapshot>, news: &News) {
         self.metrics.snapshot_taken_at_ms.set(self.all_metrics.status.now_ms());
         self.metrics.snapshot_version.set(snapshot.version());
-        self.lists.borrow_mut().retain_version(snapshot.version());
-        self.encoded.borrow_mut().retain_from(snapshot.version());
         self.followers.take(news, &snapshot, self.clock.ticks());
-        *self.snapshot.borrow_mut() = Some(Rc::new(LocalSnapshot::new(snapshot)));
-    }
-
-    /// From now on, this page is answered in its coding.
-    fn take_encoded(&self, page: EncodedPage) {
-        let version = self.snapshot().map_or(0, |snapshot| snapshot.version());
-        for (limit, coding) in page.replaces.into_iter().chain([(page.limit, page.coding)]) {
-            self.lists.borrow_mut().forget(limit, coding);
-        }
-        self.encoded.borrow_mut().insert(page, version);
-    }
-
-    /// Tells that a page was asked for in a coding, `answers` times besides now. It is never waited for: when the queue is
-    /// full, a later request asks again.
-    fn wish(&self, snapshot: &LocalSnapshot, limit: Option<usize>, coding: Coding, answers: u64) {
-        let Some(wishes) = &self.wishes else { return };
-        if answers == 0 && limit.is_some() {
-            let now = self.clock.unix_seconds();
-            let (second, count) = self.new_wishes.get();
-            let count = if second == now { count } else { 0 };
-            self.new_wishes.set((now, count + 1));
-            if count >= NEW_WISHES_PER_S_MAX {
-                return;
-            }
-        }
-        let _ = wishes.try_send(Wish { snapshot: snapshot.share(), limit, coding, answers: answers + 1 });
+        self.reads.swap(snapshot);
     }
 
     fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
@@ -479,11 +435,6 @@ impl Shard {
             self.reactor.sleep(DRAIN_POLL).await;
         }
         own_inbox.send(Message::Abandon);
-    }
-
-    /// The snapshot to answer from; `None` until the first one has come.
-    fn snapshot(&self) -> Option<Rc<LocalSnapshot>> {
-        self.snapshot.borrow().clone()
     }
 
     fn is_draining(&self) -> bool {

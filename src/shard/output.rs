@@ -9,11 +9,9 @@ use std::rc::Rc;
 
 use reactor::Pieces;
 
-use super::encoded_pages::LocalBody;
 use super::followers::Follow;
 use super::in_flight::PendingWrite;
-use super::local_snapshot::LocalSnapshot;
-use super::prepared::PreparedAnswer;
+use super::reads::{Form, LocalBody, LocalSnapshot, Served, ServedBody};
 use crate::change_feed::Kept;
 use crate::limits::{
     PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES, TEXT_BUFFER_KEPT_BYTES,
@@ -103,21 +101,29 @@ impl Output {
         self.segments.is_empty()
     }
 
-    /// How many more answers of this size may be appended before some have left; at least one.
+    /// How many more answers may be appended before some have left; at least one.
     #[inline]
-    pub fn room_for(&self, answer_bytes: usize) -> usize {
-        let unsent = usize::try_from(self.unsent_bytes).unwrap_or(usize::MAX);
-        let by_bytes = UNSENT_MAX_BYTES.saturating_sub(unsent).div_ceil(answer_bytes);
-        by_bytes.min(PIPELINE_DEPTH_MAX.saturating_sub(self.segments.len())).max(1)
+    pub fn room(&self) -> usize {
+        PIPELINE_DEPTH_MAX.saturating_sub(self.segments.len()).max(1)
     }
 
-    /// Appends a prepared answer, `count` times.
+    /// What a prepared answer may consist of here.
     #[inline]
-    pub fn push_prepared(&mut self, answer: &mut PreparedAnswer, count: usize) {
-        answer.push_pieces(count, |bytes, length| {
-            self.unsent_bytes += length as u64;
-            self.segments.push_back(Segment::Prepared(bytes, length));
-        });
+    pub fn form(&self) -> Form {
+        let unsent = usize::try_from(self.unsent_bytes).unwrap_or(usize::MAX);
+        Form::Pieces { bytes_max: UNSENT_MAX_BYTES.saturating_sub(unsent) }
+    }
+
+    /// Appends what answers requests for a first page.
+    #[inline]
+    pub fn push_served(&mut self, Served { bytes, length, answers: _, body }: Served) {
+        self.unsent_bytes += length as u64;
+        self.segments.push_back(Segment::Prepared(bytes, length));
+        match body {
+            ServedBody::Copied => {}
+            ServedBody::Todos(snapshot, run) => self.push_todos(snapshot, run),
+            ServedBody::Encoded(body) => self.push_encoded(body),
+        }
     }
 
     /// Appends todos of a snapshot.

@@ -3,14 +3,13 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::encoded_pages::LocalBody;
 use super::in_flight::PendingWrite;
-use super::local_snapshot::LocalSnapshot;
 use super::output::Output;
-use super::prepared::WHOLE_BODY_MAX_BYTES;
+use super::reads::{LocalBody, LocalSnapshot, WHOLE_BODY_MAX_BYTES};
 use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Connection, Problem, ResponseHead, Status};
+use crate::observe::metrics::ShardMetrics;
 use crate::snapshot::Run;
 
 /// What clients are told to wait before they try again, in seconds.
@@ -107,6 +106,12 @@ impl<'r> Reply<'r> {
     pub fn pending(&mut self, pending: Rc<PendingWrite>) {
         self.output.push_pending(pending);
     }
+}
+
+/// Counts answers of this status.
+#[inline]
+pub fn count_responses(metrics: &ShardMetrics, status: Status, responses: usize) {
+    metrics.responses[usize::from(status.code() / 100)].add(responses as u64);
 }
 
 fn copy_run(snapshot: &LocalSnapshot, mut run: Run, text: &mut Vec<u8>) {

@@ -118,7 +118,7 @@ fn grows(entry: Entry<'_>, patch: &TodoPatch<'_>) -> bool {
 impl Shard {
     /// Refuses a create for which there is no room. One that repeats a create (`Idempotency-Key`) adds nothing.
     pub(super) fn check_room_for_create(&self, id: TodoId, user: &str) -> Result<(), Problem> {
-        let (Some(room), Some(snapshot)) = (&self.room, self.snapshot()) else { return Ok(()) };
+        let (Some(room), Some(snapshot)) = (&self.room, self.reads.snapshot()) else { return Ok(()) };
         if snapshot.is_owned_by(id, user) == Some(true) {
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Shard {
 
     /// Refuses an update that makes a list longer for which there is no room.
     pub(super) fn check_room_for_update(&self, id: TodoId, patch: &TodoPatch<'_>) -> Result<(), Problem> {
-        let (Some(room), Some(snapshot)) = (&self.room, self.snapshot()) else { return Ok(()) };
+        let (Some(room), Some(snapshot)) = (&self.room, self.reads.snapshot()) else { return Ok(()) };
         room.check_bytes(snapshot.content_length()).or_else(|shortage| {
             // A todo that the snapshot does not have is on its way, or nowhere.
             let has_texts = patch.title.is_some() || patch.description.is_some();

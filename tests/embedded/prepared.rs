@@ -2,12 +2,16 @@
 
 use crate::harness::client::Answer;
 use crate::harness::eventually;
-use crate::harness::request::{get, post};
+use crate::harness::request::{Request, get, post};
 use crate::harness::server::{Driver, Setup};
 use crate::harness::shared::on_both_drivers;
 use crate::harness::token::token;
 
-on_both_drivers!(std::convert::identity => repeated_requests_follow_the_list, long_lists_are_those_of_their_time);
+on_both_drivers!(std::convert::identity =>
+    repeated_requests_follow_the_list,
+    unlike_requests_in_turn_get_their_own_answers,
+    long_lists_are_those_of_their_time,
+);
 
 fn id_of(answer: &Answer) -> String {
     answer.json()["id"].as_str().expect("an id").to_owned()
@@ -51,6 +55,59 @@ fn repeated_requests_follow_the_list(driver: &Driver) {
             let answer = client.call(&unchanged);
             (answer.status == 200 && answer.text().contains(&id)).then_some(())
         });
+    }
+}
+
+/// Clients whose heads differ get what each asked for, also when the shard has seen all of them often, and until the list changes:
+/// in a pipeline, one at a time, and as heads that differ in a word from one that is known.
+fn unlike_requests_in_turn_get_their_own_answers(driver: &Driver) {
+    let server = Setup::new().driver(*driver).start();
+    let token = token("unlike");
+    let mut client = server.connect();
+    for number in 0..30 {
+        client.call(&post(&token, format!(r#"{{"title":"todo {number}"}}"#))).expect(202);
+    }
+    let newest = |title: &str, client: &mut crate::harness::client::Client| {
+        let shows = |answer: &Answer| answer.text().contains(title);
+        eventually("the newest todo shows", || shows(&client.call(&get("/todos?limit=1"))).then_some(()));
+    };
+    newest("todo 29", &mut client);
+    for round in 0..3 {
+        let heads: Vec<(Request, Answer)> = (1..=12)
+            .flat_map(|limit| ["curl/8.14", "okhttp/5.1"].map(|agent| (limit, agent)))
+            .map(|(limit, agent)| {
+                let request = || get(&format!("/todos?limit={limit}")).field("User-Agent", agent);
+                // A connection that closes is answered by its head alone.
+                let expected = server.connect().call(&request().field("Connection", "close")).expect(200);
+                assert_eq!(expected.json().as_array().map(Vec::len), Some(limit));
+                (request(), expected)
+            })
+            .collect();
+        let is_same = |answer: &Answer, expected: &Answer| {
+            answer.text() == expected.text() && answer.required("ETag") == expected.required("ETag")
+        };
+        for turn in 0..6 {
+            let in_turn = || heads.iter().cycle().skip(7 * turn).take(heads.len());
+            client.send(in_turn().flat_map(|(request, _)| request.bytes()).collect::<Vec<u8>>());
+            for (_, expected) in in_turn() {
+                assert!(is_same(&client.answer().expect(200), expected));
+            }
+            for (request, expected) in in_turn() {
+                assert!(is_same(&client.call(request).expect(200), expected));
+            }
+        }
+        for ((request, expected), (_, of_another)) in heads.iter().zip(heads.iter().rev()) {
+            for _ in 0..4 {
+                let known = request.clone().field("If-None-Match", expected.required("ETag"));
+                client.call(&known).expect(304);
+                let other = request.clone().field("If-None-Match", of_another.required("ETag"));
+                assert!(is_same(&client.call(&other).expect(200), expected));
+                client.call(&request.clone().field("If-Match", of_another.required("ETag"))).expect(412);
+            }
+        }
+        let title = format!("round {round}");
+        client.call(&post(&token, format!(r#"{{"title":"{title}"}}"#))).expect(202);
+        newest(&title, &mut client);
     }
 }
 

@@ -155,7 +155,7 @@ impl Connection {
             (history.end(), history.position())
         };
         follower.go_on_from(end);
-        let Some(snapshot) = shard.snapshot() else { return Step::SendLast };
+        let Some(snapshot) = shard.reads.snapshot() else { return Step::SendLast };
         match push_reset(&mut self.buffers().output, reason, &snapshot, &follower.wants, position) {
             true => Step::Send,
             false => Step::SendLast,

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::answer::{Request, not_loaded};
-use super::super::local_snapshot::LocalSnapshot;
 use super::super::output::Output;
+use super::super::reads::LocalSnapshot;
 use super::super::reply::RETRY_AFTER_S;
 use super::{Filter, Follow, Start, Wants};
 use crate::change_feed::{
@@ -39,7 +39,7 @@ impl Request<'_> {
             return Err(Problem::new(Status::NotAcceptable, detail));
         }
         let shard = self.shard;
-        let snapshot = shard.snapshot().ok_or_else(not_loaded)?;
+        let snapshot = shard.reads.snapshot().ok_or_else(not_loaded)?;
         if shard.is_draining() {
             return Err(Problem::unavailable("this process leaves; connect again", RETRY_AFTER_S));
         }

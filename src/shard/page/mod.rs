@@ -25,7 +25,7 @@ impl Request<'_> {
     /// Answers with the page.
     pub(super) fn answer_page(&mut self) -> Result<(), Problem> {
         let page = Arc::clone(&self.shard.settings.desk.page);
-        let coding = self.shard.coding(self.head);
+        let coding = self.shard.reads.coding(self.head);
         let (condition, named) = evaluate_encoded(self.head, page.tag, coding);
         let connection = self.reply.connection();
         match condition {

@@ -8,7 +8,7 @@ use crate::encoder::EncodedPage;
 use crate::http::Coding;
 use crate::snapshot::EncodedBody;
 
-/// A page in a coding, wrapped once for each shard, as [`LocalSnapshot`](super::local_snapshot::LocalSnapshot) is.
+/// A page in a coding, wrapped once for each shard, as [`LocalSnapshot`](super::LocalSnapshot) is.
 pub struct LocalBody {
     body: Arc<EncodedBody>,
     version: u64,

@@ -1,0 +1,90 @@
+//! Reads whose answer has a head of its own: other pages than the first, single todos, HEAD, connections that close, and
+//! conditions that say more than one entity tag.
+
+use super::Reads;
+use super::prepared::{ListKey, PreparedList};
+use super::serve::{write_list_head, write_unchanged};
+use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
+use crate::http::query::{ListQuery, list_query};
+use crate::http::response::{CacheControl, ContentType};
+use crate::http::{Coding, Head, Position, Problem, Status};
+use crate::shard::answer::not_loaded;
+use crate::shard::reply::Reply;
+use crate::todo::TodoId;
+
+impl Reads {
+    /// Answers with a page of the list.
+    ///
+    /// # Errors
+    /// The query is none of the list's, a condition does not hold, or there is no list yet.
+    pub fn list(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<(), Problem> {
+        let ListQuery { limit, cursor } = list_query(head.query)?;
+        let snapshot = self.snapshot().ok_or_else(not_loaded)?;
+        let (page, encoded) = match cursor {
+            None => {
+                let key = ListKey { limit, coding: self.coding(head) };
+                let prepared = |list: &mut PreparedList| (list.page, list.encoded.clone());
+                self.with_list(&snapshot, key, prepared)
+            }
+            Some(_) => (snapshot.page(cursor, limit), None),
+        };
+        let position = snapshot.position();
+        let coding = encoded.as_ref().map_or(Coding::Identity, |encoded| encoded.coding());
+        match evaluate_encoded(head, page.entity_tag, coding) {
+            (Condition::Holds, _) => {}
+            (Condition::NotModified, named) => {
+                answer_unchanged(reply, page.entity_tag, named, position);
+                return Ok(());
+            }
+            (Condition::Failed, _) => return Err(Problem::precondition_failed()),
+        }
+        let connection = reply.connection();
+        reply.head(Status::Ok, |head| write_list_head(head, &page, encoded.as_deref(), limit, position, connection));
+        match encoded {
+            None => reply.body(&snapshot, page.body),
+            Some(encoded) => {
+                if reply.encoded_body(&encoded) {
+                    self.count_encoded(&encoded, page.content_length, 1);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers with a single todo.
+    ///
+    /// # Errors
+    /// There is none with this id, a condition does not hold, or there is no list yet.
+    pub fn show(&self, id: TodoId, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<(), Problem> {
+        let snapshot = self.snapshot().ok_or_else(not_loaded)?;
+        let entry = snapshot.get(id).ok_or_else(|| Problem::not_found("there is no todo with this id"))?;
+        let (tag, position) = (entry.entity_tag(), snapshot.position());
+        match evaluate(head, Some(tag)) {
+            Condition::Holds => {}
+            Condition::NotModified => {
+                answer_unchanged(reply, tag, Coding::Identity, position);
+                return Ok(());
+            }
+            Condition::Failed => return Err(Problem::precondition_failed()),
+        }
+        let connection = reply.connection();
+        let body = entry.body();
+        reply.head(Status::Ok, |head| {
+            head.content_type(ContentType::Json)
+                .content_length(body.remaining_bytes())
+                .etag(tag)
+                .event_position(position)
+                .cache_control(CacheControl::NoCache)
+                .vary_accept_encoding()
+                .connection(connection)
+                .end();
+        });
+        reply.body(&snapshot, body);
+        Ok(())
+    }
+}
+
+fn answer_unchanged(reply: &mut Reply<'_>, entity_tag: u64, coding: Coding, position: Position) {
+    let connection = reply.connection();
+    reply.head(Status::NotModified, |head| write_unchanged(head, entity_tag, coding, position, connection));
+}
