@@ -21,7 +21,7 @@ use crate::limits::FEED_COMPARE_MS;
 use crate::memory::{self, Occupancy};
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
-use crate::shard::room::ListRoom;
+use crate::shard::writes::room::ListRoom;
 use crate::snapshot::{HashKeys, OldLists, Reconciler, Snapshot, SnapshotBuilder};
 use crate::store::{AppliedOffsets, Store};
 use crate::todo::{IDEMPOTENCY, IdKey, Todo};

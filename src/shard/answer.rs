@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::clock::Moment;
-use super::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::registry::ConnectionState;
 use super::reply::{RETRY_AFTER_S, Reply, count_responses};
+use super::writes::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::auth::AuthError;
-use crate::command_log::{Refusal, Submission};
+use crate::command_log::Refusal;
 use crate::http::asker;
 use crate::http::conditional::{Condition, evaluate};
 use crate::http::content::check_json;
@@ -23,7 +23,7 @@ use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
 use crate::http::route::{has_slash_too_many, route};
 use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
-use crate::limits::{ID_KEY_RETRY_S, PREFER_WAIT_MAX_S, SUBMISSION_OVERHEAD_BYTES};
+use crate::limits::PREFER_WAIT_MAX_S;
 use crate::observe::readiness::Audience;
 use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo, TodoId, TodoPatch};
 
@@ -32,7 +32,7 @@ pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
     let route = check_route(head)?;
     if matches!(head.method, Method::Post | Method::Put | Method::Delete) && route != Route::PageToken {
         let user = shard.authenticate(head)?;
-        shard.check_rate(&user)?;
+        shard.writes.check_rate(&user)?;
         check_todo_id(head, route)?;
     }
     if matches!(head.method, Method::Post | Method::Put) {
@@ -126,7 +126,7 @@ impl Request<'_> {
     /// The user who writes, unless that is too much. Each write counts, whatever becomes of it.
     fn admit_writer(&self) -> Result<Rc<str>, Problem> {
         let user = self.shard.authenticate(self.head)?;
-        self.shard.take_from_rate(&user)?;
+        self.shard.writes.take_from_rate(&user)?;
         Ok(user)
     }
 
@@ -136,17 +136,13 @@ impl Request<'_> {
         let now = self.shard.clock.moment();
         let id = match self.head.idempotency_key() {
             // Sent again, it is the same todo; a create of one that is there changes nothing.
-            Some(key) => {
-                let key = idempotency_key(key)?;
-                let id_key = self.shard.id_key.borrow();
-                TodoId::of_key(id_key.as_ref().ok_or_else(no_id_key)?, &user, &key)
-            }
-            None => self.shard.new_ids.next(now.timestamp),
+            Some(key) => self.shard.writes.id_of_key(&user, &idempotency_key(key)?)?,
+            None => self.shard.writes.new_id(now.timestamp),
         };
         let mut parser = self.shard.parser.borrow_mut();
         let limits = self.shard.settings.text_limits;
         let NewTodo { title, description, completed } = NewTodo::from_json(body, limits, &mut parser)?;
-        self.shard.check_room_for_create(id, &user)?;
+        self.shard.writes.check_room_for_create(&self.shard.reads, id, &user)?;
         let action = Action::Create { title: title.into(), description: description.into(), completed };
         self.submit(WriteKind::Create, id, &user, now, action)
     }
@@ -158,7 +154,7 @@ impl Request<'_> {
         let patch = TodoPatch::from_json(body, &mut parser)?;
         self.check_owner(id, &user)?;
         patch.check_lengths(self.shard.settings.text_limits, || self.shard.todo(id))?;
-        self.shard.check_room_for_update(id, &patch)?;
+        self.shard.writes.check_room_for_update(&self.shard.reads, id, &patch)?;
         let TodoPatch { title, description, completed } = patch;
         let (title, description) = (title.map(Cow::Borrowed), description.map(Cow::Borrowed));
         let action = Action::Update { title, description, completed };
@@ -197,27 +193,12 @@ impl Request<'_> {
         now: Moment,
         action: Action<'_>,
     ) -> Result<(), Problem> {
-        let shard = self.shard;
         let command = Command { id, user_id: Cow::Borrowed(user), requested_at: now.timestamp, action };
-        let mut payload = Vec::new();
-        command.write_json(&mut payload);
-        let bytes = payload.len() + SUBMISSION_OVERHEAD_BYTES;
-        let mut in_flight = shard.in_flight.borrow_mut();
-        if !in_flight.admits(bytes) {
-            return Err(refused(Refusal::Full));
-        }
-        let pending = PendingWrite::new(id, kind, self.reply.connection(), Rc::clone(self.state));
-        let pending = Rc::new(pending.waiting_until(self.wait_until()));
-        let ticket = in_flight.insert(Rc::clone(&pending), bytes, now.instant);
-        let submission = Submission { ticket, id, payload };
-        let is_queued = shard.submissions.borrow().as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
-        if !is_queued {
-            in_flight.acknowledge(ticket, Err(Refusal::Full), now.instant);
-            return Err(refused(Refusal::Full));
-        }
-        shard.metrics.commands_submitted.add(1);
-        shard.metrics.commands_in_flight.add(1);
-        shard.metrics.command_bytes_in_flight.add(bytes as u64);
+        let pending = || {
+            let write = PendingWrite::new(id, kind, self.reply.connection(), Rc::clone(self.state));
+            write.waiting_until(self.wait_until())
+        };
+        let pending = self.shard.writes.submit(&command, now, pending).map_err(refused)?;
         self.reply.pending(pending);
         Ok(())
     }
@@ -267,25 +248,6 @@ impl Shard {
             }
             Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
         })
-    }
-
-    /// Refuses a user who writes too fast, and counts nothing: the body is still to come.
-    fn check_rate(&self, user: &str) -> Result<(), Problem> {
-        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.check(user)).map_err(|wait| self.too_fast(wait))
-    }
-
-    /// Counts a write, or refuses it.
-    fn take_from_rate(&self, user: &str) -> Result<(), Problem> {
-        self.user_rates.as_ref().map_or(Ok(()), |rates| rates.take(user)).map_err(|wait| self.too_fast(wait))
-    }
-
-    fn too_fast(&self, wait: Duration) -> Problem {
-        self.metrics.writes_limited.add(1);
-        let retry_after_s = u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1);
-        Problem::too_many_requests(
-            "this user writes faster than WRITE_RATE_PER_USER allows; nothing was written",
-            retry_after_s,
-        )
     }
 
     #[inline]
@@ -377,12 +339,4 @@ pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
         libc::send(descriptor, text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
         libc::shutdown(descriptor, libc::SHUT_WR);
     }
-}
-
-/// The store keeps the key of ids from `Idempotency-Key`, and has not been reached since the start.
-fn no_id_key() -> Problem {
-    Problem::unavailable(
-        "Idempotency-Key: what its ids are made with is kept in the store, which has not been reached yet; nothing was written",
-        ID_KEY_RETRY_S,
-    )
 }

@@ -15,7 +15,7 @@ use std::task::Poll;
 
 use reactor::{Driver, Pieces, Received, SendManner, Unsent};
 
-use super::dispatch::Dispatch;
+use super::dispatch::{Dispatch, Progress};
 use super::followers::Follow;
 use super::input::Input;
 use super::output::Output;
@@ -166,8 +166,8 @@ impl Connection {
             let mark = output.mark();
             let answered = catch_unwind(AssertUnwindSafe(|| dispatch.answer_next(shard, state, input, output)));
             match answered {
-                Ok(true) => {}
-                Ok(false) => return false,
+                Ok(Progress::Answered | Progress::Refused) => {}
+                Ok(Progress::AwaitsHead | Progress::AwaitsBody) => return false,
                 Err(_panic) => {
                     shard.metrics.panics.add(1);
                     tracing::error!("a request handler panicked; its connection is closed");

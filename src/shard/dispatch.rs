@@ -26,13 +26,27 @@ pub struct Dispatch {
     /// anything can go wrong with it, so that each answer to it goes without a body.
     is_to_head: bool,
     has_answered: bool,
-    /// A head has been read whose body is not complete; the head is still in the input.
-    awaits_body: bool,
+    /// A head has been read whose body is not complete: the bytes of the request, which is still in the input. It is looked at again
+    /// when it has come as a whole, and not with each part.
+    awaited_bytes: Option<usize>,
     continue_sent: bool,
     /// A chunked body in the making.
     chunked: Option<Box<ChunkedRequest>>,
     /// Requests answered since the process drains.
     answered_in_drain: usize,
+}
+
+/// How far it has come with the next request of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// It has been answered, and what stands behind it may be looked at.
+    Answered,
+    /// It has been answered with an error, behind which the connection closes.
+    Refused,
+    /// Its head has not arrived completely.
+    AwaitsHead,
+    /// Its head is good, and its body has not arrived completely.
+    AwaitsBody,
 }
 
 struct ChunkedRequest {
@@ -60,7 +74,7 @@ impl Dispatch {
 
     /// Whether a head has been read and its body is awaited.
     pub fn has_head(&self) -> bool {
-        self.awaits_body || self.chunked.is_some()
+        self.awaited_bytes.is_some() || self.chunked.is_some()
     }
 
     /// Whether the connection has been used, and is ready for any request.
@@ -69,7 +83,7 @@ impl Dispatch {
         self.has_answered && !self.closing && !self.has_head()
     }
 
-    /// Answers the next request of the input; `false` when it has not arrived completely.
+    /// Answers the next request of the input, if it has arrived completely.
     #[inline]
     pub fn answer_next(
         &mut self,
@@ -77,9 +91,12 @@ impl Dispatch {
         state: &Rc<ConnectionState>,
         input: &mut Input,
         output: &mut Output,
-    ) -> bool {
+    ) -> Progress {
         if self.chunked.is_some() {
             return self.continue_chunked(shard, state, input, output);
+        }
+        if self.awaited_bytes.is_some_and(|awaited| input.unread().len() < awaited) {
+            return Progress::AwaitsBody;
         }
         self.is_to_head = asks_for_head(input.unread());
         // In a drain each answer says whether the connection goes on, which no prepared one does.
@@ -90,35 +107,32 @@ impl Dispatch {
         let (head, head_bytes) = match recognised {
             Ok(Recognised::FirstPage(asked)) => {
                 self.answer_first_page(shard, asked, input, output);
-                return true;
+                return Progress::Answered;
             }
             Ok(Recognised::Head { head, head_bytes }) => (head, head_bytes),
-            Ok(Recognised::Incomplete) => return false,
+            Ok(Recognised::Incomplete) => return Progress::AwaitsHead,
             Err(rejection) => {
-                self.reject(shard, &Problem::from(rejection), output);
-                return true;
+                return self.reject(shard, &Problem::from(rejection), output);
             }
         };
         let request_bytes = match head.framing {
             Framing::None => head_bytes,
             Framing::Length(length) if length > shard.settings.body_max_bytes as u64 => {
-                self.reject(shard, &Problem::body_too_large(shard.settings.body_max_bytes), output);
-                return true;
+                return self.reject(shard, &Problem::body_too_large(shard.settings.body_max_bytes), output);
             }
             Framing::Length(length) => {
                 let request_bytes = head_bytes + length as usize;
                 if input.unread().len() < request_bytes {
                     let has_begun = input.unread().len() > head_bytes;
-                    self.awaits_body = true;
+                    self.awaited_bytes = Some(request_bytes);
                     return self.expect_body(shard, &head, has_begun, output);
                 }
                 request_bytes
             }
             Framing::Chunked => {
                 let has_begun = input.unread().len() > head_bytes;
-                let refused = self.expect_body(shard, &head, has_begun, output);
-                if refused {
-                    return true;
+                if self.expect_body(shard, &head, has_begun, output) == Progress::Refused {
+                    return Progress::Refused;
                 }
                 let head = input.unread()[..head_bytes].to_vec();
                 let decoder = Decoder::new(shard.settings.body_max_bytes);
@@ -146,7 +160,7 @@ impl Dispatch {
         }
         self.closing |= output.is_followed();
         input.consume(request_bytes);
-        true
+        Progress::Answered
     }
 
     /// [`Shard::answer_at_once`], on this connection; nothing may be there that has not been answered.
@@ -186,25 +200,23 @@ impl Dispatch {
 
     fn finish_request(&mut self, connection: Connection) {
         self.has_answered = true;
-        self.awaits_body = false;
+        self.awaited_bytes = None;
         self.continue_sent = false;
         self.closing = connection == Connection::Close;
     }
 
     /// A body is awaited. A client that waits for `100 Continue` gets it, or the final answer where the head alone
     /// decides (RFC 9110 section 10.1.1); then the connection closes, because the client may send the body all the same.
-    /// Returns whether the request was answered.
-    fn expect_body(&mut self, shard: &Rc<Shard>, head: &Head<'_>, has_begun: bool, output: &mut Output) -> bool {
+    fn expect_body(&mut self, shard: &Rc<Shard>, head: &Head<'_>, has_begun: bool, output: &mut Output) -> Progress {
         if !head.expect_continue || self.continue_sent || has_begun {
-            return false;
+            return Progress::AwaitsBody;
         }
         if let Err(problem) = refuse_by_head(shard, head) {
-            self.reject(shard, &problem, output);
-            return true;
+            return self.reject(shard, &problem, output);
         }
         self.continue_sent = true;
         output.push_text(|text| text.extend_from_slice(CONTINUE));
-        false
+        Progress::AwaitsBody
     }
 
     fn continue_chunked(
@@ -213,8 +225,8 @@ impl Dispatch {
         state: &Rc<ConnectionState>,
         input: &mut Input,
         output: &mut Output,
-    ) -> bool {
-        let Some(mut request) = self.chunked.take() else { return false };
+    ) -> Progress {
+        let Some(mut request) = self.chunked.take() else { return Progress::AwaitsHead };
         let ChunkedRequest { head, decoder, body } = &mut *request;
         match decoder.decode(input.unread(), body) {
             Err(rejection) => {
@@ -222,14 +234,13 @@ impl Dispatch {
                     Rejection::BODY_TOO_LARGE => Problem::body_too_large(shard.settings.body_max_bytes),
                     other => Problem::from(other),
                 };
-                self.reject(shard, &problem, output);
-                true
+                self.reject(shard, &problem, output)
             }
             Ok(progress) => {
                 input.consume(progress.consumed);
                 if !progress.done {
                     self.chunked = Some(request);
-                    return false;
+                    return Progress::AwaitsBody;
                 }
                 if let Ok(Parsed::Complete { head, .. }) = parse_head(head) {
                     let connection =
@@ -239,7 +250,7 @@ impl Dispatch {
                     Request { shard, state, head: &head, reply }.answer(body);
                     self.closing |= output.is_followed();
                 }
-                true
+                Progress::Answered
             }
         }
     }
@@ -251,9 +262,10 @@ impl Dispatch {
     }
 
     /// Answers with an error after which the connection closes.
-    fn reject(&mut self, shard: &Shard, problem: &Problem, output: &mut Output) {
+    fn reject(&mut self, shard: &Shard, problem: &Problem, output: &mut Output) -> Progress {
         self.closing = true;
         self.reply(shard, Connection::Close, output).problem(problem);
+        Progress::Refused
     }
 
     /// Answers 408: the request that has begun did not end in time.
@@ -268,7 +280,7 @@ impl Dispatch {
     /// Answers 503: the request at hand, and what stands behind it, needs more memory than there is.
     pub fn answer_short_of_memory(&mut self, shard: &Shard, output: &mut Output) {
         self.chunked = None;
-        self.awaits_body = false;
+        self.awaited_bytes = None;
         let detail = "the server is short of memory for connections; this request was not carried out: send less at \
                       a time, or try again";
         self.reject(shard, &Problem::unavailable(detail, RETRY_AFTER_S), output);

@@ -19,7 +19,6 @@ mod dispatch;
 mod documents;
 pub mod driver;
 pub mod followers;
-pub mod in_flight;
 pub mod inbox;
 mod input;
 mod lingering;
@@ -32,13 +31,11 @@ pub mod places;
 mod reads;
 pub mod registry;
 mod reply;
-pub mod room;
 mod settings;
 mod spare_buffers;
 mod turns;
-pub mod user_rates;
-mod visibility;
 mod write_watch;
+pub mod writes;
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -57,22 +54,20 @@ use self::connection::Connection;
 use self::connection_memory::{ConnectionMemory, ShardMemory};
 use self::documents::Document;
 use self::followers::Followers;
-use self::in_flight::InFlight;
 use self::inbox::{Inbox, InboxSender, Message};
 use self::lingering::Lingering;
 use self::long_writes::LongWrites;
 use self::places::Places;
 use self::reads::Reads;
 use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
-use self::room::ListRoom;
 pub use self::settings::Settings;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::turns::Turns;
-use self::user_rates::UserRates;
-use self::visibility::Visibility;
+use self::writes::Writes;
+use self::writes::room::ListRoom;
+use self::writes::user_rates::UserRates;
 use crate::auth::{OtherKeys, Verifier};
 use crate::change_feed::News;
-use crate::command_log::Acknowledgement;
 use crate::command_log::new_ids::NewIds;
 use crate::config::{Auth, Secret};
 use crate::encoder::WishQueue;
@@ -80,7 +75,7 @@ use crate::limits::{LINGER_SILENCE_MS, PIPELINES_TURN_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
-use crate::todo::{IdKey, JsonParser};
+use crate::todo::JsonParser;
 
 /// How long an idle connection gets to send one more request while the process drains. It is answered with
 /// `Connection: close`; closing at once would lose a request that is on its way. Also how long a write goes on waiting until
@@ -159,12 +154,15 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
     let clock = Rc::<Clock>::default();
     let shard = Rc::new(Shard {
-        in_flight: RefCell::new(InFlight::new(
+        writes: Writes::new(
             parts.number,
-            parts.settings.commands_max,
-            parts.settings.command_bytes_max,
-        )),
-        visibility: RefCell::default(),
+            &parts.settings,
+            parts.submissions,
+            parts.new_ids,
+            parts.user_rates,
+            parts.room,
+            Arc::clone(&own_metrics),
+        ),
         followers: Rc::new(Followers::new(parts.settings.events.clone(), parts.follower_places)),
         settings: parts.settings,
         places: parts.places,
@@ -173,13 +171,8 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         reads: Reads::new(parts.wishes, Rc::clone(&clock), Arc::clone(&own_metrics)),
         verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
         other_keys: parts.other_keys,
-        id_key: RefCell::default(),
         parser: RefCell::default(),
         body: RefCell::default(),
-        submissions: RefCell::new(Some(parts.submissions)),
-        new_ids: parts.new_ids,
-        user_rates: parts.user_rates,
-        room: parts.room,
         metrics: own_metrics,
         all_metrics: parts.metrics,
         metrics_text: RefCell::default(),
@@ -215,10 +208,10 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
                     accepting = Some(shard.accept(listener)?);
                 }
             }
-            Message::IdKey(key) => drop(shard.id_key.replace(Some(key))),
+            Message::IdKey(key) => shard.writes.take_id_key(key),
             Message::Encoded(page) => shard.reads.take_encoded(page),
-            Message::Covered(coverage) => shard.show(&coverage),
-            Message::Acknowledgements(acknowledgements) => shard.acknowledge(&acknowledgements),
+            Message::Covered(coverage) => shard.writes.show(&coverage),
+            Message::Acknowledgements(acknowledgements) => shard.writes.acknowledge(&acknowledgements),
             Message::Drain => {
                 idle_listener = None;
                 if !shard.draining.replace(true) {
@@ -229,8 +222,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         }
     }
     shard.registry.each(|connection| connection.socket.shut_down(libc::SHUT_RDWR));
-    // The producer ends when the last shard has let go of its queue.
-    shard.submissions.take();
+    shard.writes.end();
     Ok(())
 }
 
@@ -241,21 +233,13 @@ pub(crate) struct Shard {
     memory: ShardMemory,
     lingering: RefCell<Lingering>,
     reads: Reads,
+    writes: Writes,
     verifier: RefCell<Verifier>,
     other_keys: Arc<OtherKeys>,
-    /// The key of ids from `Idempotency-Key`; `None` until the store has been asked for it.
-    id_key: RefCell<Option<IdKey>>,
     parser: RefCell<JsonParser>,
     /// The body of the request at hand.
     body: RefCell<Vec<u8>>,
-    in_flight: RefCell<InFlight>,
-    visibility: RefCell<Visibility>,
     followers: Rc<Followers>,
-    /// `None` when the shard has ended: the runtime may keep tasks, and with them this, longer than the thread's work.
-    submissions: RefCell<Option<SubmissionQueue>>,
-    new_ids: Arc<NewIds>,
-    room: Option<Arc<ListRoom>>,
-    user_rates: Option<Arc<UserRates>>,
     metrics: Arc<ShardMetrics>,
     all_metrics: Arc<Metrics>,
     metrics_text: RefCell<Document<String>>,
@@ -309,11 +293,7 @@ impl Shard {
             self.look_at_memory();
             self.followers.tick(self.clock.ticks());
             self.metrics.event_history_bytes.set(self.followers.history.borrow().memory_bytes());
-            let expired = self.in_flight.borrow_mut().expire(self.settings.ack_timeout);
-            self.metrics.commands_refused.add(expired as u64);
-            let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);
-            self.metrics.oldest_command_us.set(oldest_us);
-            self.change_visibility(|visibility| visibility.expire(Instant::now()));
+            self.writes.expire(self.settings.ack_timeout);
         }
     }
 
@@ -396,26 +376,9 @@ impl Shard {
         self.reads.swap(snapshot);
     }
 
-    fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
-        let mut in_flight = self.in_flight.borrow_mut();
-        let now = Instant::now();
-        for Acknowledgement { ticket, result, position } in acknowledgements {
-            let Some(returned) = in_flight.acknowledge(*ticket, *result, now) else { continue };
-            let outcome =
-                if result.is_ok() { &self.metrics.commands_acknowledged } else { &self.metrics.commands_refused };
-            outcome.add(1);
-            self.metrics.commands_in_flight.subtract(1);
-            self.metrics.command_bytes_in_flight.subtract(returned.bytes as u64);
-            self.metrics.acknowledgement_latency.observe_time(returned.latency);
-            if let Some(write) = returned.waiting {
-                self.change_visibility(|visibility| visibility.hold(*position, write, now));
-            }
-        }
-    }
-
     /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
     async fn drain(self: Rc<Shard>, accepting: Option<RawFd>, own_inbox: InboxSender) {
-        self.change_visibility(|visibility| visibility.shorten(Instant::now() + DRAIN_IDLE_GRACE));
+        self.writes.shorten_waits(Instant::now() + DRAIN_IDLE_GRACE);
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.shorten(self.settings.shortest_timeout().min(DRAIN_IDLE_GRACE));
         self.followers.wake_all();

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use reactor::Pieces;
 
 use super::followers::Follow;
-use super::in_flight::PendingWrite;
 use super::reads::{Form, LocalBody, LocalSnapshot, Served, ServedBody};
+use super::writes::in_flight::PendingWrite;
 use crate::change_feed::Kept;
 use crate::limits::{
     PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES, TEXT_BUFFER_KEPT_BYTES,
@@ -334,8 +334,8 @@ mod tests {
     use super::*;
     use crate::command_log::Refusal;
     use crate::http::Connection;
-    use crate::shard::in_flight::{Outcome, WriteKind};
     use crate::shard::registry::ConnectionState;
+    use crate::shard::writes::in_flight::{Outcome, WriteKind};
     use crate::todo::TodoId;
 
     #[test]

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::in_flight::PendingWrite;
 use super::output::Output;
 use super::reads::{LocalBody, LocalSnapshot, WHOLE_BODY_MAX_BYTES};
+use super::writes::in_flight::PendingWrite;
 use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Connection, Problem, ResponseHead, Status};

@@ -76,7 +76,7 @@ fn unlike_requests_in_turn_get_their_own_answers(driver: &Driver) {
         let heads: Vec<(Request, Answer)> = (1..=12)
             .flat_map(|limit| ["curl/8.14", "okhttp/5.1"].map(|agent| (limit, agent)))
             .map(|(limit, agent)| {
-                let request = || get(&format!("/todos?limit={limit}")).field("User-Agent", agent);
+                let request = || get(format!("/todos?limit={limit}")).field("User-Agent", agent);
                 // A connection that closes is answered by its head alone.
                 let expected = server.connect().call(&request().field("Connection", "close")).expect(200);
                 assert_eq!(expected.json().as_array().map(Vec::len), Some(limit));

@@ -449,7 +449,7 @@ mod tests {
             assert!(served.is_some_and(|served| served.length > COPIES_MAX_BYTES / 2));
             let kept: usize = lists.entries.iter().map(|entry| entry.list.kept_bytes()).sum();
             assert!(kept == lists.bytes && kept <= LISTS_MAX_BYTES, "{kept} bytes");
-            assert_eq!(lists.keys.last(), Some(&key(limit, Coding::Identity)), "the one in use stays");
+            assert!(lists.keys.contains(&key(limit, Coding::Identity)), "the one in use stays");
         }
         lists.retain_version(2);
         (0..LISTS_MAX).for_each(|limit| lists.forget(key(limit, Coding::Identity)));

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::registry::ConnectionState;
 use crate::command_log::{Refusal, Ticket};
 use crate::producer::ticket;
+use crate::shard::registry::ConnectionState;
 use crate::todo::TodoId;
 
 /// What the client is told.
@@ -77,7 +77,7 @@ impl PendingWrite {
     }
 
     /// Decides the answer; the first decision counts, as the client may have been told.
-    pub(super) fn decide(&self, outcome: Outcome) {
+    pub fn decide(&self, outcome: Outcome) {
         if self.outcome.get().is_none() {
             self.outcome.set(Some(outcome));
             self.state.wake();

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Shard;
+use super::Writes;
 use crate::counted::Counted;
 use crate::http::{Problem, Status};
+use crate::shard::reads::Reads;
 use crate::snapshot::{Entry, Snapshot};
 use crate::todo::{TodoId, TodoPatch};
 
@@ -115,10 +116,13 @@ fn grows(entry: Entry<'_>, patch: &TodoPatch<'_>) -> bool {
     more("title", patch.title) + more("description", patch.description) > 0
 }
 
-impl Shard {
+impl Writes {
     /// Refuses a create for which there is no room. One that repeats a create (`Idempotency-Key`) adds nothing.
-    pub(super) fn check_room_for_create(&self, id: TodoId, user: &str) -> Result<(), Problem> {
-        let (Some(room), Some(snapshot)) = (&self.room, self.reads.snapshot()) else { return Ok(()) };
+    ///
+    /// # Errors
+    /// 429 or 507, by the limit.
+    pub fn check_room_for_create(&self, reads: &Reads, id: TodoId, user: &str) -> Result<(), Problem> {
+        let (Some(room), Some(snapshot)) = (&self.room, reads.snapshot()) else { return Ok(()) };
         if snapshot.is_owned_by(id, user) == Some(true) {
             return Ok(());
         }
@@ -127,8 +131,11 @@ impl Shard {
     }
 
     /// Refuses an update that makes a list longer for which there is no room.
-    pub(super) fn check_room_for_update(&self, id: TodoId, patch: &TodoPatch<'_>) -> Result<(), Problem> {
-        let (Some(room), Some(snapshot)) = (&self.room, self.reads.snapshot()) else { return Ok(()) };
+    ///
+    /// # Errors
+    /// As for a create.
+    pub fn check_room_for_update(&self, reads: &Reads, id: TodoId, patch: &TodoPatch<'_>) -> Result<(), Problem> {
+        let (Some(room), Some(snapshot)) = (&self.room, reads.snapshot()) else { return Ok(()) };
         room.check_bytes(snapshot.content_length()).or_else(|shortage| {
             // A todo that the snapshot does not have is on its way, or nowhere.
             let has_texts = patch.title.is_some() || patch.description.is_some();

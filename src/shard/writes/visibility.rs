@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::Shard;
 use super::in_flight::{Outcome, PendingWrite};
 use crate::command_log::{Coverage, LogPosition, Offset, PartitionId};
 use crate::limits::WAITING_WRITES_MAX;
@@ -90,19 +89,6 @@ impl Visibility {
     }
 }
 
-impl Shard {
-    /// Tells those who wait for it that the snapshot, which was swapped in just before, shows their writes.
-    pub(super) fn show(&self, coverage: &Coverage) {
-        self.change_visibility(|visibility| visibility.advance(coverage));
-    }
-
-    pub(super) fn change_visibility(&self, change: impl FnOnce(&mut Visibility)) {
-        let mut visibility = self.visibility.borrow_mut();
-        change(&mut visibility);
-        self.metrics.writes_waiting.set(visibility.len() as u64);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -111,8 +97,8 @@ mod tests {
 
     use super::*;
     use crate::http::Connection;
-    use crate::shard::in_flight::WriteKind;
     use crate::shard::registry::ConnectionState;
+    use crate::shard::writes::in_flight::WriteKind;
     use crate::todo::TodoId;
 
     fn at(partition: PartitionId, offset: Offset) -> Option<LogPosition> {
