@@ -15,9 +15,9 @@ const END: &[u8] = b"\r\n\r\n";
 /// The command line of a constant server.
 #[derive(Debug, Clone, Parser)]
 pub struct ConstantArguments {
-    /// A file with the bytes of a whole response, head and body
-    #[arg(long, value_name = "FILE")]
-    pub response: PathBuf,
+    /// A file with the bytes of a whole response, head and body. The floors take several, and answer with them in turn
+    #[arg(long, value_name = "FILE", required = true)]
+    pub response: Vec<PathBuf>,
     /// The port of the loopback to listen on; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
@@ -54,16 +54,30 @@ impl ConstantArguments {
         writeln!(std::io::stdout(), "listens on http://{address}")
     }
 
-    /// The bytes of the response.
+    /// The bytes of each response.
     ///
     /// # Errors
-    /// The file cannot be read, or is empty.
+    /// A file cannot be read, or is empty.
+    pub fn responses(&self) -> std::io::Result<Vec<Vec<u8>>> {
+        let read = |path: &PathBuf| {
+            let bytes = std::fs::read(path)?;
+            if bytes.is_empty() {
+                return Err(std::io::Error::other(format!("{} is empty", path.display())));
+            }
+            Ok(bytes)
+        };
+        self.response.iter().map(read).collect()
+    }
+
+    /// The bytes of the response, for servers that have one.
+    ///
+    /// # Errors
+    /// The file cannot be read or is empty, or there are several.
     pub fn response_bytes(&self) -> std::io::Result<Vec<u8>> {
-        let bytes = std::fs::read(&self.response)?;
-        if bytes.is_empty() {
-            return Err(std::io::Error::other(format!("{} is empty", self.response.display())));
+        match <[Vec<u8>; 1]>::try_from(self.responses()?) {
+            Ok([response]) => Ok(response),
+            Err(_) => Err(std::io::Error::other("this program returns one response")),
         }
-        Ok(bytes)
     }
 
     /// The parts of the response, for servers that make the head themselves.
@@ -73,7 +87,7 @@ impl ConstantArguments {
     pub fn response_parts(&self) -> std::io::Result<ConstantResponse> {
         let bytes = self.response_bytes()?;
         ConstantResponse::read(&bytes)
-            .ok_or_else(|| std::io::Error::other(format!("{} is no HTTP/1.1 response", self.response.display())))
+            .ok_or_else(|| std::io::Error::other(format!("{} is no HTTP/1.1 response", self.response[0].display())))
     }
 }
 
@@ -130,31 +144,50 @@ pub fn set_no_delay(descriptor: RawFd) -> std::io::Result<()> {
     if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Copies of a response in a row, so that any number of answers leaves with few calls.
+/// Copies of a response in a row, or of some in turn, so that any number of answers leaves with few calls.
 pub struct Repeated {
     bytes: Vec<u8>,
-    response_bytes: usize,
+    /// Where each response of a turn begins, and where the turn ends.
+    starts: Vec<u64>,
 }
 
 impl Repeated {
     /// Most bytes of the copies together: a deep pipeline of small responses still fits one call, and all of it stays in
-    /// the second-level cache.
+    /// the second-level cache. Responses that are longer together are there once.
     const MAX_BYTES: usize = 256 * 1024;
 
-    /// As many copies as are worth it, at least one.
-    pub fn new(response: &[u8]) -> Repeated {
-        let copies = (Repeated::MAX_BYTES / response.len()).clamp(1, 128);
-        Repeated { bytes: response.repeat(copies), response_bytes: response.len() }
+    /// As many copies as are worth it, at least one; of one response at least.
+    pub fn new(responses: &[Vec<u8>]) -> Repeated {
+        let mut starts = vec![0];
+        starts.extend(responses.iter().scan(0, |end, response| {
+            *end += response.len() as u64;
+            Some(*end)
+        }));
+        let turn = responses.concat();
+        let copies = (Repeated::MAX_BYTES / turn.len()).clamp(1, 128);
+        Repeated { bytes: turn.repeat(copies), starts }
     }
 
-    /// The length of one response, in bytes.
-    pub fn response_bytes(&self) -> usize {
-        self.response_bytes
+    fn turn_bytes(&self) -> u64 {
+        *self.starts.last().unwrap_or(&1)
+    }
+
+    /// Bytes of the next `count` responses to a client that has been sent, or is owed, `owed_bytes` in all: whole responses.
+    #[inline]
+    pub fn bytes_of_next(&self, count: u64, owed_bytes: u64) -> u64 {
+        let turn = self.starts.len() as u64 - 1;
+        if turn == 1 {
+            return count * self.starts[1];
+        }
+        let at = self.starts.partition_point(|start| *start < owed_bytes % self.turn_bytes()) as u64;
+        let end = at + count;
+        end / turn * self.turn_bytes() + self.starts[(end % turn) as usize] - self.starts[at as usize]
     }
 
     /// What to send next to a client that has been sent `sent_bytes` in all and is owed `owed_bytes` more.
+    #[inline]
     pub fn next(&self, sent_bytes: u64, owed_bytes: u64) -> &[u8] {
-        let start = (sent_bytes % self.response_bytes as u64) as usize;
+        let start = (sent_bytes % self.turn_bytes()) as usize;
         let length = owed_bytes.min((self.bytes.len() - start) as u64) as usize;
         &self.bytes[start..start + length]
     }
@@ -220,12 +253,26 @@ mod tests {
 
     #[test]
     fn what_is_owed_is_sent_in_order_from_any_place() {
-        let repeated = Repeated::new(&vec![b'x'; 100_000]);
+        let repeated = Repeated::new(&[vec![b'x'; 100_000]]);
         assert_eq!(repeated.next(0, 300_000).len(), 200_000, "two copies fit");
         assert_eq!(repeated.next(150_000, 300_000).len(), 150_000);
-        let repeated = Repeated::new(b"abc");
+        let repeated = Repeated::new(&[b"abc".to_vec()]);
+        assert_eq!(repeated.bytes_of_next(2, 3), 6);
         assert_eq!(repeated.next(4, 3), b"bca");
         assert_eq!(repeated.next(3, 6), b"abcabc");
+    }
+
+    #[test]
+    fn several_responses_come_in_turn() {
+        let repeated = Repeated::new(&[b"a".to_vec(), b"bb".to_vec(), b"cccc".to_vec()]);
+        let mut owed = 0;
+        let mut sent = Vec::new();
+        for count in [1, 1, 2, 3, 1, 7, 0, 3] {
+            let bytes = repeated.bytes_of_next(count, owed);
+            sent.extend_from_slice(repeated.next(owed, bytes));
+            owed += bytes;
+        }
+        assert_eq!(sent, b"abbcccc".repeat(6));
     }
 
     #[test]

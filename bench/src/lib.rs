@@ -7,6 +7,7 @@
 //! services     real Kafka, for those that need it
 //! deployment   PostgreSQL, Kafka and Redis, and the product on them      commands   what stands in the log
 //! server       a program under test, alone on its CPU      client, writes, wrk, oha   the loads, on another CPU
+//! unlike       requests that differ, as real clients' do
 //! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON
 //! page, chart  JSON -> docs/benchmarks.md, its drawings, the README's figures
 //! constant     what the servers that write a constant response share (bench/src/bin/)
@@ -35,5 +36,6 @@ pub mod pipeline;
 pub mod report;
 pub mod server;
 pub mod services;
+pub mod unlike;
 pub mod writes;
 pub mod wrk;

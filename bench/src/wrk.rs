@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::unlike::{Order, Requests};
+
 /// What wrk is told; the first lines of the files say what they do.
 const READS: &str = include_str!("../wrk/load.lua");
 const MIXED: &str = include_str!("../wrk/mixed.lua");
+const TURNS: &str = include_str!("../wrk/turns.lua");
 
 /// Writes between the reads.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +32,8 @@ pub struct ReadLoad<'l> {
     pub if_none_match: Option<&'l str>,
     /// Writes between the reads; then neither depth nor entity tag is looked at.
     pub writes: Option<WritesBetween<'l>>,
+    /// Requests that differ; then neither target nor entity tag is looked at.
+    pub unlike: Option<&'l Requests>,
     /// Requests that a connection sends together.
     pub depth: usize,
     /// Connections.
@@ -63,7 +68,16 @@ impl ReadLoad<'_> {
     /// wrk is missing, fails, or says something else than expected.
     pub fn run(&self) -> io::Result<ReadResult> {
         let mut script = tempfile::Builder::new().suffix(".lua").tempfile()?;
-        script.write_all(if self.writes.is_some() { MIXED } else { READS }.as_bytes())?;
+        let mut requests = tempfile::NamedTempFile::new()?;
+        let text = match (self.writes, self.unlike) {
+            (Some(_), _) => MIXED,
+            (None, Some(unlike)) => {
+                requests.write_all(unlike.texts.concat().as_bytes())?;
+                TURNS
+            }
+            (None, None) => READS,
+        };
+        script.write_all(text.as_bytes())?;
         let mut command = Command::new("wrk");
         // wrk wants at least a second.
         command.args([
@@ -72,9 +86,14 @@ impl ReadLoad<'_> {
             &format!("-d{}s", self.duration.as_secs().max(1)),
         ]);
         command.arg("-s").arg(script.path()).arg(format!("http://{}{}", self.address, self.target));
-        match self.writes {
-            Some(WritesBetween { percent, token }) => command.arg("--").arg(percent.to_string()).arg(token),
-            None => command.arg("--").arg(self.depth.to_string()).args(self.if_none_match),
+        command.arg("--");
+        match (self.writes, self.unlike) {
+            (Some(WritesBetween { percent, token }), _) => command.arg(percent.to_string()).arg(token),
+            (None, Some(unlike)) => {
+                let order = if unlike.order == Order::Turn { "turn" } else { "random" };
+                command.arg(requests.path()).arg(self.depth.to_string()).arg(order)
+            }
+            (None, None) => command.arg(self.depth.to_string()).args(self.if_none_match),
         };
         let begin = Instant::now();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {

@@ -32,6 +32,7 @@ fn started(name: &str, body_bytes: usize, check: impl Fn(&Server, &[u8])) {
         target: "/todos?limit=10",
         response: &response,
         unconditional: &response,
+        in_turn: &[],
         folder: folder.path(),
         server_cpu: cpu::allowed_cpus().expect("Linux tells")[0],
         kafka_brokers: None,

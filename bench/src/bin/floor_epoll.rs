@@ -16,7 +16,7 @@ const RECEIVE_BYTES: usize = 32 * 1024;
 
 fn main() -> io::Result<()> {
     let arguments = ConstantArguments::parse();
-    let response = Repeated::new(&arguments.response_bytes()?);
+    let response = Repeated::new(&arguments.responses()?);
     let listener = arguments.listen()?;
     choose_congestion_control(&listener);
     listener.set_nonblocking(true)?;
@@ -105,7 +105,8 @@ impl Loop {
                 Ok(0) => return Err(Ended),
                 Ok(received) => {
                     let ends = connection.ends.count(&self.buffer[..received]);
-                    connection.owed_bytes += ends * self.response.response_bytes() as u64;
+                    let owed_in_all = connection.sent_bytes + connection.owed_bytes;
+                    connection.owed_bytes += self.response.bytes_of_next(ends, owed_in_all);
                 }
                 Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(_) => return Err(Ended),

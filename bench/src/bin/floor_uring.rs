@@ -31,7 +31,7 @@ const SEND: u64 = 2;
 
 fn main() -> io::Result<()> {
     let arguments = ConstantArguments::parse();
-    let response = Repeated::new(&arguments.response_bytes()?);
+    let response = Repeated::new(&arguments.responses()?);
     let listener = arguments.listen()?;
     choose_congestion_control(&listener);
     let mut ring = Loop::new(listener, response)?;
@@ -126,7 +126,8 @@ impl Loop {
         let connection = slot.and_then(Option::as_mut).ok_or_else(|| io::Error::other("a receive of no connection"))?;
         if let (Some(buffer), Ok(length)) = (buffer, usize::try_from(completion.result())) {
             let ends = connection.ends.count(self.buffers.filled(buffer, length));
-            connection.owed_bytes += ends * self.response.response_bytes() as u64;
+            let owed_in_all = connection.sent_bytes + connection.owed_bytes;
+            connection.owed_bytes += self.response.bytes_of_next(ends, owed_in_all);
         }
         if let Some(buffer) = buffer {
             self.buffers.give_back(buffer);

@@ -94,7 +94,7 @@ fn start_origin(setting: &Setting<'_>) -> Result<(Server, Vec<(String, String)>)
         let _ = write!(head, "{name}: {value}\r\n");
     }
     let _ = write!(head, "Content-Length: {}\r\n\r\n", response.body.len());
-    let origin = start_program("floor_epoll", &[head.as_bytes(), &response.body].concat(), setting, None)?;
+    let origin = start_program("floor_epoll", &[&[head.as_bytes(), &response.body].concat()], setting, None)?;
     Ok((origin, added))
 }
 

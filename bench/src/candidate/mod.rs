@@ -73,6 +73,8 @@ pub struct Setting<'s> {
     pub target: &'s str,
     /// The response that all others return, as ours gave it.
     pub response: &'s [u8],
+    /// What follows it, one after the other and then again from the first: of the floors alone.
+    pub in_turn: &'s [Vec<u8>],
     /// The same where the request has no condition: what caches take from their origin.
     pub unconditional: &'s [u8],
     /// A folder for files of this start.
@@ -149,7 +151,11 @@ impl Candidate {
     pub fn start(&self, setting: &Setting<'_>) -> Result<Server, ServerError> {
         match self.how {
             How::Product => setting.product.start(setting.server_cpu),
-            How::Program(program) => start_program(program, setting.response, setting, Some(setting.server_cpu)),
+            How::Program(program) => {
+                let behind = setting.in_turn.iter().map(Vec::as_slice);
+                let responses: Vec<&[u8]> = std::iter::once(setting.response).chain(behind).collect();
+                start_program(program, &responses, setting, Some(setting.server_cpu))
+            }
             How::Nginx => nginx::start(setting),
             How::H2o => h2o::start(setting),
             How::Haproxy => caches::start_haproxy(setting),
@@ -165,17 +171,19 @@ fn can_be_started(program: &str, version: &str, package: &str) -> Result<(), Str
     answer.map(drop).map_err(|error| format!("{program} cannot be started: {error} {hint}"))
 }
 
-/// Starts a program of the bench with a constant response; without a CPU it runs where the load does.
+/// Starts a program of the bench with constant responses; without a CPU it runs where the load does.
 fn start_program(
     program: &str,
-    response: &[u8],
+    responses: &[&[u8]],
     setting: &Setting<'_>,
     cpu: Option<usize>,
 ) -> Result<Server, ServerError> {
-    let path = setting.folder.join(format!("{program}.response"));
-    std::fs::write(&path, response)?;
     let mut command = Command::new(setting.programs.join(program));
-    command.arg("--response").arg(path);
+    for (number, response) in responses.iter().enumerate() {
+        let path = setting.folder.join(format!("{program}.response{number}"));
+        std::fs::write(&path, response)?;
+        command.arg("--response").arg(path);
+    }
     Server::start(command, cpu.as_slice(), setting.folder)
 }
 

@@ -116,6 +116,7 @@ mod tests {
                 target: "/todos",
                 response,
                 unconditional: response,
+                in_turn: &[],
                 folder: folder.path(),
                 server_cpu,
                 kafka_brokers: None,

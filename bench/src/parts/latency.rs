@@ -133,6 +133,7 @@ impl Context<'_> {
             target: Load::Ten.target(),
             response,
             unconditional: response,
+            in_turn: &[],
             folder: folder.path(),
             server_cpu: bench.server_cpu,
             kafka_brokers: None,

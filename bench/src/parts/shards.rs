@@ -90,6 +90,7 @@ pub fn run(bench: &Bench, arguments: &ShardsArguments) -> Result<Report, PartErr
                     target: Load::Ten.target(),
                     if_none_match: None,
                     writes: None,
+                    unlike: None,
                     depth: *depth,
                     connections: CONNECTIONS_PER_SHARD * shards,
                     threads: load_cpus.len(),

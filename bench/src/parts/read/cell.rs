@@ -10,11 +10,14 @@ use super::Plan;
 use crate::candidate::{Candidate, Kind};
 use crate::client::{Client, ResponseHead, get};
 use crate::server::Server;
+use crate::unlike::{self, Requests};
 
 /// Rivals of the headline: the two cheapest, the best known one, and the one that stands for what was replaced.
 const HEADLINE_RIVALS: [&str; 4] = ["may_minihttp", "xitca-web", "nginx", "go-manner"];
 /// Writes are taken within it after the start.
 const WRITES_MAX: Duration = Duration::from_secs(30);
+/// The encoder has made what was asked for within it.
+const ENCODED_MAX: Duration = Duration::from_secs(10);
 /// Rivals with many connections.
 const CROWDED_RIVALS: [&str; 1] = ["nginx"];
 
@@ -29,6 +32,12 @@ pub enum Load {
     All,
     /// `GET /todos?limit=10` with an `If-None-Match` that matches: 304
     Unchanged,
+    /// `GET /todos?limit=10` of eight clients in turn, in the codings that each takes
+    Unlike,
+    /// `GET /todos?limit=N` with any N from 1 to 100
+    RandomLimits,
+    /// `GET /todos?limit=10` with heads of 1.5 kB, as many as there are connections
+    Cookies,
     /// `GET /todos?limit=10`, and a write in every twentieth place: the part `mixed`
     #[value(skip)]
     Mixed,
@@ -38,9 +47,20 @@ impl Load {
     /// The request target.
     pub fn target(self) -> &'static str {
         match self {
-            Load::Ten | Load::Unchanged | Load::Mixed => "/todos?limit=10",
+            Load::Ten | Load::Unchanged | Load::Mixed | Load::Unlike | Load::Cookies => "/todos?limit=10",
+            Load::RandomLimits => "/todos?limit=1",
             Load::Hundred => "/todos?limit=100",
             Load::All => "/todos",
+        }
+    }
+
+    /// The requests of a load that has several.
+    pub fn requests(self, connections: usize) -> Option<Requests> {
+        match self {
+            Load::Unlike => Some(unlike::clients(self.target())),
+            Load::RandomLimits => Some(unlike::random_limits()),
+            Load::Cookies => Some(unlike::cookies(self.target(), connections)),
+            Load::Ten | Load::Hundred | Load::All | Load::Unchanged | Load::Mixed => None,
         }
     }
 
@@ -58,6 +78,9 @@ impl Load {
             Load::Hundred => "limit=100",
             Load::All => "the whole list",
             Load::Unchanged => "limit=10, unchanged (304)",
+            Load::Unlike => "limit=10 of eight clients in turn",
+            Load::RandomLimits => "limit=1 to 100 at random",
+            Load::Cookies => "limit=10 with 1.5 kB of head, another for each connection",
             Load::Mixed => "limit=10 with 5 % writes",
         }
     }
@@ -68,6 +91,9 @@ impl Load {
             Load::Hundred => "limit-100",
             Load::All => "whole-list",
             Load::Unchanged => "unchanged",
+            Load::Unlike => "unlike",
+            Load::RandomLimits => "random-limits",
+            Load::Cookies => "cookies",
             Load::Mixed => "mixed",
         }
     }
@@ -76,8 +102,8 @@ impl Load {
     pub fn floor_ratio_max(self) -> f64 {
         match self {
             Load::Ten | Load::Mixed => 1.05,
-            Load::Hundred | Load::Unchanged => 1.10,
-            Load::All => 1.15,
+            Load::Hundred | Load::Unchanged | Load::Unlike | Load::Cookies => 1.10,
+            Load::All | Load::RandomLimits => 1.15,
         }
     }
 }
@@ -107,6 +133,9 @@ pub fn planned(plan: Plan) -> Vec<Cell> {
             cells(Load::Hundred, &[1, 16], 64, None),
             cells(Load::All, &[1], 64, None),
             cells(Load::Unchanged, &[1, 16], 64, None),
+            cells(Load::Unlike, &[1, 16, 64], 64, None),
+            cells(Load::RandomLimits, &[1, 16], 64, None),
+            cells(Load::Cookies, &[1, 16], 64, None),
             cells(Load::Ten, &[1, 16], 1_000, Some(&CROWDED_RIVALS)),
             cells(Load::Ten, &[1, 16], 10_000, Some(&CROWDED_RIVALS)),
         ]
@@ -148,13 +177,15 @@ impl Cell {
             Load::Unchanged => candidate.answers_conditional_requests(),
             Load::Mixed => candidate.takes_writes(),
             Load::All => candidate.holds_long_lists(),
+            // Others' servers here return a constant.
+            Load::Unlike | Load::RandomLimits | Load::Cookies => candidate.kind != Kind::Rival,
             Load::Ten | Load::Hundred => true,
         }
     }
 }
 
-/// Our responses, which the others return.
-pub struct Responses(Vec<(Load, Vec<u8>)>);
+/// Our responses, which the others return: of each load one, or one for each of its requests.
+pub struct Responses(Vec<(Load, Vec<Vec<u8>>)>);
 
 impl Responses {
     /// Asks ours.
@@ -162,22 +193,68 @@ impl Responses {
     /// # Errors
     /// The connection is broken, or the answer has another status than expected.
     pub fn capture(server: &Server, loads: &[Load]) -> io::Result<Responses> {
-        let mut responses: Vec<(Load, Vec<u8>)> = Vec::new();
+        let mut responses: Vec<(Load, Vec<Vec<u8>>)> = Vec::new();
         for load in loads.iter().copied() {
             if !responses.iter().any(|(captured, _)| *captured == load) {
                 let mut client = Client::connect(server.address())?;
                 let tag = entity_tag(&mut client, load)?;
-                let (head, body) = ask(&mut client, load, tag.as_deref())?;
-                responses.push((load, [head.bytes, body].concat()));
+                let requests = requests(load, tag.as_deref());
+                let captured = requests.iter().map(|request| capture_one(&mut client, load, request));
+                responses.push((load, captured.collect::<io::Result<_>>()?));
             }
         }
         Ok(Responses(responses))
     }
 
-    /// The response to this load; nothing when it was not captured.
-    pub fn to(&self, load: Load) -> &[u8] {
-        self.0.iter().find(|(captured, _)| *captured == load).map_or(&[], |(_, response)| response)
+    fn all(&self, load: Load) -> &[Vec<u8>] {
+        self.0.iter().find(|(captured, _)| *captured == load).map_or(&[], |(_, responses)| responses)
     }
+
+    /// The response to this load, or to its first request; nothing when it was not captured.
+    pub fn to(&self, load: Load) -> &[u8] {
+        self.all(load).first().map_or(&[], Vec::as_slice)
+    }
+
+    /// Those to its other requests.
+    pub fn behind(&self, load: Load) -> &[Vec<u8>] {
+        self.all(load).get(1..).unwrap_or_default()
+    }
+
+    /// Checks that a server returns the statuses and the bodies of these responses.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check(&self, server: &Server, load: Load, tag: Option<&str>) -> io::Result<()> {
+        let mut client = Client::connect(server.address())?;
+        for (request, response) in requests(load, tag).iter().zip(self.all(load)) {
+            let (_, body) = ask(&mut client, load, request)?;
+            let head_end = response.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
+            if response[head_end..] != body {
+                return Err(io::Error::other(format!("its body has {} bytes, and is not that of ours", body.len())));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The response to a request, in a coding if there is one that its client takes: the encoder makes it when it is asked for.
+fn capture_one(client: &mut Client, load: Load, request: &str) -> io::Result<Vec<u8>> {
+    let give_up_at = Instant::now() + ENCODED_MAX;
+    loop {
+        let (head, body) = ask(client, load, request)?;
+        let is_final = !request.contains("Accept-Encoding") || head.field("content-encoding").is_some();
+        if is_final || Instant::now() > give_up_at {
+            return Ok([head.bytes, body].concat());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The requests of a load: one that all connections send, or several. Those with cookies have the same answer.
+fn requests(load: Load, tag: Option<&str>) -> Vec<String> {
+    let condition = tag.map(|tag| format!("If-None-Match: {tag}\r\n")).unwrap_or_default();
+    let one = || format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{condition}\r\n", load.target());
+    load.requests(1).map_or_else(|| vec![one()], |requests| requests.texts)
 }
 
 /// The entity tag that a conditional load has to send.
@@ -192,20 +269,6 @@ pub fn entity_tag(client: &mut Client, load: Load) -> io::Result<Option<String>>
     head.field("etag").map(|tag| Some(tag.to_owned())).ok_or_else(|| io::Error::other("the list has no ETag"))
 }
 
-/// Checks that a server returns the status and the body of this response.
-///
-/// # Errors
-/// It does not.
-pub fn check(server: &Server, load: Load, tag: Option<&str>, response: &[u8]) -> io::Result<()> {
-    let (_, body) = ask(&mut Client::connect(server.address())?, load, tag)?;
-    let head_end = response.windows(4).position(|four| four == b"\r\n\r\n").map_or(0, |at| at + 4);
-    if response[head_end..] == body {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!("its body has {} bytes, and is not that of ours", body.len())))
-    }
-}
-
 /// The length of a server's response, head and body.
 ///
 /// # Errors
@@ -213,7 +276,8 @@ pub fn check(server: &Server, load: Load, tag: Option<&str>, response: &[u8]) ->
 pub fn response_bytes(server: &Server, load: Load) -> io::Result<usize> {
     let mut client = Client::connect(server.address())?;
     let tag = entity_tag(&mut client, load)?;
-    ask(&mut client, load, tag.as_deref()).map(|(head, body)| head.bytes.len() + body.len())
+    let request = &requests(load, tag.as_deref())[0];
+    ask(&mut client, load, request).map(|(head, body)| head.bytes.len() + body.len())
 }
 
 /// Waits until a write is taken: Kafka makes a topic when it is first written to, which takes a moment.
@@ -241,9 +305,7 @@ pub fn wait_for_writes(address: SocketAddr, token: &str) -> io::Result<()> {
     }
 }
 
-fn ask(client: &mut Client, load: Load, tag: Option<&str>) -> io::Result<(ResponseHead, Vec<u8>)> {
-    let condition = tag.map(|tag| format!("If-None-Match: {tag}\r\n")).unwrap_or_default();
-    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n{condition}\r\n", load.target());
+fn ask(client: &mut Client, load: Load, request: &str) -> io::Result<(ResponseHead, Vec<u8>)> {
     let (head, body) = client.exchange(request.as_bytes())?;
     let expected = if load == Load::Unchanged { 304 } else { 200 };
     if head.status != expected {

@@ -35,14 +35,14 @@ pub struct Figures {
 
 impl Figures {
     /// Adds a run of this round.
-    pub fn push(&mut self, round: usize, result: &ReadResult, cpu_time: Duration, response_bytes: usize) {
+    pub fn push(&mut self, round: usize, result: &ReadResult, cpu_time: Duration, response_bytes: f64) {
         let requests = result.requests as f64;
         self.rounds.push(round);
         self.rate.push(requests / result.elapsed.as_secs_f64());
         self.cpu_us.push(cpu_time.as_secs_f64() * 1e6 / requests);
         self.server_share.push(cpu_time.as_secs_f64() / result.elapsed.as_secs_f64());
         self.load_share.push(result.load_cpu_share);
-        self.response_bytes.push(response_bytes as f64);
+        self.response_bytes.push(response_bytes);
         self.p99_ms.push(result.p99_ms);
         self.errors += result.errors;
     }

@@ -294,6 +294,7 @@ impl Context<'_> {
             programs: &bench.programs,
             target: cell.load.target(),
             response: responses.to(cell.load),
+            in_turn: responses.behind(cell.load),
             unconditional: responses.to(cell.load.unconditional()),
             folder: folder.path(),
             server_cpu: bench.server_cpu,
@@ -303,8 +304,9 @@ impl Context<'_> {
         let address = server.address();
         let tag = cell::entity_tag(&mut Client::connect(address)?, cell.load)?;
         if candidate.kind != Kind::Ours {
-            cell::check(&server, cell.load, tag.as_deref(), setting.response)?;
+            responses.check(&server, cell.load, tag.as_deref())?;
         }
+        let unlike = cell.load.requests(cell.connections);
         if cell.load == Load::Mixed {
             cell::wait_for_writes(address, &self.token)?;
         }
@@ -313,6 +315,7 @@ impl Context<'_> {
             target: cell.load.target(),
             if_none_match: tag.as_deref(),
             writes: (cell.load == Load::Mixed).then_some(WritesBetween { percent: 5, token: &self.token }),
+            unlike: unlike.as_ref(),
             depth: cell.depth,
             connections: cell.connections,
             threads: 1,
@@ -337,7 +340,10 @@ impl Context<'_> {
             return Err("no response came".into());
         }
         // Live writes have changed the list since it was given to the others.
-        let response_bytes = cell::response_bytes(&server, cell.load)?;
+        let response_bytes = match unlike {
+            None => cell::response_bytes(&server, cell.load)? as f64,
+            Some(_) => result.bytes as f64 / result.requests as f64,
+        };
         figures.push(run, &result, cpu_time, response_bytes);
         Ok(())
     }
