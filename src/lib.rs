@@ -51,6 +51,7 @@ pub mod data_dir;
 pub mod encoder;
 pub mod feed;
 pub mod http;
+pub mod keys;
 pub mod limits;
 pub mod memory;
 pub mod observe;

@@ -164,6 +164,31 @@ pub const LINGERING_MAX: usize = 1_024;
 pub const JWT_SECRET_MIN_BYTES: usize = 32;
 /// Longest token that is looked at, in bytes; it has to fit into the head.
 pub const TOKEN_MAX_BYTES: usize = 8 * 1024;
+/// `Retry-After` while keys of an issuer are fetched, in seconds.
+pub const KEYS_RETRY_S: u32 = 2;
+/// Keys that tokens are checked with, at most. A token without a `kid` is tried with each that fits.
+pub const KEYS_MAX: usize = 32;
+/// Shortest RSA key, in bits (RFC 7518 section 3.3), and the longest, whose check takes 16 times as long.
+pub const RSA_KEY_MIN_BITS: usize = 2048;
+/// See [`RSA_KEY_MIN_BITS`].
+pub const RSA_KEY_MAX_BITS: usize = 8192;
+/// Largest file or answer with keys, in bytes: [`KEYS_MAX`] keys with their certificates take a fifth of it.
+pub const KEYS_MAX_BYTES: usize = 1024 * 1024;
+/// How often files with keys are looked at, in milliseconds; a change is taken when it has lasted so long.
+pub const KEY_FILES_LOOK_MS: u64 = 500;
+/// Longest fetch of keys, in milliseconds, from the look-up of the name to the last byte.
+pub const KEY_FETCH_TIMEOUT_MS: u64 = 10_000;
+/// Wait after the first fetch of keys that failed, in milliseconds; each further one waits twice as long.
+pub const KEY_FETCH_RETRY_MIN_MS: u64 = 1_000;
+/// Longest of these waits, in milliseconds: an issuer that is back is found within it, and a thousand processes do not harm it.
+pub const KEY_FETCH_RETRY_MAX_MS: u64 = 60_000;
+/// Least time between two fetches of keys that tokens ask for by an unknown `kid`, in seconds, however many do.
+pub const KEY_FETCH_ASKED_INTERVAL_SEC: i64 = 60;
+/// Costly checks of tokens that may fail on a connection in a second: a client whose key was replaced has one.
+pub const FAILED_CHECKS_PER_CONNECTION_MAX: u32 = 10;
+/// Costly checks of tokens that may fail on a shard in a second before connections that have brought such tokens wait: at 40 µs
+/// each, a fiftieth of its time.
+pub const FAILED_CHECKS_PER_SHARD_MAX: u32 = 500;
 /// Shortest time between two lines of the log about tokens that another key of ours has signed, in seconds.
 pub const OTHER_KEY_LOG_INTERVAL_SEC: i64 = 60;
 /// Tokens with a wrong signature that are looked at again with the other keys, in a second: 2 µs each and key.

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use million_rps::auth::{Verifier, mint};
+use million_rps::auth::{FailedChecks, Verifier, mint};
 use million_rps::config::{Auth, Secret};
 use million_rps::http::accept_encoding::Coding;
 use million_rps::http::response::{CacheControl, ContentType, date};
@@ -77,16 +77,18 @@ fn check_token(criterion: &mut Criterion) {
     let authorization = format!("Bearer {token}").into_bytes();
     let mut group = criterion.benchmark_group("token check");
     group.bench_function("first time", |bencher| {
-        let fresh = || Verifier::new(&secret, &settings);
+        let fresh = || Verifier::of_secret(&secret, &settings);
+        let connection = FailedChecks::default();
         let check = |mut verifier: Verifier| {
-            let is_valid = verifier.verify(Some(black_box(&authorization)), now).is_ok();
+            let is_valid = verifier.verify(Some(black_box(&authorization)), now, &connection).is_ok();
             (verifier, is_valid)
         };
         bencher.iter_batched(fresh, check, BatchSize::SmallInput);
     });
     group.bench_function("verified before", |bencher| {
-        let mut verifier = Verifier::new(&secret, &settings);
-        bencher.iter(|| verifier.verify(Some(black_box(&authorization)), now).is_ok());
+        let mut verifier = Verifier::of_secret(&secret, &settings);
+        let connection = FailedChecks::default();
+        bencher.iter(|| verifier.verify(Some(black_box(&authorization)), now, &connection).is_ok());
     });
     group.finish();
 }

@@ -5,10 +5,11 @@
 //! key, so that nobody can choose tokens that fight for one set.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_secret;
 
-use super::{AuthError, UnixSeconds};
+use super::{AuthError, Key, UnixSeconds};
 use crate::limits::{TOKEN_CACHE_ENTRIES, TOKEN_CACHED_MAX_BYTES};
 
 /// Slots that one token may take.
@@ -24,6 +25,10 @@ const _: () = assert!(SETS.is_power_of_two() && SETS * SLOTS_PER_SET == TOKEN_CA
 pub struct Verified {
     pub user: Rc<str>,
     pub validity: Validity,
+    /// Whether it has the scope that writes need, where they need one.
+    pub may_write: bool,
+    /// What it is signed with.
+    pub key: Arc<Key>,
 }
 
 /// When a token is valid, leeway included.
@@ -94,6 +99,15 @@ impl TokenCache {
         set[victim] = Some(Slot { hash, token: token.into(), verified, used: false });
     }
 
+    /// Forgets the tokens for which `keeps` is false.
+    pub fn retain(&mut self, keeps: impl Fn(&Verified) -> bool) {
+        for slot in &mut self.slots {
+            if slot.as_ref().is_some_and(|slot| !keeps(&slot.verified)) {
+                *slot = None;
+            }
+        }
+    }
+
     fn hash(&self, token: &[u8]) -> u64 {
         xxh3_64_with_secret(token, &self.hash_key)
     }
@@ -129,9 +143,11 @@ fn slot_to_give_up(set: &mut [Option<Slot>], hand: usize, now: UnixSeconds) -> u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Secret;
 
     fn verified(user: &str, until: UnixSeconds) -> Verified {
-        Verified { user: user.into(), validity: Validity { from: 0, until } }
+        let key = Arc::new(Key::from_secret(&Secret::new("k")));
+        Verified { user: user.into(), validity: Validity { from: 0, until }, may_write: true, key }
     }
 
     #[test]

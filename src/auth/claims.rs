@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::Claim;
 use super::{AuthError, UnixSeconds};
@@ -12,29 +12,77 @@ use super::{AuthError, UnixSeconds};
 /// The claims of a token that this server looks at. Everything else in the payload is skipped.
 #[derive(Debug, Default, PartialEq)]
 pub struct Claims {
-    pub subject: Option<String>,
+    /// Who it is: `sub`, or the claim that the settings name.
+    pub user: Option<String>,
     /// The first second in which the token is no longer valid.
     pub expires_at: Option<UnixSeconds>,
     /// The first second in which the token is valid.
     pub not_before: Option<UnixSeconds>,
     pub issuer: Option<String>,
     pub audience: Option<Audience>,
+    /// What the token is good for, where that is asked.
+    pub scopes: Vec<String>,
 }
 
-/// What a payload says: claims, or the first that is refused.
-#[derive(Debug)]
-pub struct Payload(pub Result<Claims, AuthError>);
+/// Which claims the settings ask for.
+#[derive(Debug, Clone)]
+pub struct ClaimNames {
+    /// The members that lead to the user, from the outermost on.
+    user: Vec<String>,
+    scopes: bool,
+}
 
-impl<'de> Deserialize<'de> for Payload {
-    /// Reads a JSON object and nothing else; derived code would take an array too.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Payload, D::Error> {
-        deserializer.deserialize_map(PayloadVisitor).map(Payload)
+impl ClaimNames {
+    /// The names for this `JWT_USER_CLAIM`: the name of a claim, or a path that begins with a slash. `scopes` says whether scopes are
+    /// asked for.
+    pub fn new(user: &str, scopes: bool) -> ClaimNames {
+        let user = match user.strip_prefix('/') {
+            Some(path) => path.split('/').map(str::to_owned).collect(),
+            None => vec![user.to_owned()],
+        };
+        ClaimNames { user, scopes }
+    }
+
+    /// Whether the user is `sub`.
+    pub fn user_is_subject(&self) -> bool {
+        self.user == ["sub"]
+    }
+
+    /// The members that lead to the user.
+    pub fn user(&self) -> &[String] {
+        &self.user
+    }
+
+    /// The claims of a payload.
+    ///
+    /// # Errors
+    /// [`AuthError::MalformedClaims`] when it is no JSON object; else the first claim that is refused.
+    pub fn read(&self, payload: &[u8]) -> Result<Claims, AuthError> {
+        let mut deserializer = serde_json::Deserializer::from_slice(payload);
+        // A JSON object and nothing else; derived code would take an array too.
+        let claims = deserializer.deserialize_map(PayloadVisitor(self)).map_err(|_| AuthError::MalformedClaims)?;
+        deserializer.end().map_err(|_| AuthError::MalformedClaims)?;
+        claims
+    }
+
+    fn claim(&self, name: &str) -> Option<Claim> {
+        Some(match name {
+            _ if name == self.user[0] && self.user_is_subject() => Claim::Subject,
+            _ if name == self.user[0] => Claim::User,
+            "exp" => Claim::ExpiresAt,
+            "nbf" => Claim::NotBefore,
+            "iss" => Claim::Issuer,
+            "aud" => Claim::Audience,
+            "scope" if self.scopes => Claim::Scope,
+            "scp" if self.scopes => Claim::Scp,
+            _ => return None,
+        })
     }
 }
 
-struct PayloadVisitor;
+struct PayloadVisitor<'a>(&'a ClaimNames);
 
-impl<'de> Visitor<'de> for PayloadVisitor {
+impl<'de> Visitor<'de> for PayloadVisitor<'_> {
     type Value = Result<Claims, AuthError>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,11 +94,12 @@ impl<'de> Visitor<'de> for PayloadVisitor {
         let mut seen = Vec::new();
         let mut refused = None;
         while let Some(name) = members.next_key::<String>()? {
-            let Some(claim) = Claim::from_name(&name) else {
+            let Some(claim) = self.0.claim(&name) else {
                 members.next_value::<IgnoredAny>()?;
                 continue;
             };
-            let value = members.next_value::<ClaimValue>()?;
+            let below = if claim == Claim::User { &self.0.user[1..] } else { &[] };
+            let value = members.next_value_seed(At(below))?;
             // RFC 7519 section 4: names of claims are unique.
             let is_repeated = seen.contains(&claim);
             let taken = if is_repeated { Err(AuthError::RepeatedClaim(claim)) } else { claims.take(claim, value) };
@@ -61,11 +110,27 @@ impl<'de> Visitor<'de> for PayloadVisitor {
     }
 }
 
+/// The value at the end of these members.
+struct At<'a>(&'a [String]);
+
+impl<'de> DeserializeSeed<'de> for At<'_> {
+    type Value = ClaimValue;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<ClaimValue, D::Error> {
+        deserializer.deserialize_any(ClaimValueVisitor(self.0))
+    }
+}
+
 impl Claims {
     fn take(&mut self, claim: Claim, value: ClaimValue) -> Result<(), AuthError> {
         match (claim, value) {
             (_, ClaimValue::Null) => {}
-            (Claim::Subject, ClaimValue::Text(text)) => self.subject = Some(text),
+            (_, ClaimValue::Repeated) => return Err(AuthError::RepeatedClaim(claim)),
+            (Claim::Subject | Claim::User, ClaimValue::Text(text)) => self.user = Some(text),
+            (Claim::Scope | Claim::Scp, ClaimValue::Text(text)) => {
+                self.scopes.extend(text.split(' ').map(str::to_owned));
+            }
+            (Claim::Scp, ClaimValue::Texts(texts)) => self.scopes.extend(texts),
             (Claim::Issuer, ClaimValue::Text(text)) => self.issuer = Some(text),
             (Claim::Audience, ClaimValue::Text(text)) => self.audience = Some(Audience(vec![text])),
             (Claim::Audience, ClaimValue::Texts(texts)) => self.audience = Some(Audience(texts)),
@@ -103,18 +168,22 @@ enum ClaimValue {
     Texts(Vec<String>),
     Whole(UnixSeconds),
     Fractional(f64),
+    /// A member of the path to it stands twice.
+    Repeated,
     Other,
 }
 
-impl<'de> Deserialize<'de> for ClaimValue {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ClaimValue, D::Error> {
-        deserializer.deserialize_any(ClaimValueVisitor)
+/// Reads the value itself where there is no path, else what is at its end.
+struct ClaimValueVisitor<'a>(&'a [String]);
+
+impl ClaimValueVisitor<'_> {
+    /// A value that is no object has nothing at the end of a path.
+    fn here<E>(&self, value: ClaimValue) -> Result<ClaimValue, E> {
+        Ok(if self.0.is_empty() { value } else { ClaimValue::Other })
     }
 }
 
-struct ClaimValueVisitor;
-
-impl<'de> Visitor<'de> for ClaimValueVisitor {
+impl<'de> Visitor<'de> for ClaimValueVisitor<'_> {
     type Value = ClaimValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,24 +199,24 @@ impl<'de> Visitor<'de> for ClaimValueVisitor {
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<ClaimValue, E> {
-        Ok(ClaimValue::Whole(number))
+        self.here(ClaimValue::Whole(number))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<ClaimValue, E> {
-        Ok(ClaimValue::Whole(UnixSeconds::try_from(number).unwrap_or(UnixSeconds::MAX)))
+        self.here(ClaimValue::Whole(UnixSeconds::try_from(number).unwrap_or(UnixSeconds::MAX)))
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<ClaimValue, E> {
-        Ok(ClaimValue::Fractional(number))
+        self.here(ClaimValue::Fractional(number))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<ClaimValue, E> {
-        Ok(ClaimValue::Text(text.to_owned()))
+        self.here(ClaimValue::Text(text.to_owned()))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<ClaimValue, A::Error> {
         let mut texts = Some(Vec::new());
-        while let Some(element) = elements.next_element::<ClaimValue>()? {
+        while let Some(element) = elements.next_element_seed(At(&[]))? {
             texts = match (texts, element) {
                 (Some(mut texts), ClaimValue::Text(text)) => {
                     texts.push(text);
@@ -156,12 +225,24 @@ impl<'de> Visitor<'de> for ClaimValueVisitor {
                 _ => None,
             };
         }
-        Ok(texts.map_or(ClaimValue::Other, ClaimValue::Texts))
+        self.here(texts.map_or(ClaimValue::Other, ClaimValue::Texts))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<ClaimValue, A::Error> {
-        while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(ClaimValue::Other)
+        let Some((wanted, below)) = self.0.split_first() else {
+            while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(ClaimValue::Other);
+        };
+        let mut found = None;
+        while let Some(name) = members.next_key::<String>()? {
+            if name == *wanted {
+                let value = members.next_value_seed(At(below))?;
+                found = Some(if found.is_some() { ClaimValue::Repeated } else { value });
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found.unwrap_or(ClaimValue::Null))
     }
 }
 
@@ -170,11 +251,11 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Option<Claims> {
-        serde_json::from_str::<Payload>(json).ok()?.0.ok()
+        ClaimNames::new("sub", false).read(json.as_bytes()).ok()
     }
 
     fn refusal(json: &str) -> Option<AuthError> {
-        serde_json::from_str::<Payload>(json).ok()?.0.err()
+        ClaimNames::new("sub", false).read(json.as_bytes()).err()
     }
 
     #[test]
@@ -228,8 +309,49 @@ mod tests {
     fn what_is_no_object_of_json_is_an_error_as_a_whole() {
         for json in [r#"["a",5,0,"b","c"]"#, r#""sub""#, r#"{"sub":"a"} x"#, r#"{"sub":"\ud800"}"#, r#"{"exp":1e400}"#]
         {
-            assert!(serde_json::from_str::<Payload>(json).is_err(), "{json}");
+            assert_eq!(refusal(json), Some(AuthError::MalformedClaims), "{json}");
         }
         assert_eq!(read(r#"{"other":1e400,"other":[{}]}"#), Some(Claims::default()));
+    }
+
+    #[test]
+    fn the_user_may_be_another_claim_or_lie_deeper() {
+        let user =
+            |path: &str, json: &str| ClaimNames::new(path, false).read(json.as_bytes()).map(|claims| claims.user);
+        let json =
+            r#"{"sub":"s","email":"e","https://a/b":"u","realm":{"x":[{"user":"no"}],"user":"r","b":{"c":"d"}}}"#;
+        for (path, found) in [
+            ("sub", Some("s")),
+            ("email", Some("e")),
+            ("https://a/b", Some("u")),
+            ("/realm/user", Some("r")),
+            ("/realm/b/c", Some("d")),
+            ("/sub", Some("s")),
+            ("/realm/none", None),
+            ("other", None),
+        ] {
+            assert_eq!(user(path, json), Ok(found.map(str::to_owned)), "{path}");
+        }
+        for wrong in [r#"{"realm":7}"#, r#"{"realm":["user"]}"#, r#"{"realm":{"user":7}}"#, r#"{"realm":{"user":{}}}"#]
+        {
+            assert_eq!(user("/realm/user", wrong), Err(AuthError::MalformedClaim(Claim::User)), "{wrong}");
+        }
+        for doubled in [r#"{"realm":{"user":"a"},"realm":{"user":"b"}}"#, r#"{"realm":{"user":"a","us\u0065r":"a"}}"#] {
+            assert_eq!(user("/realm/user", doubled), Err(AuthError::RepeatedClaim(Claim::User)), "{doubled}");
+        }
+        // Where the user is another claim, `sub` is one of those that nobody looks at.
+        assert_eq!(user("email", r#"{"sub":7,"sub":8,"email":"e"}"#), Ok(Some("e".to_owned())));
+    }
+
+    #[test]
+    fn scopes_are_a_text_with_spaces_or_a_list() {
+        let scopes = |json: &str| ClaimNames::new("sub", true).read(json.as_bytes()).map(|claims| claims.scopes);
+        assert_eq!(scopes(r#"{"scope":"a b:c"}"#).unwrap(), ["a", "b:c"]);
+        assert_eq!(scopes(r#"{"scp":["a","b c"]}"#).unwrap(), ["a", "b c"]);
+        assert_eq!(scopes(r#"{"scp":"a b","scope":"c"}"#).unwrap(), ["a", "b", "c"]);
+        assert_eq!(scopes(r#"{"scope":["a"]}"#), Err(AuthError::MalformedClaim(Claim::Scope)));
+        assert_eq!(scopes(r#"{"scp":{"a":1}}"#), Err(AuthError::MalformedClaim(Claim::Scp)));
+        assert_eq!(scopes(r#"{"scope":"a","scope":"b"}"#), Err(AuthError::RepeatedClaim(Claim::Scope)));
+        assert_eq!(read(r#"{"scope":7,"scp":8}"#), Some(Claims::default()), "nobody asks");
     }
 }

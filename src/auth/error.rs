@@ -11,8 +11,17 @@ pub enum AuthError {
     Malformed,
     /// Longer than [`crate::limits::TOKEN_MAX_BYTES`].
     TooLong,
-    /// The header is not understood, or its `alg` is not HS256.
+    /// The header is not understood, or its `alg` is not HS256, which is the only one here.
     WrongHeader,
+    /// No key here is for the `alg` of the header.
+    WrongAlgorithm,
+    /// No key here has the `kid` of the header, and the keys are those of the issuer.
+    UnknownKey,
+    /// The same, but the issuer may have it: its keys have not been fetched yet, or not lately. Nobody knows whether the token is
+    /// good.
+    KeysAwaited,
+    /// So many tokens were refused that this one is not looked at.
+    TooManyFailed,
     /// The header names another kind of token (`typ`), or asks for an extension (`crit`, `b64`) that is not supported.
     Unsupported,
     /// The signature does not fit the key.
@@ -31,6 +40,10 @@ pub enum AuthError {
     NotYetValid,
     /// No `sub`, or one that is empty, too long or has control characters.
     InvalidSubject,
+    /// The claim of `JWT_USER_CLAIM` is missing, or as a `sub` may not be.
+    InvalidUser,
+    /// `scope` and `scp` do not name the scope that writes need.
+    MissingScope,
     /// `iss` is not the one that the settings ask for.
     WrongIssuer,
     /// `aud` does not name the audience that the settings ask for.
@@ -50,25 +63,27 @@ pub enum Claim {
     Issuer,
     /// `aud`
     Audience,
+    /// The one of `JWT_USER_CLAIM`, where that is not `sub`.
+    User,
+    /// `scope`
+    Scope,
+    /// `scp`
+    Scp,
 }
 
 impl Claim {
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Claim; 5] =
-        [Claim::Subject, Claim::ExpiresAt, Claim::NotBefore, Claim::Issuer, Claim::Audience];
-
-    /// The claim with this name.
-    pub(super) fn from_name(name: &str) -> Option<Claim> {
-        Some(match name {
-            "sub" => Claim::Subject,
-            "exp" => Claim::ExpiresAt,
-            "nbf" => Claim::NotBefore,
-            "iss" => Claim::Issuer,
-            "aud" => Claim::Audience,
-            _ => return None,
-        })
-    }
+    pub(super) const ALL: [Claim; 8] = [
+        Claim::Subject,
+        Claim::ExpiresAt,
+        Claim::NotBefore,
+        Claim::Issuer,
+        Claim::Audience,
+        Claim::User,
+        Claim::Scope,
+        Claim::Scp,
+    ];
 }
 
 impl AuthError {
@@ -80,6 +95,10 @@ impl AuthError {
             AuthError::Malformed => "the token is malformed",
             AuthError::TooLong => "the token is too long",
             AuthError::WrongHeader => "the header is malformed or its algorithm is not HS256",
+            AuthError::WrongAlgorithm => "no key that is accepted here is for the algorithm of the token",
+            AuthError::UnknownKey => "no key that is accepted here has the kid of the token",
+            AuthError::KeysAwaited => "the keys of the issuer have not been fetched",
+            AuthError::TooManyFailed => "too many tokens were refused",
             AuthError::Unsupported => "the token is of an unsupported kind (typ, crit or b64 of its header)",
             AuthError::WrongSignature => "the signature is invalid",
             AuthError::MalformedClaims => "the claims are not a JSON object with numbers in range",
@@ -88,17 +107,27 @@ impl AuthError {
             AuthError::MalformedClaim(Claim::NotBefore) => "the claim nbf is not a number of seconds",
             AuthError::MalformedClaim(Claim::Issuer) => "the claim iss is not a text",
             AuthError::MalformedClaim(Claim::Audience) => "the claim aud is neither a text nor a list of texts",
+            AuthError::MalformedClaim(Claim::User) => "the claim of the user is not a text",
+            AuthError::MalformedClaim(Claim::Scope) => "the claim scope is not a text",
+            AuthError::MalformedClaim(Claim::Scp) => "the claim scp is neither a text nor a list of texts",
             AuthError::RepeatedClaim(Claim::Subject) => "the claim sub is given twice",
             AuthError::RepeatedClaim(Claim::ExpiresAt) => "the claim exp is given twice",
             AuthError::RepeatedClaim(Claim::NotBefore) => "the claim nbf is given twice",
             AuthError::RepeatedClaim(Claim::Issuer) => "the claim iss is given twice",
             AuthError::RepeatedClaim(Claim::Audience) => "the claim aud is given twice",
+            AuthError::RepeatedClaim(Claim::User) => "the claim of the user is given twice",
+            AuthError::RepeatedClaim(Claim::Scope) => "the claim scope is given twice",
+            AuthError::RepeatedClaim(Claim::Scp) => "the claim scp is given twice",
             AuthError::MissingExpiry => "the claim exp is missing",
             AuthError::Expired => "the token has expired (claim exp)",
             AuthError::NotYetValid => "the token is not valid yet (claim nbf)",
             AuthError::InvalidSubject => {
                 "the claim sub is missing, empty, longer than 4096 bytes, or has control characters"
             }
+            AuthError::InvalidUser => {
+                "the claim of the user is missing, empty, longer than 4096 bytes, or has control characters"
+            }
+            AuthError::MissingScope => "the token does not have the scope that writes need",
             AuthError::WrongIssuer => "the claim iss is not the issuer that is accepted here",
             AuthError::WrongAudience => "the claim aud does not name the audience that is accepted here",
         })
@@ -126,6 +155,12 @@ mod tests {
             Malformed,
             TooLong,
             WrongHeader,
+            WrongAlgorithm,
+            UnknownKey,
+            KeysAwaited,
+            TooManyFailed,
+            InvalidUser,
+            MissingScope,
             Unsupported,
             WrongSignature,
             MalformedClaims,

@@ -5,12 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::errors::ErrorKind;
-use serde::de::IgnoredAny;
-
-use super::verifier::{bearer_token, signature_only};
-use super::{UnixSeconds, hs256, read_key_file};
+use super::verifier::{Parts, bearer_token};
+use super::{Key, UnixSeconds, read_key_file};
 use crate::config::{Auth, Origin, Secret};
 use crate::limits::{OTHER_KEY_CHECKS_MAX_PER_SEC, OTHER_KEY_LOG_INTERVAL_SEC};
 
@@ -23,6 +19,10 @@ pub enum KeySource {
     DotEnv,
     /// The file in the data folder.
     File(PathBuf),
+    /// `JWT_PUBLIC_KEY`, without a secret.
+    PublicKey,
+    /// `JWT_JWKS`, without a secret.
+    KeySet(String),
 }
 
 impl fmt::Display for KeySource {
@@ -31,6 +31,8 @@ impl fmt::Display for KeySource {
             KeySource::Environment => f.write_str("JWT_SECRET in the environment"),
             KeySource::DotEnv => f.write_str("JWT_SECRET in the file .env"),
             KeySource::File(path) => write!(f, "the file {}", path.display()),
+            KeySource::PublicKey => f.write_str("JWT_PUBLIC_KEY"),
+            KeySource::KeySet(place) => write!(f, "JWT_JWKS ({place})"),
         }
     }
 }
@@ -41,6 +43,10 @@ impl KeySource {
         match (&settings.secret, settings.secret_origin) {
             (Some(_), Origin::DotEnv) => KeySource::DotEnv,
             (Some(_), _) => KeySource::Environment,
+            (None, _) if settings.public_key.is_some() => KeySource::PublicKey,
+            (None, _) if settings.key_set.is_some() => {
+                KeySource::KeySet(settings.key_set.as_ref().map(ToString::to_string).unwrap_or_default())
+            }
             (None, _) => KeySource::File(settings.key_folder.join(super::KEY_FILE_NAME)),
         }
     }
@@ -49,7 +55,7 @@ impl KeySource {
 /// The keys that this process knows and does not take.
 pub struct OtherKeys {
     taken: KeySource,
-    others: Vec<(KeySource, DecodingKey)>,
+    others: Vec<(KeySource, Key)>,
     /// The second of the last line in the log.
     told_at: AtomicI64,
     /// The second in which tokens were checked last, and how many.
@@ -60,14 +66,17 @@ pub struct OtherKeys {
 impl OtherKeys {
     /// Those that stronger settings have put aside: of the file `.env`, and of the data folder, also of an earlier, embedded
     /// life of a deployment that has services now. `key` is the one that is taken.
-    pub fn find(settings: &Auth, key: &Secret) -> OtherKeys {
+    pub fn find(settings: &Auth, key: Option<&Secret>) -> OtherKeys {
         let taken = KeySource::of(settings);
         let file = KeySource::File(settings.key_folder.join(super::KEY_FILE_NAME));
         let in_env_file = settings.overruled_secret.clone().map(|secret| (KeySource::DotEnv, secret));
         // Only for a hint: a file that is not there, or cannot be read, is nobody's trouble.
         let in_folder = read_key_file(&settings.key_folder).ok().map(|secret| (file, secret));
-        let others = in_env_file.into_iter().chain(in_folder).filter(|(_, secret)| secret.expose() != key.expose());
-        let others = others.map(|(source, secret)| (source, hs256::decoding_key(secret.expose().as_bytes())));
+        let others = in_env_file
+            .into_iter()
+            .chain(in_folder)
+            .filter(|(_, secret)| key.is_none_or(|key| secret.expose() != key.expose()));
+        let others = others.map(|(source, secret)| (source, Key::from_secret(&secret)));
         OtherKeys {
             taken,
             others: others.collect(),
@@ -116,14 +125,9 @@ impl OtherKeys {
 
     fn signer(&self, authorization: Option<&[u8]>) -> Option<&KeySource> {
         let token = bearer_token(authorization?).ok()?;
-        let has_signed = |key: &DecodingKey| {
-            // Whatever it claims: the signature comes first.
-            match jsonwebtoken::decode::<IgnoredAny>(token, key, &signature_only()) {
-                Ok(_) => true,
-                Err(error) => matches!(error.kind(), ErrorKind::Json(_)),
-            }
-        };
-        self.others.iter().find(|(_, key)| has_signed(key)).map(|(source, _)| source)
+        // Whatever it claims: the signature comes first.
+        let parts = Parts::of(token).ok()?;
+        self.others.iter().find(|(_, key)| parts.are_signed_by(key)).map(|(source, _)| source)
     }
 }
 
@@ -155,7 +159,7 @@ mod tests {
             key_folder: folder.path().to_owned(),
             ..Auth::default()
         };
-        let keys = OtherKeys::find(&settings, &secret("e"));
+        let keys = OtherKeys::find(&settings, Some(&secret("e")));
         let file = KeySource::File(folder.path().join(KEY_FILE_NAME));
         assert_eq!((keys.taken(), keys.others().count()), (&KeySource::Environment, 2));
         assert_eq!(keys.signer(Some(&field_by(&secret("d")))), Some(&KeySource::DotEnv));
@@ -165,16 +169,16 @@ mod tests {
         }
         assert_eq!(keys.signer(None), None);
         // The same key in two places is no other key.
-        let same = OtherKeys::find(&settings, &secret("f"));
+        let same = OtherKeys::find(&settings, Some(&secret("f")));
         assert_eq!(same.others().collect::<Vec<_>>(), [&KeySource::DotEnv]);
-        let none = OtherKeys::find(&Auth { key_folder: "/nowhere".into(), ..Auth::default() }, &secret("e"));
+        let none = OtherKeys::find(&Auth { key_folder: "/nowhere".into(), ..Auth::default() }, Some(&secret("e")));
         assert_eq!(none.others().count(), 0);
     }
 
     #[test]
     fn it_is_told_once_in_a_while_and_looked_for_not_too_often() {
         let settings = Auth { overruled_secret: Some(secret("d")), secret: Some(secret("e")), ..Auth::default() };
-        let keys = OtherKeys::find(&settings, &secret("e"));
+        let keys = OtherKeys::find(&settings, Some(&secret("e")));
         assert!(!keys.is_recent(NOW));
         keys.explain(Some(&field_by(&secret("x"))), NOW);
         assert!(!keys.is_recent(NOW), "a stranger's token");

@@ -1,4 +1,4 @@
-//! Tokens made by hand, not by the library that reads them. `hs256.rs` holds the MAC itself against vectors of others.
+//! Tokens made by hand, not by the library that reads them. `key.rs` holds the MAC itself against vectors of others.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn settings() -> Auth {
 }
 
 fn verifier() -> Verifier {
-    Verifier::new(&Secret::new(KEY), &settings())
+    Verifier::of_secret(&Secret::new(KEY), &settings())
 }
 
 fn sign(key: &str, message: &str) -> Vec<u8> {
@@ -45,7 +45,9 @@ fn alice(more: &str) -> String {
 }
 
 fn verify_with(verifier: &mut Verifier, token: &str, now: UnixSeconds) -> Result<String, AuthError> {
-    verifier.verify(Some(format!("Bearer {token}").as_bytes()), now).map(|user| user.to_string())
+    verifier
+        .verify(Some(format!("Bearer {token}").as_bytes()), now, &FailedChecks::default())
+        .map(|user| user.to_string())
 }
 
 fn verify(token: &str) -> Result<String, AuthError> {
@@ -76,7 +78,9 @@ fn the_example_of_rfc_7515_appendix_a_1_has_the_signature_that_is_printed_there(
 fn the_field_is_bearer_and_one_token() {
     let token = alice("");
     let mut verifier = verifier();
-    let mut field = |value: String| verifier.verify(Some(value.as_bytes()), NOW).map(|user| user.to_string());
+    let mut field = |value: String| {
+        verifier.verify(Some(value.as_bytes()), NOW, &FailedChecks::default()).map(|user| user.to_string())
+    };
     for good in ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer  "] {
         assert_eq!(field(format!("{good} {token}")), Ok("alice".to_owned()), "{good}");
     }
@@ -99,7 +103,7 @@ fn the_field_is_bearer_and_one_token() {
     ] {
         assert_eq!(field(value.clone()), Err(error), "{value}");
     }
-    assert_eq!(verifier.verify(None, NOW), Err(AuthError::Missing));
+    assert_eq!(verifier.verify(None, NOW, &FailedChecks::default()), Err(AuthError::Missing));
 }
 
 #[test]
@@ -245,7 +249,7 @@ fn dates_are_checked_to_the_second() {
 #[test]
 fn leeway_widens_both_dates() {
     let settings = Auth { leeway: Duration::from_secs(30), ..settings() };
-    let mut verifier = Verifier::new(&Secret::new(KEY), &settings);
+    let mut verifier = Verifier::of_secret(&Secret::new(KEY), &settings);
     let token = token(HEADER, &format!(r#"{{"sub":"alice","nbf":{NOW},"exp":{}}}"#, NOW + 60));
     let mut at = |now| verify_with(&mut verifier, &token, now).err();
     assert_eq!(at(NOW - 31), Some(AuthError::NotYetValid));
@@ -270,8 +274,8 @@ fn a_cached_token_is_checked_for_its_dates_on_every_use() {
 fn the_second_use_shares_the_first_ones_user() {
     let mut verifier = verifier();
     let field = format!("Bearer {}", alice(""));
-    let first = verifier.verify(Some(field.as_bytes()), NOW).unwrap();
-    let second = verifier.verify(Some(field.as_bytes()), NOW).unwrap();
+    let first = verifier.verify(Some(field.as_bytes()), NOW, &FailedChecks::default()).unwrap();
+    let second = verifier.verify(Some(field.as_bytes()), NOW, &FailedChecks::default()).unwrap();
     assert!(std::rc::Rc::ptr_eq(&first, &second));
 }
 
@@ -311,8 +315,8 @@ fn null_where_nothing_is_checked_is_no_reason_to_refuse() {
 
 #[test]
 fn issuer_and_audience_are_checked_when_set() {
-    let settings = Auth { issuer: Some("https://login".to_owned()), audience: Some("todos".to_owned()), ..settings() };
-    let mut verifier = Verifier::new(&Secret::new(KEY), &settings);
+    let settings = Auth { issuer: Some("https://login".to_owned()), audiences: vec!["todos".to_owned()], ..settings() };
+    let mut verifier = Verifier::of_secret(&Secret::new(KEY), &settings);
     let mut with = |more: &str| verify_with(&mut verifier, &alice(more), NOW).err();
     assert_eq!(with(r#","iss":"https://login","aud":"todos""#), None);
     assert_eq!(with(r#","iss":"https://login","aud":["mail","todos"]"#), None);
@@ -326,7 +330,7 @@ fn issuer_and_audience_are_checked_when_set() {
 
 #[test]
 fn a_minted_token_is_what_it_should_be_and_verifies() {
-    let settings = Auth { issuer: Some("https://login".to_owned()), audience: Some("todos".to_owned()), ..settings() };
+    let settings = Auth { issuer: Some("https://login".to_owned()), audiences: vec!["todos".to_owned()], ..settings() };
     let secret = Secret::new(KEY);
     let minted = mint(&secret, &settings, "alice", Duration::from_secs(60), NOW).unwrap();
     let (message, signature) = minted.rsplit_once('.').unwrap();
@@ -337,7 +341,7 @@ fn a_minted_token_is_what_it_should_be_and_verifies() {
         claims,
         serde_json::json!({"sub": "alice", "iat": NOW, "exp": NOW + 60, "iss": "https://login", "aud": "todos"})
     );
-    let mut verifier = Verifier::new(&secret, &settings);
+    let mut verifier = Verifier::of_secret(&secret, &settings);
     assert_eq!(verify_with(&mut verifier, &minted, NOW), Ok("alice".to_owned()));
     assert!(matches!(mint(&secret, &settings, "", Duration::from_secs(60), NOW), Err(MintError::Subject(_))));
 }

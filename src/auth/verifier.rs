@@ -1,92 +1,160 @@
 //! The check of a request's token.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation};
+use crossbeam_channel::Sender;
 
 use super::cache::{TokenCache, Validity, Verified};
-use super::claims::{Claims, Payload};
-use super::{AuthError, UnixSeconds, hs256};
+use super::claims::{ClaimNames, Claims};
+use super::failures::FailedChecks;
+use super::header::Header;
+use super::{AuthError, Key, KeySet, UnixSeconds};
 use crate::config::{Auth, Secret};
 use crate::limits::TOKEN_MAX_BYTES;
 use crate::todo::check_user_id;
 
 /// Checks tokens; each shard has its own.
 pub struct Verifier {
-    key: DecodingKey,
-    signature_only: Validation,
+    keys: Arc<KeySet>,
+    /// Where it asks for newer keys, when a part of them comes from an address.
+    asks: Option<Sender<()>>,
+    names: ClaimNames,
     issuer: Option<String>,
-    audience: Option<String>,
+    audiences: Vec<String>,
+    write_scope: Option<String>,
     takes_endless: bool,
     leeway_seconds: i64,
     cache: TokenCache,
+    failed: FailedChecks,
 }
 
 impl Verifier {
-    /// A verifier for tokens signed with `secret`.
-    pub fn new(secret: &Secret, settings: &Auth) -> Verifier {
+    /// A verifier for tokens signed with any of `keys`.
+    pub fn new(keys: Arc<KeySet>, settings: &Auth) -> Verifier {
         Verifier {
-            key: hs256::decoding_key(secret.expose().as_bytes()),
-            signature_only: signature_only(),
+            keys,
+            asks: None,
+            names: settings.claim_names(),
             issuer: settings.issuer.clone(),
-            audience: settings.audience.clone(),
+            audiences: settings.audiences.clone(),
+            write_scope: settings.write_scope.clone(),
             takes_endless: settings.takes_endless,
             leeway_seconds: i64::try_from(settings.leeway.as_secs()).unwrap_or(i64::MAX),
             cache: TokenCache::new(),
+            failed: FailedChecks::default(),
         }
+    }
+
+    /// A verifier for tokens signed with this secret (HS256).
+    pub fn of_secret(secret: &Secret, settings: &Auth) -> Verifier {
+        Verifier::new(Arc::new(KeySet::new([Key::from_secret(secret)])), settings)
+    }
+
+    /// The verifier, which asks here for newer keys. The channel holds one wish; more are the same wish.
+    pub fn asking(self, asks: Option<Sender<()>>) -> Verifier {
+        Verifier { asks, ..self }
+    }
+
+    /// The keys of now.
+    pub fn keys(&self) -> &Arc<KeySet> {
+        &self.keys
+    }
+
+    /// Takes these keys from now on, and forgets the tokens of those that are not among them.
+    pub fn use_keys(&mut self, keys: Arc<KeySet>) {
+        self.cache.retain(|verified| keys.contains(&verified.key));
+        self.keys = keys;
     }
 
     /// The user of a request, from the value of its `Authorization` field. A token that was verified before costs a
-    /// look-up and the comparison of its dates with `now`, and allocates nothing.
+    /// look-up and the comparison of its dates with `now`, and allocates nothing. `connection` counts the costly checks that its
+    /// tokens failed.
     ///
     /// # Errors
     /// [`AuthError`]; refusals are not remembered, so that they cannot put valid tokens out of the cache.
-    pub fn verify(&mut self, authorization: Option<&[u8]>, now: UnixSeconds) -> Result<Rc<str>, AuthError> {
+    pub fn verify(
+        &mut self,
+        authorization: Option<&[u8]>,
+        now: UnixSeconds,
+        connection: &FailedChecks,
+    ) -> Result<Rc<str>, AuthError> {
         let token = bearer_token(authorization.ok_or(AuthError::Missing)?)?;
         if let Some(verified) = self.cache.get(token) {
             verified.validity.check(now)?;
-            return Ok(Rc::clone(&verified.user));
+            return verified.may_write.then(|| Rc::clone(&verified.user)).ok_or(AuthError::MissingScope);
         }
-        let verified = self.check(token)?;
+        let verified = self.check(token, now, connection)?;
         verified.validity.check(now)?;
-        let user = Rc::clone(&verified.user);
+        let (user, may_write) = (Rc::clone(&verified.user), verified.may_write);
         self.cache.insert(token, verified, now);
-        Ok(user)
+        may_write.then_some(user).ok_or(AuthError::MissingScope)
     }
 
     /// Everything about a token but its dates, which depend on when they are looked at.
-    fn check(&self, token: &[u8]) -> Result<Verified, AuthError> {
-        // base64url and dots: anything else, a second token behind a space too, is refused before any work.
-        if !token.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
-            return Err(AuthError::Malformed);
-        }
-        check_header(&jsonwebtoken::decode_header(token).map_err(|error| match error.kind() {
-            ErrorKind::Json(_) => AuthError::WrongHeader,
-            _ => AuthError::Malformed,
-        })?)?;
-        let decoded = jsonwebtoken::decode::<Payload>(token, &self.key, &self.signature_only);
-        let claims = decoded.map_err(|error| match error.kind() {
-            ErrorKind::InvalidSignature => AuthError::WrongSignature,
-            ErrorKind::InvalidAlgorithm => AuthError::WrongHeader,
-            // The signature has been checked by now: whoever holds the key wrote these claims.
-            ErrorKind::Json(_) => refused_claim(token),
-            _ => AuthError::Malformed,
-        })?;
-        self.check_claims(claims.claims.0?)
+    fn check(&self, token: &[u8], now: UnixSeconds, connection: &FailedChecks) -> Result<Verified, AuthError> {
+        let parts = Parts::of(token)?;
+        let header = Header::read(&parts.header)?;
+        let key = self.signer(&header, &parts, now, connection)?;
+        self.check_claims(self.names.read(&parts.payload()?)?, key)
     }
 
-    fn check_claims(&self, claims: Claims) -> Result<Verified, AuthError> {
-        let user = claims.subject.ok_or(AuthError::InvalidSubject)?;
-        check_user_id(&user).map_err(|_| AuthError::InvalidSubject)?;
+    /// The key that has signed the token.
+    fn signer(
+        &self,
+        header: &Header<'_>,
+        parts: &Parts<'_>,
+        now: UnixSeconds,
+        connection: &FailedChecks,
+    ) -> Result<Arc<Key>, AuthError> {
+        let algorithm = header.algorithm().ok_or_else(|| self.wrong_algorithm())?;
+        let may_be_unknown = self.keys.may_lack_a_key(now);
+        if !self.keys.has(algorithm) && !may_be_unknown {
+            return Err(self.wrong_algorithm());
+        }
+        header.check_kind()?;
+        let mut checks = 0;
+        for key in self.keys.candidates(header.key_id(), algorithm) {
+            if algorithm.is_costly() && checks == 0 && !self.failed.admits(connection, now) {
+                return Err(AuthError::TooManyFailed);
+            }
+            if key.verifies(parts.message, &parts.signature) {
+                return Ok(Arc::clone(key));
+            }
+            checks += 1;
+        }
+        if algorithm.is_costly() && checks > 0 {
+            self.failed.count(connection, now, checks);
+        }
+        let is_unknown = header.key_id().is_some_and(|id| !self.keys.names(id));
+        match is_unknown || self.keys.is_awaited() {
+            true if may_be_unknown => {
+                // A wish that waits already is this one.
+                let _ = self.asks.as_ref().map(|asks| asks.try_send(()));
+                Err(AuthError::KeysAwaited)
+            }
+            true if checks == 0 => Err(AuthError::UnknownKey),
+            _ => Err(AuthError::WrongSignature),
+        }
+    }
+
+    /// With keys of HS256 alone, as they are made at a first start, the text can say what is wanted.
+    fn wrong_algorithm(&self) -> AuthError {
+        let is_plain = self.keys.iter().all(|key| key.algorithm() == super::Algorithm::Hs256);
+        if is_plain && !self.keys.is_empty() { AuthError::WrongHeader } else { AuthError::WrongAlgorithm }
+    }
+
+    fn check_claims(&self, claims: Claims, key: Arc<Key>) -> Result<Verified, AuthError> {
+        let no_user = if self.names.user_is_subject() { AuthError::InvalidSubject } else { AuthError::InvalidUser };
+        let user = claims.user.ok_or(no_user)?;
+        check_user_id(&user).map_err(|_| no_user)?;
         if self.issuer.is_some() && self.issuer != claims.issuer {
             return Err(AuthError::WrongIssuer);
         }
-        if let Some(expected) = &self.audience
-            && !claims.audience.is_some_and(|audience| audience.names(expected))
-        {
+        let is_meant = |audience: super::claims::Audience| self.audiences.iter().any(|one| audience.names(one));
+        if !self.audiences.is_empty() && !claims.audience.is_some_and(is_meant) {
             return Err(AuthError::WrongAudience);
         }
         let expires_at = match claims.expires_at {
@@ -99,8 +167,55 @@ impl Verifier {
             from: not_before.saturating_sub(self.leeway_seconds),
             until: expires_at.saturating_add(self.leeway_seconds),
         };
-        Ok(Verified { user: user.into(), validity })
+        let may_write = self.write_scope.as_ref().is_none_or(|scope| claims.scopes.contains(scope));
+        Ok(Verified { user: user.into(), validity, may_write, key })
     }
+}
+
+/// A token taken apart (RFC 7515 section 7.1), and nothing of it believed.
+pub(super) struct Parts<'a> {
+    header: Vec<u8>,
+    payload: &'a [u8],
+    signature: Vec<u8>,
+    /// What is signed.
+    message: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// # Errors
+    /// [`AuthError::Malformed`].
+    pub(super) fn of(token: &'a [u8]) -> Result<Parts<'a>, AuthError> {
+        // base64url and dots: anything else, a second token behind a space too, is refused before any work.
+        if !token.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')) {
+            return Err(AuthError::Malformed);
+        }
+        let mut parts = token.split(|byte| *byte == b'.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(AuthError::Malformed);
+        };
+        Ok(Parts {
+            header: decoded(header)?,
+            payload,
+            signature: decoded(signature)?,
+            message: &token[..header.len() + 1 + payload.len()],
+        })
+    }
+
+    /// Whether this key has signed it, whatever its header says.
+    pub(super) fn are_signed_by(&self, key: &Key) -> bool {
+        key.verifies(self.message, &self.signature)
+    }
+
+    fn payload(&self) -> Result<Vec<u8>, AuthError> {
+        decoded(self.payload)
+    }
+}
+
+/// Without padding, and with zeros in the bits that are left: each value has one spelling.
+fn decoded(part: &[u8]) -> Result<Vec<u8>, AuthError> {
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| AuthError::Malformed)
 }
 
 /// Splits `Bearer <token>` (RFC 6750 section 2.1; the scheme in any case, RFC 9110 section 11.1).
@@ -122,41 +237,4 @@ pub(super) fn bearer_token(authorization: &[u8]) -> Result<&[u8], AuthError> {
         return Err(AuthError::TooLong);
     }
     Ok(token)
-}
-
-/// Which claim of a token with the right signature is refused, where the library's own reading stumbles over it.
-#[cold]
-fn refused_claim(token: &[u8]) -> AuthError {
-    let payload = token.split(|byte| *byte == b'.').nth(1).unwrap_or_default();
-    let payload = URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
-    match serde_json::from_slice(&payload) {
-        Ok(Payload(Err(error))) => error,
-        _ => AuthError::MalformedClaims,
-    }
-}
-
-/// The library checks shape, algorithm and signature. Claims are checked here: its own checks round dates, ignore dates
-/// of a wrong type, and would have to be repeated for cached tokens.
-pub(super) fn signature_only() -> Validation {
-    let mut validation = Validation::new(Algorithm::HS256);
-    validation.required_spec_claims.clear();
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation
-}
-
-/// Refuses other algorithms, and what the library leaves to its caller: kinds and extensions (RFC 7515 section 4.1.11,
-/// RFC 7797, RFC 8725 section 3.11).
-fn check_header(header: &Header) -> Result<(), AuthError> {
-    if header.alg != Algorithm::HS256 {
-        return Err(AuthError::WrongHeader);
-    }
-    let kind = header.typ.as_deref().unwrap_or("JWT").to_ascii_lowercase();
-    let kind = kind.strip_prefix("application/").unwrap_or(&kind);
-    // at+jwt is an OAuth 2.0 access token (RFC 9068). Others, such as logout+jwt, were never meant to give access.
-    let is_access_token = matches!(kind, "jwt" | "at+jwt");
-    // crit lists extensions that a receiver has to know; none is known here. b64 changes what is signed.
-    let has_extension = header.crit.is_some() || header.extras.inner().contains_key("b64");
-    if is_access_token && !has_extension { Ok(()) } else { Err(AuthError::Unsupported) }
 }

@@ -1,6 +1,6 @@
 //! The grammar of the command line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -99,6 +99,15 @@ pub struct TokenArguments {
     /// How long it is valid: a number with s, m, h or d
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_time_to_live)]
     pub ttl: Duration,
+    /// Sign with the private key in this file (PEM, PKCS #8), as an issuer would; for tests
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The algorithm, for RSA: RS256 unless given
+    #[arg(long, value_name = "NAME", requires = "key", value_parser = ["RS256", "PS256", "ES256", "EdDSA"])]
+    pub alg: Option<String>,
+    /// What the token calls the key
+    #[arg(long, value_name = "ID", requires = "key")]
+    pub kid: Option<String>,
 }
 
 /// What `config` takes.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser};
 
 use super::*;
-use crate::auth::{AuthError, KEY_FILE_NAME, Verifier};
+use crate::auth::{AuthError, FailedChecks, KEY_FILE_NAME, Verifier};
 use crate::config::{Config, ConfigErrors, DotEnv, Platform, SETTINGS, Secret, env_example, markdown};
 
 const MACHINE: Platform = Platform { allowed_cpus: 2, open_files_max: 65_536, has_services: true };
@@ -45,9 +45,11 @@ fn commands_and_their_defaults() {
     assert_eq!(cli("seed").chosen_command(), Command::Seed(seed));
     let seed = SeedArguments { count: 5, user: "alice".to_owned(), variety: 9 };
     assert_eq!(cli("seed --count 5 --user alice --variety 9").chosen_command(), Command::Seed(seed));
-    let token = TokenArguments { sub: "alice".to_owned(), ttl: Duration::from_secs(86_400) };
+    let token =
+        TokenArguments { sub: "alice".to_owned(), ttl: Duration::from_secs(86_400), key: None, alg: None, kid: None };
     assert_eq!(cli("token --sub alice").chosen_command(), Command::Token(token));
-    let token = TokenArguments { sub: "alice".to_owned(), ttl: Duration::from_secs(90) };
+    let token =
+        TokenArguments { sub: "alice".to_owned(), ttl: Duration::from_secs(90), key: None, alg: None, kid: None };
     assert_eq!(cli("token --sub alice --ttl 90s").chosen_command(), Command::Token(token));
     let dead_letters = |action| Command::DeadLetters(DeadLettersArguments { action });
     let list = DeadLettersAction::List { limit: 100 };
@@ -146,15 +148,16 @@ fn each_command_asks_for_what_it_needs() {
 }
 
 fn token_arguments() -> TokenArguments {
-    TokenArguments { sub: "alice".to_owned(), ttl: Duration::from_secs(60) }
+    TokenArguments { sub: "alice".to_owned(), ttl: Duration::from_secs(60), key: None, alg: None, kid: None }
 }
 
 /// Checks a token at the time of its `iat`.
 fn user_of(token: &str, key: &str, config: &Config) -> Result<String, AuthError> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let mut verifier = Verifier::new(&Secret::new(key), &config.auth);
+    let mut verifier = Verifier::of_secret(&Secret::new(key), &config.auth);
     let field = format!("Bearer {token}");
-    verifier.verify(Some(field.as_bytes()), i64::try_from(now).unwrap()).map(|user| user.to_string())
+    let connection = FailedChecks::default();
+    verifier.verify(Some(field.as_bytes()), i64::try_from(now).unwrap(), &connection).map(|user| user.to_string())
 }
 
 #[test]

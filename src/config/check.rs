@@ -19,6 +19,22 @@ pub(super) fn together(values: &Values, platform: &Platform, needs: Requirements
     check_bodies(values, errors);
     check_kafka_replicas(values, errors);
     check_kafka_security(values, errors);
+    check_keys(values, errors);
+}
+
+/// Keys of others make a secret unnecessary, and what only an address has is refused without one.
+fn check_keys(values: &Values, errors: &mut Vec<SettingError>) {
+    // A wrong place has its own error; what would depend on it cannot be said.
+    let is_wrong = values.given("JWT_JWKS").is_some() && !values.is_right("JWT_JWKS");
+    let has_address = is_wrong || values.optional_text("JWT_JWKS").is_some_and(|place| place.contains("://"));
+    if values.given("JWT_JWKS_CA_FILE").is_some() && !has_address {
+        let problem = "is set, but JWT_JWKS is no https address, which it is about: leave it out";
+        errors.push(values.error("JWT_JWKS_CA_FILE", problem));
+    }
+    if values.given("JWT_SECRET_PREVIOUS").is_some() && values.given("JWT_SECRET").is_none() {
+        let problem = "is set without JWT_SECRET, the key that took its place: set that, too";
+        errors.push(values.error("JWT_SECRET_PREVIOUS", problem));
+    }
 }
 
 fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, errors: &mut Vec<SettingError>) {
@@ -46,7 +62,8 @@ fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, e
                        `cargo build --release --features services`, or leave DATABASE_URL out";
         errors.push(values.error("DATABASE_URL", problem));
     }
-    if has_database && needs.jwt_secret && values.given("JWT_SECRET").is_none() {
+    let has_keys = ["JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_JWKS"].iter().any(|name| values.given(name).is_some());
+    if has_database && needs.jwt_secret && !has_keys {
         let problem = "is not set, but several processes have to check the same tokens when DATABASE_URL is set";
         errors.push(values.error("JWT_SECRET", problem));
     }

@@ -6,6 +6,7 @@ use super::brokers::brokers;
 use super::connection_urls;
 use super::log_level::{LOG_LEVELS, log_level};
 use super::secret::mask_url;
+use super::token_settings;
 use crate::counted::Counted;
 
 /// A kind of value.
@@ -32,6 +33,14 @@ pub enum Kind {
     LogLevel,
     /// A path of the file system.
     Path,
+    /// Public keys in PEM, or the path of a file with them.
+    PublicKey,
+    /// The path of a key set, or its https address.
+    KeySet,
+    /// The name of a claim, or a path to one.
+    ClaimName,
+    /// One scope of OAuth 2.0.
+    Scope,
     /// Where a PostgreSQL is: a URL, or libpq's words; its password is never shown.
     Database,
     /// The URL of a Redis; its password is never shown.
@@ -75,6 +84,12 @@ impl Kind {
             Kind::Brokers => "host or host:port, several separated by commas; the port is 9092 unless given".to_owned(),
             Kind::LogLevel => format!("{}; or several by module, as module=level", LOG_LEVELS.join(", ")),
             Kind::Path => "a path".to_owned(),
+            Kind::PublicKey => "a path, or text with -----BEGIN PUBLIC KEY-----".to_owned(),
+            Kind::KeySet => "a path, or an https:// URL".to_owned(),
+            Kind::ClaimName => {
+                "the name of a claim, or /names/that/lead/to/one; not exp, nbf, iat, iss, aud, scope or scp".to_owned()
+            }
+            Kind::Scope => "one scope, without spaces".to_owned(),
             Kind::Database => "postgres:// or postgresql:// URL, or words of the form key=value".to_owned(),
             Kind::Redis => "redis://, rediss:// or unix:// URL".to_owned(),
             Kind::Secret { min_bytes: 1 } => "any text".to_owned(),
@@ -88,6 +103,8 @@ impl Kind {
             Kind::Secret { .. } => "***".to_owned(),
             Kind::Database => mask_url(&connection_urls::database_url(text).unwrap_or_else(|_| text.to_owned())),
             Kind::Redis => mask_url(text),
+            Kind::KeySet if text.contains("://") => mask_url(text),
+            Kind::PublicKey if text.contains("-----BEGIN") => "a key in PEM".to_owned(),
             _ => text.escape_debug().to_string(),
         }
     }
@@ -106,6 +123,10 @@ impl Kind {
             Kind::Topic => check_topic(text),
             Kind::Brokers => brokers(text).map(Value::Text),
             Kind::LogLevel => log_level(text).map(Value::Text),
+            Kind::PublicKey => token_settings::check_public_key(text),
+            Kind::KeySet => token_settings::check_key_set(text),
+            Kind::ClaimName => token_settings::check_claim_name(text),
+            Kind::Scope => token_settings::check_scope(text),
             Kind::Path if text.contains('\0') => Err("contains a NUL character".to_owned()),
             Kind::Path => Ok(Value::Text(text.to_owned())),
             Kind::Database => connection_urls::database_url(text).map(Value::Text),

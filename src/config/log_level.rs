@@ -5,7 +5,7 @@
 pub(super) const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The rooms of this crate, as `src/lib.rs` has them.
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 23] = [
     "auth",
     "change_feed",
     "cli",
@@ -16,9 +16,11 @@ const ROOMS: [&str; 21] = [
     "encoder",
     "feed",
     "http",
+    "keys",
     "limits",
     "memory",
     "observe",
+    "page",
     "process",
     "producer",
     "refresher",

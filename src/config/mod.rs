@@ -25,8 +25,10 @@ mod table_events;
 mod table_kafka;
 #[cfg(test)]
 mod table_tests;
+mod table_tokens;
 #[cfg(test)]
 mod tests;
+mod token_settings;
 mod values;
 
 use std::net::SocketAddr;
@@ -41,9 +43,12 @@ pub use secret::{ConnectionUrl, Secret, mask_url};
 pub use setting::{DefaultValue, Group, Setting};
 pub use sources::{DotEnv, Environment, Origin, Sources};
 pub use table::SETTINGS;
+pub use token_settings::{KeySetPlace, PEM_BEGINS};
 
+use crate::auth::ClaimNames;
 use crate::limits::{CACHE_TTL_MAX_S, CONNECTION_MEMORY_DEFAULT_MIN_BYTES, CONNECTION_MEMORY_SHARE_BYTES, POOL_MAX};
 use crate::todo::TextLimits;
+use token_settings::listed;
 use values::Values;
 
 /// The settings of a process, checked, grouped by who needs them.
@@ -157,16 +162,45 @@ pub struct Auth {
     pub overruled_secret: Option<Secret>,
     /// The folder that has a key of an embedded deployment, present or past: `DATA_DIR`.
     pub key_folder: PathBuf,
+    /// The secret before, from `JWT_SECRET_PREVIOUS`.
+    pub previous_secret: Option<Secret>,
+    /// Where that was given.
+    pub previous_secret_origin: Origin,
+    /// Public keys, from `JWT_PUBLIC_KEY`: their text, or the path of a file.
+    pub public_key: Option<String>,
+    /// A key set, from `JWT_JWKS`.
+    pub key_set: Option<KeySetPlace>,
+    /// How long a key set from an address is good at most.
+    pub key_set_refresh: Duration,
+    /// Who may vouch for that address; `None`: whom the system trusts.
+    pub key_set_authorities: Option<PathBuf>,
+    /// The claim that names the user; empty means `sub`.
+    pub user_claim: String,
+    /// The scope that writes need; `None`: none.
+    pub write_scope: Option<String>,
     /// The `iss` that tokens must have; `None` accepts any.
     pub issuer: Option<String>,
-    /// The `aud` that tokens must name; `None` accepts any.
-    pub audience: Option<String>,
+    /// The `aud` of which tokens must name one; none accepts any.
+    pub audiences: Vec<String>,
     /// Whether a token may be without `exp`.
     pub takes_endless: bool,
     /// How far `exp` and `nbf` may be off, for clocks that disagree.
     pub leeway: Duration,
     /// Whether the page is given tokens for whoever asks from this machine; only where the deployment is embedded.
     pub page_tokens: bool,
+}
+
+impl Auth {
+    /// The claims that are looked at.
+    pub fn claim_names(&self) -> ClaimNames {
+        let user = if self.user_claim.is_empty() { "sub" } else { &self.user_claim };
+        ClaimNames::new(user, self.write_scope.is_some())
+    }
+
+    /// Whether tokens are checked with the keys of somebody else.
+    pub fn has_public_keys(&self) -> bool {
+        self.public_key.is_some() || self.key_set.is_some()
+    }
 }
 
 /// The way of a command to the log.
@@ -370,7 +404,15 @@ impl Config {
                 overruled_secret,
                 key_folder: PathBuf::from(values.text("DATA_DIR")),
                 issuer: values.optional_text("JWT_ISSUER"),
-                audience: values.optional_text("JWT_AUDIENCE"),
+                audiences: values.optional_text("JWT_AUDIENCE").as_deref().map(listed).unwrap_or_default(),
+                previous_secret: values.optional_text("JWT_SECRET_PREVIOUS").map(Secret::new),
+                previous_secret_origin: values.given("JWT_SECRET_PREVIOUS").unwrap_or(Origin::Default),
+                public_key: values.optional_text("JWT_PUBLIC_KEY"),
+                key_set: values.optional_text("JWT_JWKS").map(KeySetPlace::of),
+                key_set_refresh: values.seconds("JWT_JWKS_REFRESH_SEC"),
+                key_set_authorities: values.optional_text("JWT_JWKS_CA_FILE").map(PathBuf::from),
+                user_claim: values.text("JWT_USER_CLAIM"),
+                write_scope: values.optional_text("JWT_WRITE_SCOPE"),
                 takes_endless: values.choice("JWT_EXPIRY") == "optional",
                 leeway: values.seconds("JWT_LEEWAY_SEC"),
                 page_tokens: values.choice("PAGE_TOKENS") == "local",

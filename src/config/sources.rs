@@ -137,6 +137,22 @@ impl DotEnv {
         }
     }
 
+    /// The value of a setting in it, checked as at a start; an empty one counts as none.
+    ///
+    /// # Errors
+    /// What is wrong with the file or with the value, as text without the value.
+    pub fn setting(&self, name: &'static str) -> Result<Option<String>, String> {
+        if let Some(error) = self.errors.first() {
+            return Err(error.to_string());
+        }
+        let Some(text) = self.values.get(name).filter(|value| !value.is_empty()) else { return Ok(None) };
+        let row = SETTINGS.iter().find(|setting| setting.name == name);
+        match row.map(|setting| setting.kind.check(text)) {
+            Some(Err(problem)) => Err(format!("{name} {problem}")),
+            _ => Ok(Some(text.clone())),
+        }
+    }
+
     /// Reads the text of such a file. The last of two lines for one variable counts, as in most programs that read such
     /// files, and a warning names the variable. `$` is refused outside of single quotes: programs differ in what it means.
     pub fn parse(text: &str) -> DotEnv {

@@ -1,12 +1,13 @@
-//! The one table of all settings; the rows of the change feed are in `table_events.rs`, those of Kafka in `table_kafka.rs`.
+//! The one table of all settings; the rows of the change feed are in `table_events.rs`, those of tokens in
+//! `table_tokens.rs`, those of Kafka in `table_kafka.rs`.
 
 use super::kind::Kind;
 use super::setting::{DefaultValue, Group, Setting};
 use super::table_events::EVENTS;
 use super::table_kafka::KAFKA;
+use super::table_tokens::TOKENS;
 use crate::limits::{
-    BODY_LIMIT_MAX_BYTES, CACHE_TTL_MAX_S, CONNECTION_MEMORY_MIN_BYTES, JWT_SECRET_MIN_BYTES, LOG_MAX_BYTES_MIN,
-    WRITE_QUEUE_BYTES_MIN,
+    BODY_LIMIT_MAX_BYTES, CACHE_TTL_MAX_S, CONNECTION_MEMORY_MIN_BYTES, LOG_MAX_BYTES_MIN, WRITE_QUEUE_BYTES_MIN,
 };
 
 /// A deadline: long enough for a slow network, short enough to free what a dead client holds.
@@ -19,11 +20,11 @@ const TEXT_MAX_CHARS: Kind = Kind::Integer { min: 1, max: BODY_LIMIT_MAX_BYTES a
 
 /// Every setting, in the order of [`Group::ALL`].
 pub const SETTINGS: &[Setting] = &joined::<
-    { BEFORE_EVENTS.len() + EVENTS.len() + BEFORE_KAFKA.len() + KAFKA.len() + LOGS.len() },
->([BEFORE_EVENTS, EVENTS, BEFORE_KAFKA, KAFKA, LOGS]);
+    { BEFORE_EVENTS.len() + EVENTS.len() + TOKENS.len() + DATA.len() + KAFKA.len() + LOGS.len() },
+>([BEFORE_EVENTS, EVENTS, TOKENS, DATA, KAFKA, LOGS]);
 
 /// The parts, one behind the other.
-const fn joined<const COUNT: usize>(parts: [&[Setting]; 5]) -> [Setting; COUNT] {
+const fn joined<const COUNT: usize>(parts: [&[Setting]; 6]) -> [Setting; COUNT] {
     let mut all = [parts[0][0]; COUNT];
     let (mut part, mut count) = (0, 0);
     while part < parts.len() {
@@ -301,65 +302,7 @@ const BEFORE_EVENTS: &[Setting] = &[
     },
 ];
 
-const BEFORE_KAFKA: &[Setting] = &[
-    Setting {
-        name: "JWT_SECRET",
-        group: Group::Tokens,
-        kind: Kind::Secret { min_bytes: JWT_SECRET_MIN_BYTES },
-        default: DefaultValue::Unset {
-            meaning: "made at the first start, kept in DATA_DIR; required with DATABASE_URL",
-        },
-        unit: "",
-        help: "Key of the tokens (HS256), the same for all processes.",
-        example: "$(openssl rand -base64 48)",
-    },
-    Setting {
-        name: "JWT_ISSUER",
-        group: Group::Tokens,
-        kind: Kind::Text,
-        default: DefaultValue::Unset { meaning: "not checked" },
-        unit: "",
-        help: "The iss that a token must have.",
-        example: "https://login.example.com",
-    },
-    Setting {
-        name: "JWT_AUDIENCE",
-        group: Group::Tokens,
-        kind: Kind::Text,
-        default: DefaultValue::Unset { meaning: "not checked" },
-        unit: "",
-        help: "The aud that a token must name.",
-        example: "todos",
-    },
-    Setting {
-        name: "JWT_EXPIRY",
-        group: Group::Tokens,
-        kind: Kind::Choice(&["required", "optional"]),
-        default: DefaultValue::Fixed("required"),
-        unit: "",
-        help: "Whether a token must have an exp. One without is good until JWT_SECRET changes, whoever gets hold of it.",
-        example: "optional",
-    },
-    Setting {
-        name: "JWT_LEEWAY_SEC",
-        group: Group::Tokens,
-        kind: Kind::Integer { min: 0, max: 300 },
-        default: DefaultValue::Fixed("0"),
-        unit: "s",
-        help: "How far exp and nbf of a token may be off, for clocks that disagree.",
-        example: "",
-    },
-    Setting {
-        name: "PAGE_TOKENS",
-        group: Group::Tokens,
-        kind: Kind::Choice(&["off", "local"]),
-        default: DefaultValue::Fixed("local"),
-        unit: "",
-        help: "Who gets a token from the page at /, in any user's name: nobody, or whoever asks from this machine, all its users and \
-               programs. Not used with DATABASE_URL. Behind a proxy on this machine that hides itself (see READY_DETAILS), \
-               everybody asks from this machine: set off there.",
-        example: "off",
-    },
+const DATA: &[Setting] = &[
     Setting {
         name: "DATA_DIR",
         group: Group::Data,

@@ -75,6 +75,11 @@ impl Values {
         setting.error(self.given(name), shown, problem.into())
     }
 
+    /// Whether its check passed.
+    pub fn is_right(&self, name: &'static str) -> bool {
+        self.checked.contains_key(name)
+    }
+
     /// A whole number, if its check passed.
     pub fn checked_integer(&self, name: &'static str) -> Option<u64> {
         match self.checked.get(name) {

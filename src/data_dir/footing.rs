@@ -2,12 +2,10 @@
 //! restart. The log asks before each acknowledgement, the store before each batch.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::anchor::{Anchor, Displaced};
-use crate::auth::{KEY_FILE_NAME, read_key_file};
-use crate::config::Secret;
 use crate::observe::status::Component;
 use crate::observe::troubles::Troubles;
 
@@ -16,16 +14,7 @@ use crate::observe::troubles::Troubles;
 pub struct Footing {
     anchors: Mutex<Vec<Anchor>>,
     faults: Mutex<BTreeMap<Fault, String>>,
-    key: OnceLock<KeyInUse>,
     troubles: Arc<Troubles>,
-}
-
-/// The key that tokens are checked with since the start.
-#[derive(Debug)]
-struct KeyInUse {
-    /// The data folder, whose file it was read from.
-    folder: PathBuf,
-    key: Secret,
 }
 
 /// What can be wrong with a data folder that was well when it was opened. Each has a reason of its own.
@@ -72,32 +61,6 @@ impl Footing {
             Some(reason) => Err(reason),
             None => Ok(()),
         }
-    }
-
-    /// From now on, this key has to stay in the file of this data folder.
-    pub fn keep_key(&self, folder: &Path, key: &Secret) {
-        // A process reads it once.
-        let _ = self.key.set(KeyInUse { folder: folder.to_owned(), key: key.clone() });
-    }
-
-    /// Looks whether the key that is in use is still in its file. A write is kept either way, so none is refused for it.
-    pub fn look_at_key(&self) {
-        let Some(KeyInUse { folder, key }) = self.key.get() else { return };
-        let reason = match read_key_file(folder) {
-            Ok(found) if found.expose() == key.expose() => None,
-            Ok(_) => Some(format!(
-                "{} holds another key than the one that tokens are checked with since the start: tokens made with it are refused, \
-                 and after a restart all others are. Put the first one back, or restart the server to take the new one",
-                folder.join(KEY_FILE_NAME).display()
-            )),
-            Err(error) => Some(format!(
-                "the key that tokens are checked with since the start is not in its file any more: {}. No restart would find it, \
-                 and all tokens would be refused. Put the file back from a backup; where all tokens may end, restart the server, \
-                 which makes another key where there is none",
-                error.finding()
-            )),
-        };
-        self.set(Fault::Key, reason.as_deref());
     }
 
     /// Notes a fault with its reason, or that there is none.

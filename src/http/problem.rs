@@ -76,8 +76,15 @@ impl Problem {
         let detail = match challenge {
             Challenge::Missing => "a token is needed: send Authorization: Bearer <token>",
             Challenge::InvalidToken(reason) => reason,
+            Challenge::InsufficientScope => "the token does not have the scope that this needs",
         };
         Problem::new(Status::Unauthorized, detail).with_error("Unauthorized").with_hint(Hint::Challenge(challenge))
+    }
+
+    /// 403: the token may not be used for this (RFC 6750 section 3.1).
+    pub fn insufficient_scope() -> Problem {
+        Problem::new(Status::Forbidden, "the token does not have the scope that writes need (JWT_WRITE_SCOPE)")
+            .with_hint(Hint::Challenge(Challenge::InsufficientScope))
     }
 
     /// 403: the todo belongs to another user.

@@ -80,6 +80,8 @@ pub enum Challenge {
     Missing,
     /// The one that was sent does not do. The text is shown to the client, and has neither quotes nor backslashes.
     InvalidToken(&'static str),
+    /// The one that was sent is good, but not for this.
+    InsufficientScope,
 }
 
 /// Writes the head of one answer: make it with [`ResponseHead::start`], add fields, then [`ResponseHead::end`].
@@ -222,6 +224,8 @@ impl<'a> ResponseHead<'a> {
             self.out.extend_from_slice(b", error=\"invalid_token\", error_description=\"");
             self.out.extend_from_slice(reason.as_bytes());
             self.out.push(b'"');
+        } else if challenge == Challenge::InsufficientScope {
+            self.out.extend_from_slice(b", error=\"insufficient_scope\"");
         }
         self.out.extend_from_slice(b"\r\n");
         self
@@ -314,6 +318,7 @@ mod tests {
             .retry_after_s(3)
             .www_authenticate(Challenge::Missing)
             .www_authenticate(Challenge::InvalidToken("the token has expired"))
+            .www_authenticate(Challenge::InsufficientScope)
             .accept_encoding_identity()
             .cache_control(CacheControl::NoStore)
             .connection(Connection::KeepAlive)
@@ -325,6 +330,7 @@ mod tests {
             Location: /todos/00000000-0000-0000-0000-00000000000a\r\nAllow: GET, HEAD\r\nRetry-After: 3\r\n\
             WWW-Authenticate: Bearer realm=\"million-rps\"\r\n\
             WWW-Authenticate: Bearer realm=\"million-rps\", error=\"invalid_token\", error_description=\"the token has expired\"\r\n\
+            WWW-Authenticate: Bearer realm=\"million-rps\", error=\"insufficient_scope\"\r\n\
             Accept-Encoding: identity\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n";
         assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
     }

@@ -102,6 +102,8 @@ pub struct ShardMetrics {
     pub acknowledgement_latency: Histogram,
     /// Tokens found in the cache of verified tokens.
     pub token_cache_hits: Counter,
+    /// Tokens that were answered with 429, unseen, because others of their connection were refused.
+    pub tokens_not_checked: Counter,
     /// Version of the snapshot that the shard answers from.
     pub snapshot_version: Counter,
     /// When the shard took it, in milliseconds of [`Status::now_ms`].
@@ -188,6 +190,7 @@ impl Metrics {
         self.render_shard_ages(text);
         render_components(&self.status.troubles(), text);
         self.status.shared_topic().render(text);
+        self.status.keys().render(self.status.now_ms(), text);
     }
 
     fn render_shards(&self, text: &mut Text) {
@@ -199,7 +202,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 29] = [
+        let families: [(&str, &str, &str, Pick); 30] = [
             ("million_rps_unknown_heads_total", "counter", "Reads whose head was not known, but parsed.", |m| {
                 &m.unknown_heads
             }),
@@ -272,6 +275,12 @@ impl Metrics {
             ("million_rps_writes_waiting", "gauge", "Durable writes whose clients wait until they show.", |m| {
                 &m.writes_waiting
             }),
+            (
+                "million_rps_tokens_not_checked_total",
+                "counter",
+                "Tokens refused unseen, after others of their connection.",
+                |m| &m.tokens_not_checked,
+            ),
             ("million_rps_token_cache_hits_total", "counter", "Tokens found in the cache of verified tokens.", |m| {
                 &m.token_cache_hits
             }),

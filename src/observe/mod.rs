@@ -4,6 +4,7 @@ pub mod counter;
 pub mod dead_letter_burst;
 pub mod expiry;
 pub mod exposition;
+pub mod keys;
 pub mod logging;
 pub mod metrics;
 pub mod readiness;

@@ -97,6 +97,7 @@ const fn public_text(component: Component) -> &'static str {
         Component::StoreLink => "the store does not answer",
         Component::FeedLink => "the feed does not answer",
         Component::LogLink => "the command log does not answer",
+        Component::Keys => "tokens are checked with keys from before",
     }
 }
 

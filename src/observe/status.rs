@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::keys::KeyFigures;
 use super::readiness::{Audience, Reasons};
 use super::topic::TopicFigures;
 pub use super::troubles::Component;
@@ -23,6 +24,7 @@ pub struct Status {
     awaits_log: AtomicBool,
     troubles: Arc<Troubles>,
     topic: Arc<TopicFigures>,
+    keys: KeyFigures,
 }
 
 impl Default for Status {
@@ -37,6 +39,7 @@ impl Default for Status {
             awaits_log: AtomicBool::new(false),
             troubles: Arc::default(),
             topic: Arc::default(),
+            keys: KeyFigures::default(),
         }
     }
 }
@@ -125,6 +128,11 @@ impl Status {
         Arc::clone(&self.topic)
     }
 
+    /// What is known of the keys of tokens, for whoever keeps them and the metrics.
+    pub fn keys(&self) -> &KeyFigures {
+        &self.keys
+    }
+
     /// Whether reads can be answered and the command log has been reached since the start, and the JSON that `/ready` shows this
     /// audience. `on_every_shard` says whether the
     /// snapshot has arrived there; `worker_trouble` is the trouble of the worker of this process.
@@ -137,7 +145,8 @@ impl Status {
         }
         let loaded = age.is_some() && on_every_shard;
         let awaits_log = self.awaits_log.load(Ordering::Relaxed);
-        let ready = loaded && !awaits_log && !self.is_draining();
+        let awaits_keys = self.keys.are_awaited();
+        let ready = loaded && !awaits_log && !awaits_keys && !self.is_draining();
         let status = match (ready, reasons.is_empty()) {
             (true, true) => "ready",
             (true, false) => "degraded",
@@ -151,6 +160,9 @@ impl Status {
         if awaits_log {
             reasons.add_public("start: the command log has not been reached yet");
         }
+        if awaits_keys {
+            reasons.add_public("start: the keys of JWT_JWKS have not been fetched yet");
+        }
         let (version, todos, bytes) = self.snapshot_figures();
         let mut document = serde_json::json!({
             "status": status,
@@ -161,6 +173,9 @@ impl Status {
                 "bytes": bytes,
             },
         });
+        if let Some(keys) = self.keys.document(self.now_ms()) {
+            document["keys"] = keys;
+        }
         reasons.write_into(&mut document);
         (ready, document.to_string())
     }

@@ -37,11 +37,13 @@ pub enum Component {
     FeedLink,
     /// Whether Kafka's brokers do.
     LogLink,
+    /// The keys that tokens are checked with.
+    Keys,
 }
 
 impl Component {
     /// All of them.
-    pub const ALL: [Component; 12] = [
+    pub const ALL: [Component; 13] = [
         Component::Feed,
         Component::CommandLog,
         Component::Topic,
@@ -54,6 +56,7 @@ impl Component {
         Component::StoreLink,
         Component::FeedLink,
         Component::LogLink,
+        Component::Keys,
     ];
 
     /// Its name in `/ready`, in metrics and in logs.
@@ -71,6 +74,7 @@ impl Component {
             Component::StoreLink => "store_link",
             Component::FeedLink => "feed_link",
             Component::LogLink => "log_link",
+            Component::Keys => "keys",
         }
     }
 }

@@ -16,8 +16,9 @@ use super::farewell::Farewell;
 use super::port::{self, Admission, PortClaim};
 use super::seams::ApiSeams;
 use crate::auth::OtherKeys;
-use crate::config::{Config, Deployment, IoDriver, Secret};
+use crate::config::{Config, Deployment, IoDriver};
 use crate::encoder::EncoderThread;
+use crate::keys::{KeyFiles, Keys, KeysThread};
 use crate::limits::{LINGERING_MAX, LINGERING_MIN, LINGERING_ONE_TO_CONNECTIONS};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::observe::status::Status;
@@ -115,6 +116,7 @@ pub struct Api {
     producer: Producer,
     refresher: Refresher,
     encoder: Option<EncoderThread>,
+    keys: KeysThread,
     stop: Arc<AtomicBool>,
 }
 
@@ -133,7 +135,7 @@ impl Api {
         events: &Events,
     ) -> Result<Api, ProcessError> {
         let count = plan.cpus.len();
-        let settings = shard_settings(config, &seams.token_secret, count);
+        let settings = shard_settings(config, count);
         let metrics = Arc::new(Metrics {
             shards: (0..count).map(|_| Arc::new(ShardMetrics::default())).collect(),
             producer: Arc::default(),
@@ -147,6 +149,7 @@ impl Api {
         let new_ids = seams.appender.new_ids();
         let producer = Producer::start(queue, seams.appender, PRODUCER_CLOSE_DEADLINE, Arc::clone(&metrics.producer))?;
         let inboxes = plan.inbox_senders();
+        let plan_inboxes = inboxes.clone();
         let (wishes, encoder) = match config.http.compression {
             true => {
                 let (wishes, encoder) = EncoderThread::start(
@@ -174,7 +177,11 @@ impl Api {
             },
             Arc::clone(stop),
         )?;
-        let other_keys = Arc::new(OtherKeys::find(&config.auth, &seams.token_secret));
+        let folder = seams.key_folder.as_ref();
+        let files = KeyFiles::new(config.auth.clone(), folder.map(|folder| folder.path().to_owned()));
+        let footing = folder.map(|folder| Arc::clone(folder.footing()));
+        let keys = Keys::read(&config.auth, files, Arc::clone(status), footing)?;
+        let other_keys = Arc::new(OtherKeys::find(&config.auth, keys.files().secret()));
         tell_key(&other_keys);
         let user_rates = config.write.rate_per_user.map(UserRates::new).transpose()?.map(Arc::new);
         let places = Places::new(config.http.max_connections);
@@ -203,7 +210,8 @@ impl Api {
                 submissions: submissions.clone(),
                 new_ids: Arc::clone(&new_ids),
                 wishes: wishes.clone(),
-                token_secret: seams.token_secret.clone(),
+                keys: keys.set(),
+                key_asks: keys.asks(),
                 other_keys: Arc::clone(&other_keys),
                 auth: config.auth.clone(),
                 user_rates: user_rates.clone(),
@@ -216,7 +224,13 @@ impl Api {
             Driver::IoUring => tracing::info!(shards = count, "serving with io_uring"),
             Driver::Epoll => tracing::info!(shards = count, "serving with epoll"),
         }
-        Ok(Api { shards, producer, refresher, encoder, stop: Arc::clone(stop) })
+        let keys = keys.start(plan_inboxes, Arc::clone(stop), events.reporter("keys"))?;
+        Ok(Api { shards, producer, refresher, encoder, keys, stop: Arc::clone(stop) })
+    }
+
+    /// Has the keys of tokens read again.
+    pub fn reload_keys(&self) {
+        self.keys.reload();
     }
 
     /// Lets the shards finish, within `deadline`; a second signal ends the wait. Then waits for the other threads, as long
@@ -248,6 +262,7 @@ impl Api {
         if let Some(encoder) = self.encoder {
             farewell.join("encoder", encoder.into_thread());
         }
+        farewell.join("keys", self.keys.into_thread());
         farewell
     }
 }
@@ -287,7 +302,7 @@ fn learn_deployment(config: &Config, claim: &PortClaim) -> Result<(), ProcessErr
 }
 
 /// The bounds of each shard; those of writes are split among them.
-fn shard_settings(config: &Config, token_secret: &Secret, shards: usize) -> Settings {
+fn shard_settings(config: &Config, shards: usize) -> Settings {
     Settings {
         header_timeout: config.http.header_timeout,
         body_timeout: config.http.body_timeout,
@@ -307,14 +322,16 @@ fn shard_settings(config: &Config, token_secret: &Secret, shards: usize) -> Sett
             history_age: config.events.history_age,
             unsent_max_bytes: config.events.unsent_max_bytes,
         },
-        desk: desk(config, token_secret),
+        desk: desk(config),
     }
 }
 
 /// What the page is served with. Tokens are made where one process is the whole deployment: elsewhere, who is whom is not its
 /// business.
-fn desk(config: &Config, token_secret: &Secret) -> Desk {
-    let makes_tokens = config.auth.page_tokens && matches!(config.deployment, Deployment::Embedded { .. });
-    let minter = makes_tokens.then(|| Arc::new(Minter::new(token_secret.clone(), config.auth.clone())));
+fn desk(config: &Config) -> Desk {
+    let has_secret = config.auth.secret.is_some() || !config.auth.has_public_keys();
+    let is_embedded = matches!(config.deployment, Deployment::Embedded { .. });
+    let makes_tokens = config.auth.page_tokens && is_embedded && has_secret;
+    let minter = makes_tokens.then(|| Arc::new(Minter::new(config.auth.clone())));
     Desk { page: Arc::new(Page::new()), minter }
 }

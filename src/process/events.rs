@@ -9,18 +9,25 @@ use signal_hook::iterator::Signals;
 
 use crate::limits::SIGNAL_ECHO_MS;
 
-/// The signals that stop a process, which then drains: an orchestrator's, Ctrl-C, a terminal that closes, Ctrl-\.
+/// The signals that stop a process, which then drains: an orchestrator's, Ctrl-C, a terminal that closes, Ctrl-\. SIGHUP from
+/// anybody but a terminal that closes has keys read again.
 const STOPPING: [(c_int, &str); 4] =
     [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGHUP, "SIGHUP"), (SIGQUIT, "SIGQUIT")];
 
-/// Something that ends the process.
+/// Something that happens to the process.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// The name of a signal.
     Signal(&'static str),
     /// The name of a thread that ended.
     Ended(&'static str),
+    /// Files are to be read again.
+    Reload,
 }
+
+/// How long after a SIGHUP it is looked once more whether the terminal is there: a shell that ends signals its jobs a moment
+/// before its terminal goes.
+const TERMINAL_GOES: Duration = Duration::from_millis(100);
 
 /// The events of a process.
 pub struct Events {
@@ -39,9 +46,16 @@ impl Events {
         let wanted = STOPPING.iter().map(|(signal, _)| *signal);
         let mut signals = Signals::new(wanted.filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP)))?;
         let signal_sender = sender.clone();
+        let had_terminal = has_terminal();
         std::thread::Builder::new().name("signals".into()).spawn(move || {
             let mut heard = Heard::default();
             for signal in signals.forever() {
+                if signal == SIGHUP && !(had_terminal && is_terminal_gone()) {
+                    if signal_sender.send(Event::Reload).is_err() {
+                        return;
+                    }
+                    continue;
+                }
                 let name = STOPPING.iter().find(|(known, _)| *known == signal).map_or("a signal", |(_, name)| name);
                 if heard.is_news(signal, Instant::now()) && signal_sender.send(Event::Signal(name)).is_err() {
                     return;
@@ -75,6 +89,19 @@ impl Events {
     pub fn next_within(&self, wait: Duration) -> Option<Event> {
         self.receiver.recv_timeout(wait).ok()
     }
+}
+
+/// Whether this process belongs to a terminal, and that one is there.
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
+/// Whether the terminal that was there at the start has closed. The kernel takes it from its processes before it sends SIGHUP.
+fn is_terminal_gone() -> bool {
+    if has_terminal() {
+        std::thread::sleep(TERMINAL_GOES);
+    }
+    !has_terminal()
 }
 
 fn is_ignored(signal: c_int) -> bool {

@@ -76,6 +76,9 @@ fn first_steps(authority: &str, data_dir: &str, program: &str, key: &KeySource) 
             "JWT_SECRET=${JWT_SECRET:?is not set: export the JWT_SECRET that the server was started with} ",
         ),
         KeySource::DotEnv | KeySource::File(_) => ("", ""),
+        KeySource::PublicKey | KeySource::KeySet(_) => {
+            (" Put a token of its issuer in the place of the first line's.", "")
+        }
     };
     format!(
         "\nEverything is kept in {data_dir}. Tokens are checked with the key of {key}.{remark}\n\

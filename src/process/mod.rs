@@ -8,6 +8,7 @@
 //!         worker-http, with WORKER_HTTP_PORT
 //! Kafka:  worker-watch (API: are there workers, do they keep up)
 //!         kafka-watch (the topic)   kafka-reports, kafka-upkeep (API: acknowledgements, another producer on need)
+//!         keys (API: looks at the files with keys of tokens)
 //! both:   main (waits for a signal, or for a thread that ended)
 //! ```
 //!
@@ -99,6 +100,9 @@ pub enum ProcessError {
     /// The feed.
     #[error(transparent)]
     Feed(#[from] crate::feed::FeedError),
+    /// The keys of tokens.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::KeysError),
     /// A seam that only another build has, or a setting that is missing for it.
     #[error("{0}")]
     Unsupported(String),
@@ -160,7 +164,7 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
         }
     }
 
-    let outcome = wait(&events);
+    let outcome = wait(&events, api.as_ref());
     status.start_draining();
     let mut farewell = match api {
         Some(api) => {
@@ -205,13 +209,20 @@ pub fn services_missing() -> ProcessError {
     ProcessError::Unsupported(reason.into())
 }
 
-fn wait(events: &Events) -> Result<(), ProcessError> {
-    match events.next() {
-        Event::Signal(signal) => {
-            tracing::info!(signal, "told to stop");
-            Ok(())
+/// Waits for the end, and has keys read again meanwhile, when told to.
+fn wait(events: &Events, api: Option<&Api>) -> Result<(), ProcessError> {
+    loop {
+        match events.next() {
+            Event::Signal(signal) => {
+                tracing::info!(signal, "told to stop");
+                return Ok(());
+            }
+            Event::Ended(thread) => return Err(ProcessError::ThreadEnded(thread)),
+            Event::Reload => match api {
+                Some(api) => api.reload_keys(),
+                None => tracing::info!("SIGHUP: a worker has no keys to read again"),
+            },
         }
-        Event::Ended(thread) => Err(ProcessError::ThreadEnded(thread)),
     }
 }
 

@@ -11,7 +11,7 @@ use super::events::{EndReporter, Events};
 use super::{ProcessError, Roles};
 use crate::command_log::embedded::{EmbeddedAppender, EmbeddedReader};
 use crate::command_log::{AcknowledgementSink, CommandAppender, CommandReader, embedded};
-use crate::config::{Config, Deployment, Secret};
+use crate::config::{Config, Deployment};
 use crate::data_dir::{DataDir, DataDirLock};
 use crate::feed::{FeedPublisher, FeedSubscriber, in_process};
 use crate::limits::WORKER_RETRY_MAX_MS;
@@ -40,8 +40,8 @@ pub struct ApiSeams {
     pub feed: Box<dyn FeedSubscriber>,
     /// Where the list comes from when the feed has none.
     pub store: Box<dyn Store>,
-    /// The key of the tokens.
-    pub token_secret: Secret,
+    /// The data folder, when it may have the key of the tokens.
+    pub key_folder: Option<DataDir>,
 }
 
 /// The ends that one lane of the worker holds.
@@ -158,19 +158,15 @@ fn open_embedded(
     let appender = appender.with_max_bytes(config.write.log_max_bytes);
     let (publisher, subscriber) = in_process::channel();
     let api = if roles.api {
-        let token_secret = match &config.auth.secret {
-            Some(secret) => secret.clone(),
-            None => {
-                let key = data_dir.jwt_secret()?;
-                data_dir.footing().keep_key(data_dir.path(), &key);
-                key
-            }
-        };
+        if config.auth.secret.is_none() && !config.auth.has_public_keys() {
+            // Made at the first start; the keys are read together.
+            data_dir.jwt_secret()?;
+        }
         Some(ApiSeams {
             appender: Box::new(appender),
             feed: Box::new(subscriber),
             store: Box::new(SqliteStore::open_read_only(&data_dir.store_path())?),
-            token_secret,
+            key_folder: Some(data_dir.clone()),
         })
     } else {
         None

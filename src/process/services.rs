@@ -55,15 +55,15 @@ pub fn open(
     if roles.api {
         status.await_log();
     }
-    let api = match (&config.auth.secret, roles.api) {
-        (Some(secret), true) => Some(ApiSeams {
+    let api = match roles.api {
+        true => Some(ApiSeams {
             appender: Box::new(KafkaAppender::within(host, kafka.clone(), acknowledgements)?),
             feed: Box::new(RedisSubscriber::new(&redis)?),
             // What takes writes learns which topic they have to go to.
             store: Box::new(store(services)?.telling(status.shared_topic())),
-            token_secret: secret.clone(),
+            key_folder: None,
         }),
-        _ => None,
+        false => None,
     };
     let lanes = if roles.worker { services.worker_lanes.min(services.db_pool_size) } else { 0 };
     let worker =

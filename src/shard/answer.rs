@@ -12,7 +12,6 @@ use super::registry::ConnectionState;
 use super::reply::{RETRY_AFTER_S, Reply, count_responses};
 use super::writes::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::{DRAIN_IDLE_GRACE, Shard};
-use crate::auth::AuthError;
 use crate::command_log::Refusal;
 use crate::http::asker;
 use crate::http::conditional::{Condition, evaluate};
@@ -20,7 +19,7 @@ use crate::http::content::check_json;
 use crate::http::idempotency_key::idempotency_key;
 use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
-use crate::http::response::{CacheControl, Challenge, ContentType, DATE_BYTES};
+use crate::http::response::{CacheControl, ContentType, DATE_BYTES};
 use crate::http::route::{has_slash_too_many, route};
 use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::PREFER_WAIT_MAX_S;
@@ -28,10 +27,10 @@ use crate::observe::readiness::Audience;
 use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo, TodoId, TodoPatch};
 
 /// What can be refused before the body is there: the same checks, in the same order, as for the whole request.
-pub fn refuse_by_head(shard: &Shard, head: &Head<'_>) -> Result<(), Problem> {
+pub fn refuse_by_head(shard: &Shard, state: &ConnectionState, head: &Head<'_>) -> Result<(), Problem> {
     let route = check_route(head)?;
     if matches!(head.method, Method::Post | Method::Put | Method::Delete) && route != Route::PageToken {
-        let user = shard.authenticate(head)?;
+        let user = shard.authenticate(head, &state.failed_checks)?;
         shard.writes.check_rate(&user)?;
         check_todo_id(head, route)?;
     }
@@ -98,7 +97,7 @@ impl Request<'_> {
             (Route::InvalidTodoId, method) => {
                 // Who may not write learns nothing about ids.
                 if !method.is_read() {
-                    self.shard.authenticate(self.head)?;
+                    self.shard.authenticate(self.head, &self.state.failed_checks)?;
                 }
                 check_todo_id(self.head, route)
             }
@@ -125,7 +124,7 @@ impl Request<'_> {
 
     /// The user who writes, unless that is too much. Each write counts, whatever becomes of it.
     fn admit_writer(&self) -> Result<Rc<str>, Problem> {
-        let user = self.shard.authenticate(self.head)?;
+        let user = self.shard.authenticate(self.head, &self.state.failed_checks)?;
         self.shard.writes.take_from_rate(&user)?;
         Ok(user)
     }
@@ -237,17 +236,6 @@ impl Shard {
         let snapshot = self.reads.snapshot()?;
         let mut json = snapshot.get(id)?.json().to_vec();
         Todo::from_json(&mut json, &mut JsonParser::default()).ok()
-    }
-
-    fn authenticate(&self, head: &Head<'_>) -> Result<Rc<str>, Problem> {
-        let (authorization, now) = (head.authorization(), self.clock.unix_seconds());
-        let verified = self.verifier.borrow_mut().verify(authorization, now);
-        verified.map_err(|error| {
-            if error == AuthError::WrongSignature {
-                self.other_keys.explain(authorization, now);
-            }
-            Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
-        })
     }
 
     #[inline]

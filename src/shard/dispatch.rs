@@ -125,13 +125,13 @@ impl Dispatch {
                 if input.unread().len() < request_bytes {
                     let has_begun = input.unread().len() > head_bytes;
                     self.awaited_bytes = Some(request_bytes);
-                    return self.expect_body(shard, &head, has_begun, output);
+                    return self.expect_body(shard, state, &head, has_begun, output);
                 }
                 request_bytes
             }
             Framing::Chunked => {
                 let has_begun = input.unread().len() > head_bytes;
-                if self.expect_body(shard, &head, has_begun, output) == Progress::Refused {
+                if self.expect_body(shard, state, &head, has_begun, output) == Progress::Refused {
                     return Progress::Refused;
                 }
                 let head = input.unread()[..head_bytes].to_vec();
@@ -207,11 +207,18 @@ impl Dispatch {
 
     /// A body is awaited. A client that waits for `100 Continue` gets it, or the final answer where the head alone
     /// decides (RFC 9110 section 10.1.1); then the connection closes, because the client may send the body all the same.
-    fn expect_body(&mut self, shard: &Rc<Shard>, head: &Head<'_>, has_begun: bool, output: &mut Output) -> Progress {
+    fn expect_body(
+        &mut self,
+        shard: &Rc<Shard>,
+        state: &ConnectionState,
+        head: &Head<'_>,
+        has_begun: bool,
+        output: &mut Output,
+    ) -> Progress {
         if !head.expect_continue || self.continue_sent || has_begun {
             return Progress::AwaitsBody;
         }
-        if let Err(problem) = refuse_by_head(shard, head) {
+        if let Err(problem) = refuse_by_head(shard, state, head) {
             return self.reject(shard, &problem, output);
         }
         self.continue_sent = true;

@@ -9,6 +9,7 @@ use std::task::Poll;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use futures_util::task::AtomicWaker;
 
+use crate::auth::KeySet;
 use crate::change_feed::News;
 use crate::command_log::{Acknowledgement, Coverage};
 use crate::encoder::EncodedPage;
@@ -19,6 +20,8 @@ use crate::todo::IdKey;
 pub enum Message {
     /// Answer from this snapshot from now on, and tell those who follow what is new in it.
     Snapshot(Arc<Snapshot>, Arc<News>),
+    /// Check tokens with these keys from now on.
+    Keys(Arc<KeySet>),
     /// Ids from `Idempotency-Key` are made with this key from now on.
     IdKey(IdKey),
     /// A page that some shard has wished for.

@@ -12,6 +12,7 @@
 //! ```
 
 mod answer;
+mod authorize;
 mod clock;
 mod connection;
 pub mod connection_memory;
@@ -66,10 +67,10 @@ use self::turns::Turns;
 use self::writes::Writes;
 use self::writes::room::ListRoom;
 use self::writes::user_rates::UserRates;
-use crate::auth::{OtherKeys, Verifier};
+use crate::auth::{KeySet, OtherKeys, Verifier};
 use crate::change_feed::News;
 use crate::command_log::new_ids::NewIds;
-use crate::config::{Auth, Secret};
+use crate::config::Auth;
 use crate::encoder::WishQueue;
 use crate::limits::{LINGER_SILENCE_MS, PIPELINES_TURN_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
@@ -116,8 +117,10 @@ pub struct ShardParts {
     pub new_ids: Arc<NewIds>,
     /// Where it leaves wishes for lists in content codings; `None`: all answers are identity.
     pub wishes: Option<WishQueue>,
-    /// The key of the tokens.
-    pub token_secret: Secret,
+    /// The keys of the tokens.
+    pub keys: Arc<KeySet>,
+    /// Where it asks for newer ones; `None`: none come from an address.
+    pub key_asks: Option<crossbeam_channel::Sender<()>>,
     /// Keys that tokens are not taken with, for the log.
     pub other_keys: Arc<OtherKeys>,
     /// What else a token has to have.
@@ -169,7 +172,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         memory: ShardMemory::new(parts.memory),
         lingering: RefCell::new(Lingering::new(parts.lingering_places)),
         reads: Reads::new(parts.wishes, Rc::clone(&clock), Arc::clone(&own_metrics)),
-        verifier: RefCell::new(Verifier::new(&parts.token_secret, &parts.auth)),
+        verifier: RefCell::new(Verifier::new(parts.keys, &parts.auth).asking(parts.key_asks)),
         other_keys: parts.other_keys,
         parser: RefCell::default(),
         body: RefCell::default(),
@@ -208,6 +211,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
                     accepting = Some(shard.accept(listener)?);
                 }
             }
+            Message::Keys(keys) => shard.verifier.borrow_mut().use_keys(keys),
             Message::IdKey(key) => shard.writes.take_id_key(key),
             Message::Encoded(page) => shard.reads.take_encoded(page),
             Message::Covered(coverage) => shard.writes.show(&coverage),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use reactor::Socket;
 
 use super::write_watch::{SPEED_KNOWN_TICKS, WriteLimits, WriteWatch};
+use crate::auth::FailedChecks;
 use crate::limits::MEMORY_HELD_MIN_MS;
 use crate::observe::expiry::Expiry;
 
@@ -54,6 +55,8 @@ pub struct ConnectionState {
     /// Its wait was ended because it holds most of that memory.
     is_evicted: Cell<bool>,
     waker: Cell<Option<Waker>>,
+    /// Of its tokens.
+    pub failed_checks: FailedChecks,
     /// While an answer is being sent that did not fit into the socket.
     watch: Cell<Option<WriteWatch>>,
 }
@@ -73,6 +76,7 @@ impl ConnectionState {
             held_since: Cell::new(NEVER),
             is_evicted: Cell::new(false),
             waker: Cell::new(None),
+            failed_checks: FailedChecks::default(),
             watch: Cell::new(None),
         }
     }

@@ -7,6 +7,8 @@ pub mod disk;
 pub mod events;
 #[allow(dead_code, reason = "for suites with faults")]
 pub mod healing;
+#[allow(dead_code, reason = "for suites with keys of others")]
+pub mod issuer;
 pub mod metrics;
 pub mod process;
 pub mod random;

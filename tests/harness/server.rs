@@ -141,6 +141,17 @@ impl Setup {
     /// # Panics
     /// When it ends instead.
     pub fn start_changed(&self, change: impl FnOnce(&mut Command)) -> Server {
+        let server = self.start_unready(change);
+        let mut client = server.connect();
+        eventually("readiness", || (client.call(&get("/ready")).status == 200).then_some(()));
+        server
+    }
+
+    /// Starts a server, with a change to its command, and waits only until it listens.
+    ///
+    /// # Panics
+    /// When it ends instead.
+    pub fn start_unready(&self, change: impl FnOnce(&mut Command)) -> Server {
         let mut command = self.command(&[]);
         change(&mut command);
         let mut process = Process::start(command);
@@ -150,10 +161,7 @@ impl Setup {
             }
             listens_on(&process.stdout.text())
         });
-        let server = Server { process, address, setup: self.clone() };
-        let mut client = server.connect();
-        eventually("readiness", || (client.call(&get("/ready")).status == 200).then_some(()));
-        server
+        Server { process, address, setup: self.clone() }
     }
 }
 

@@ -45,7 +45,8 @@ pub fn seed(config: &Config, arguments: &SeedArguments) -> Result<SeedReport, Bo
     let progress = SeedProgress::on_stderr(plan.count);
     match data_dir.owner().map(|owner| owner.address) {
         Some(address) if !address.is_empty() => {
-            let arguments = TokenArguments { sub: arguments.user.clone(), ttl: TOKEN_TTL };
+            let arguments =
+                TokenArguments { sub: arguments.user.clone(), ttl: TOKEN_TTL, key: None, alg: None, kid: None };
             let token = super::token::token(config, &arguments)?;
             let address = reachable(address.parse()?);
             let shown_before = visible::todos_shown(address).unwrap_or_default();

@@ -79,7 +79,6 @@ impl EmbeddedReader {
             let missing = segment::find_missing(&self.log.folder, segments);
             self.log.footing.set(Fault::Segment, missing.as_deref());
             self.displaced = self.log.footing.check().err();
-            self.log.footing.look_at_key();
             let unnamed = identity::find_missing(&self.log.folder, self.log.id);
             self.log.footing.set(Fault::LogId, unnamed.as_deref());
         }

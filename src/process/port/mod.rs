@@ -25,7 +25,7 @@ use proof::{Answer, Asked, Standing};
 use survey::ClaimName;
 
 use super::ProcessError;
-use super::events::{EndReporter, Events};
+use super::events::{EndReporter, Event, Events};
 
 /// How long a process that has just been told to end, or killed, may take to leave the port.
 const LEAVING_PATIENCE: Duration = Duration::from_millis(500);
@@ -121,7 +121,7 @@ impl PortClaim {
                 tracing::warn!("waiting for port {}: {reason}", self.address.port());
                 told = reason;
             }
-            if events.next_within(LOOK_AGAIN).is_some() {
+            if events.next_within(LOOK_AGAIN).is_some_and(|event| event != Event::Reload) {
                 return Ok(Admission::Stopped);
             }
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::super::answer::Request;
 use crate::auth::{self, MintError};
-use crate::config::{Auth, Secret};
+use crate::config::Auth;
 use crate::http::content::check_json;
 use crate::http::response::ContentType;
 use crate::http::{Head, Problem, Status, asker};
@@ -23,7 +23,6 @@ use crate::limits::PAGE_TOKEN_LIFETIME_S;
 
 /// Makes tokens with the key of the process.
 pub struct Minter {
-    secret: Secret,
     auth: Auth,
 }
 
@@ -40,9 +39,9 @@ struct Wanted<'a> {
 }
 
 impl Minter {
-    /// With this key, and what tokens have to have beside it.
-    pub fn new(secret: Secret, auth: Auth) -> Minter {
-        Minter { secret, auth }
+    /// With what tokens have to have beside their key, which is the one of the shard's keys at the time.
+    pub fn new(auth: Auth) -> Minter {
+        Minter { auth }
     }
 }
 
@@ -62,11 +61,12 @@ impl Request<'_> {
             .map_err(|error| Problem::invalid_request(format!("the body is {{\"sub\":\"<user>\"}}: {error}")))?;
         let lifetime = Duration::from_secs(PAGE_TOKEN_LIFETIME_S);
         let now = self.shard.clock.unix_seconds();
-        let token =
-            auth::mint(&minter.secret, &minter.auth, &wanted.sub, lifetime, now).map_err(|error| match error {
-                MintError::Subject(reason) => Problem::invalid_request(format!("sub: {}", reason.reason)),
-                MintError::Signing(_) => Problem::internal(),
-            })?;
+        let keys = std::sync::Arc::clone(self.shard.verifier.borrow().keys());
+        let secret = keys.secret().ok_or_else(Problem::internal)?;
+        let token = auth::mint(secret, &minter.auth, &wanted.sub, lifetime, now).map_err(|error| match error {
+            MintError::Subject(reason) => Problem::invalid_request(format!("sub: {}", reason.reason)),
+            MintError::Signing(_) => Problem::internal(),
+        })?;
         self.reply.document(Status::Ok, ContentType::Json, format!("{{\"token\":\"{token}\"}}").as_bytes());
         Ok(())
     }

@@ -1,0 +1,37 @@
+//! Who may write: the user that a token names.
+
+use std::rc::Rc;
+
+use super::Shard;
+use super::reply::RETRY_AFTER_S;
+use crate::auth::{AuthError, FailedChecks};
+use crate::http::response::Challenge;
+use crate::http::{Head, Problem};
+use crate::limits::KEYS_RETRY_S;
+
+impl Shard {
+    pub(super) fn authenticate(&self, head: &Head<'_>, failed_checks: &FailedChecks) -> Result<Rc<str>, Problem> {
+        let (authorization, now) = (head.authorization(), self.clock.unix_seconds());
+        let verified = self.verifier.borrow_mut().verify(authorization, now, failed_checks);
+        verified.map_err(|error| match error {
+            AuthError::TooManyFailed => {
+                self.metrics.tokens_not_checked.add(1);
+                Problem::too_many_requests(
+                    "tokens of this connection were refused, and this one was not looked at; nothing was written",
+                    RETRY_AFTER_S,
+                )
+            }
+            AuthError::KeysAwaited => Problem::unavailable(
+                "the token may be signed with a key of its issuer that has not been fetched yet, and /ready says why; nothing was written",
+                KEYS_RETRY_S,
+            ),
+            AuthError::MissingScope => Problem::insufficient_scope(),
+            error => {
+                if error == AuthError::WrongSignature {
+                    self.other_keys.explain(authorization, now);
+                }
+                Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
+            }
+        })
+    }
+}

@@ -1,0 +1,229 @@
+//! Keys that change under a running server: `.env`, the data folder, PEM and key sets in files; SIGHUP; what cannot be read.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::harness::client::Client;
+use crate::harness::eventually;
+use crate::harness::issuer::{IssuerKey, key_set};
+use crate::harness::request::{delete, get, post};
+use crate::harness::server::{Server, Setup};
+use crate::harness::token::{SECRET, now, token, token_of};
+
+const SOME_ID: &str = "01900000-0000-7000-8000-000000000000";
+const KEY_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+const KEY_B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+/// Clients of several shards, whose caches all know the token once they have written.
+fn clients(server: &Server) -> Vec<Client> {
+    (0..8).map(|_| server.connect()).collect()
+}
+
+fn status(client: &mut Client, token: &str) -> u16 {
+    client.call(&delete(token, SOME_ID)).status
+}
+
+fn eventually_all(what: &str, clients: &mut [Client], token: &str, wanted: u16) {
+    for client in clients {
+        eventually(what, || (status(client, token) == wanted).then_some(()));
+    }
+}
+
+fn token_of_key(key: &str) -> String {
+    let setup = Setup::new().set("JWT_SECRET", key);
+    setup.run_successfully(&["token", "--sub", "anna"]).trim().to_owned()
+}
+
+fn write(path: &Path, text: &str) {
+    // As editors and secret stores do it: never half a file.
+    let unfinished = path.with_extension("unfinished");
+    std::fs::write(&unfinished, text).expect("written");
+    std::fs::rename(unfinished, path).expect("renamed");
+}
+
+/// The reasons of `/ready` that are about keys.
+fn trouble(server: &Server) -> Option<String> {
+    let ready = server.connect().call(&get("/ready")).json();
+    let reasons = ready["reasons"].as_array().expect("a list").clone();
+    reasons.iter().find_map(|reason| Some(reason.as_str()?.strip_prefix("keys: ")?.to_owned()))
+}
+
+#[test]
+fn a_secret_is_rotated_in_dot_env_without_a_restart() {
+    let setup = Setup::new().unset("JWT_SECRET").set("SHARDS", "3");
+    let file = setup.folder().join(".env");
+    write(&file, &format!("JWT_SECRET={KEY_A}\n"));
+    let server = setup.start();
+    let (by_a, by_b) = (token_of_key(KEY_A), token_of_key(KEY_B));
+    let mut clients = clients(&server);
+    eventually_all("the first key", &mut clients, &by_a, 202);
+    assert_eq!(status(&mut clients[0], &by_b), 401);
+    write(&file, &format!("JWT_SECRET={KEY_B}\nJWT_SECRET_PREVIOUS={KEY_A}\n"));
+    eventually_all("the second key", &mut clients, &by_b, 202);
+    assert!(clients.iter_mut().all(|client| status(client, &by_a) == 202), "both, while clients change");
+    write(&file, &format!("JWT_SECRET={KEY_B}\n"));
+    eventually_all("the end of the first key, in all caches", &mut clients, &by_a, 401);
+    assert!(clients.iter_mut().all(|client| status(client, &by_b) == 202));
+    // What cannot be read changes nothing, and is said until it is mended.
+    for broken in
+        ["JWT_SECRET=short\n", "no line of this form\n", &format!("JWT_SECRET_PREVIOUS=short\nJWT_SECRET={KEY_A}\n")]
+    {
+        write(&file, broken);
+        let reason = eventually("the trouble", || trouble(&server));
+        assert!(reason.contains(".env") && !reason.contains("short\""), "{reason}");
+        assert!(clients.iter_mut().all(|client| status(client, &by_b) == 202), "{broken}");
+        write(&file, &format!("JWT_SECRET={KEY_B}\n"));
+        eventually("the end of the trouble", || trouble(&server).is_none().then_some(()));
+    }
+    let log = server.stop().stderr;
+    assert!(!log.contains(KEY_A) && !log.contains(KEY_B), "keys are not shown");
+}
+
+#[test]
+fn sighup_reads_keys_again_and_loses_no_request() {
+    const WRITES: usize = 300;
+    let server = Setup::new().start();
+    let mut client = server.connect();
+    client.send(post(&token("writer"), r#"{"title":"around the signal"}"#).bytes().repeat(WRITES));
+    client.answer().expect(202);
+    server.process.signal(libc::SIGHUP);
+    for _ in 1..WRITES {
+        client.answer().expect(202);
+    }
+    eventually("the reading", || server.log().contains("they were read again, and are the same").then_some(()));
+    client.assert_goes_on();
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+#[test]
+fn another_key_in_the_data_folder_takes_the_place_of_the_first() {
+    let setup = Setup::new().unset("JWT_SECRET");
+    let server = setup.start();
+    let first = setup.run_successfully(&["token", "--sub", "anna"]).trim().to_owned();
+    let mut clients = clients(&server);
+    eventually_all("the first key", &mut clients, &first, 202);
+    write(&setup.data_dir().join("jwt-secret"), KEY_A);
+    eventually_all("the new key", &mut clients, &token_of_key(KEY_A), 202);
+    eventually_all("the end of the first key", &mut clients, &first, 401);
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+#[test]
+fn keys_in_files_are_read_as_they_come_and_go() {
+    let setup = Setup::new();
+    let (pem, set) = (setup.folder().join("issuer.pem"), setup.folder().join("keys.json"));
+    std::fs::copy(IssuerKey::Ed.public(), &pem).expect("copied");
+    write(&set, &key_set(&[(IssuerKey::Rsa, "r"), (IssuerKey::Ec, "e")]));
+    let setup = setup.set("JWT_PUBLIC_KEY", "issuer.pem").set("JWT_JWKS", "keys.json");
+    let server = setup.start();
+    let tokens: Vec<_> = [(IssuerKey::Ed, "d"), (IssuerKey::Rsa, "r"), (IssuerKey::Ec, "e")]
+        .map(|(key, kid)| key.token(&setup, "anna", kid))
+        .into();
+    let mut clients = clients(&server);
+    for token in tokens.iter().chain([&token("anna")]) {
+        eventually_all("each kind of key", &mut clients, token, 202);
+    }
+    let unknown = IssuerKey::Rsa.token(&setup, "anna", "x");
+    let answer = clients[0].call(&delete(&unknown, SOME_ID));
+    assert!(answer.problem(401).contains("no key that is accepted here has the kid"), "{answer:?}");
+    write(&set, &key_set(&[(IssuerKey::Ec, "e")]));
+    eventually_all("the end of RSA", &mut clients, &tokens[1], 401);
+    write(&set, "{\"keys\":[]}");
+    let reason = eventually("the trouble", || trouble(&server));
+    assert!(reason.contains("JWT_JWKS (keys.json): it has no keys"), "{reason}");
+    assert_eq!(status(&mut clients[0], &tokens[2]), 202, "the last good one goes on");
+    write(&set, &key_set(&[(IssuerKey::Rsa, "r")]));
+    eventually_all("RSA again", &mut clients, &tokens[1], 202);
+    eventually_all("the end of P-256", &mut clients, &tokens[2], 401);
+    assert_eq!(trouble(&server), None);
+}
+
+#[test]
+fn a_server_does_not_start_with_keys_that_are_none() {
+    for (name, value, named) in [
+        ("JWT_PUBLIC_KEY", "nowhere.pem", "JWT_PUBLIC_KEY (nowhere.pem): it cannot be read"),
+        ("JWT_PUBLIC_KEY", "-----BEGIN PUBLIC KEY-----\nAA\n-----END PUBLIC KEY-----\n", "JWT_PUBLIC_KEY"),
+        ("JWT_JWKS", "nowhere.json", "JWT_JWKS (nowhere.json): it cannot be read"),
+        ("JWT_JWKS", "http://localhost/keys", "is no https address"),
+        ("JWT_USER_CLAIM", "/exp/x", "JWT_USER_CLAIM"),
+    ] {
+        let finished = Setup::new().set(name, value).run(&[]);
+        assert!(!finished.status.success() && finished.stderr.contains(named), "{name}={value}: {finished:?}");
+    }
+    let both = Setup::new().set("JWT_PUBLIC_KEY", IssuerKey::Ec.private().to_str().expect("UTF-8")).run(&[]);
+    assert!(both.stderr.contains("it is a private key"), "{both:?}");
+}
+
+#[test]
+fn token_without_a_secret_says_where_tokens_come_from() {
+    let setup = Setup::new().unset("JWT_SECRET").set("JWT_PUBLIC_KEY", IssuerKey::Ec.public().to_str().expect("UTF-8"));
+    let server = setup.start();
+    let finished = setup.run(&["token", "--sub", "anna"]);
+    assert!(!finished.status.success() && finished.stderr.contains("--key FILE"), "{finished:?}");
+    let own = IssuerKey::Ec.token(&setup, "anna", "k");
+    server.connect().call(&post(&own, r#"{"title":"t"}"#)).expect(202);
+    assert_eq!(status(&mut server.connect(), &token("anna")), 401, "a secret that nobody has set is none");
+    assert!(!setup.data_dir().join("jwt-secret").exists());
+}
+
+#[test]
+fn writes_want_the_scope_and_the_user_of_the_settings() {
+    let setup = Setup::new()
+        .set("JWT_WRITE_SCOPE", "todos:write")
+        .set("JWT_USER_CLAIM", "/realm/user")
+        .set("JWT_AUDIENCE", "todos, lists");
+    let server = setup.start();
+    let mut client = server.connect();
+    let mut call = |more: serde_json::Value| {
+        let mut claims = json!({ "sub": "s", "exp": now() + 600, "aud": "lists", "realm": { "user": "anna" } });
+        claims.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        client.call(&post(&token_of(&claims), r#"{"title":"t"}"#))
+    };
+    call(json!({ "scope": "openid todos:write" })).expect(202);
+    call(json!({ "scp": ["todos:write"] })).expect(202);
+    let refused = call(json!({ "scope": "todos:read" }));
+    refused.problem(403);
+    assert!(refused.required("WWW-Authenticate").contains("error=\"insufficient_scope\""), "{refused:?}");
+    call(json!({ "scope": "todos:write", "aud": "mail" })).problem(401);
+    call(json!({ "scope": "todos:write", "realm": "anna" })).problem(401);
+    let own = setup.run_successfully(&["token", "--sub", "me"]);
+    server.connect().call(&post(own.trim(), r#"{"title":"t"}"#)).expect(202);
+    let users = || {
+        let list = server.connect().call(&get("/todos")).json();
+        let users: Vec<String> = list
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|todo| todo["user_id"].as_str().expect("a text").to_owned())
+            .collect();
+        (users.len() == 3).then_some(users)
+    };
+    let users = eventually("three todos", users);
+    assert!(
+        users.iter().filter(|user| *user == "anna").count() == 2 && users.iter().any(|user| user == "me"),
+        "{users:?}"
+    );
+    assert!(!SECRET.is_empty());
+}
+
+#[test]
+fn bad_tokens_of_a_costly_key_are_answered_unseen_after_some() {
+    let setup = Setup::new().set("JWT_PUBLIC_KEY", IssuerKey::Rsa.public().to_str().expect("UTF-8"));
+    let server = setup.start();
+    let good = IssuerKey::Rsa.token(&setup, "anna", "k");
+    let (message, signature) = good.rsplit_once('.').expect("three parts");
+    let bad = format!("{message}.AAAA{}", &signature[4..]);
+    let mut client = server.connect();
+    let statuses: Vec<u16> = (0..200).map(|_| status(&mut client, &bad)).collect();
+    assert!(statuses.iter().all(|status| [401, 429].contains(status)), "{statuses:?}");
+    let limited = eventually("a limit", || {
+        let answer = client.call(&delete(&bad, SOME_ID));
+        (answer.status == 429).then_some(answer)
+    });
+    limited.problem(429);
+    assert_eq!(limited.required("Retry-After"), "1");
+    assert_eq!(status(&mut server.connect(), &good), 202, "another client is not refused for it");
+    let by_secret: Vec<u16> = (0..100).map(|_| status(&mut client, &token_of(&json!({ "sub": "a" })))).collect();
+    assert!(by_secret.iter().all(|status| *status == 401), "HS256 costs too little to be limited");
+}
