@@ -7,8 +7,9 @@ const SPARE_ROWS = 6;
 // So many rows before the end of what is here, the next page is fetched.
 const AHEAD_ROWS = 200;
 
-const view = { rowHeight: 60, height: 0, total: 0, offset: 0, stretch: 0, jump: 0, last: 0 };
+const view = { rowHeight: 60, room: 0, height: 0, total: 0, offset: 0, stretch: 0, jump: 0, last: 0 };
 const rows = new Map();
+const spare = [];
 // The row that Tab comes to: the one that had the focus last, else the first that can be seen.
 let current = null, chosen = null;
 let editing = null;
@@ -19,11 +20,17 @@ const count = new Intl.NumberFormat();
 const todoAt = (list, index) => list[list.length - 1 - index];
 const indexOf = (list, todo) => list.length - 1 - placeIn(list, todo);
 
-const top_ = () => $('list').scrollTop + view.offset;
+const top_ = () => view.last + view.offset;
+
+// Reading sizes has the browser lay the page out: it is done when they may be others, and not in each frame.
+function resized() {
+  view.rowHeight = parseFloat(getComputedStyle($('list')).getPropertyValue('--row')) * parseFloat(getComputedStyle(document.documentElement).fontSize);
+  view.room = $('list').clientHeight;
+  draw();
+}
 
 // Sets how long the list is, in pixels.
 function measure(length) {
-  view.rowHeight = parseFloat(getComputedStyle($('list')).getPropertyValue('--row')) * parseFloat(getComputedStyle(document.documentElement).fontSize);
   view.total = length * view.rowHeight;
   const height = Math.min(view.total, HEIGHT_MAX);
   view.stretch = height / 100;
@@ -37,14 +44,15 @@ function measure(length) {
 
 // Shows the list from this pixel on.
 function scrollTo_(top) {
-  top = Math.max(0, Math.min(top, view.total - $('list').clientHeight));
+  top = Math.max(0, Math.min(top, view.total - view.room));
   view.offset = Math.round(Math.floor(top / view.stretch) * view.jump) || 0;
-  $('list').scrollTop = view.last = top - view.offset;
+  // Rounded as the browser does it, which need not be asked then.
+  $('list').scrollTop = view.last = Math.round(top - view.offset);
 }
 
 // A scroll of less than a screen moves by pixels; a longer one, by the scroll bar, by the share of the whole.
 function scrolled() {
-  const now = $('list').scrollTop, room = $('list').clientHeight;
+  const now = $('list').scrollTop, room = view.room;
   if (view.jump > 0 && Math.abs(now - view.last) > 0) {
     if (Math.abs(now - view.last) < room) scrollTo_(now + view.offset);
     else scrollTo_(now * (view.total - room) / (view.height - room));
@@ -71,7 +79,7 @@ function drawRows(anchor) {
     if (Math.abs(top - top_()) >= 1) scrollTo_(top);
   } else if (view.jump === 0 && view.offset !== 0) scrollTo_(0);
   const first = Math.max(0, Math.floor(top_() / view.rowHeight) - SPARE_ROWS);
-  const end = Math.min(list.length, Math.ceil((top_() + $('list').clientHeight) / view.rowHeight) + SPARE_ROWS);
+  const end = Math.min(list.length, Math.ceil((top_() + view.room) / view.rowHeight) + SPARE_ROWS);
   if (isWhole && Math.min(length, end + AHEAD_ROWS) > list.length - 1) loadMore(Math.max(0, Math.ceil(top_() / view.rowHeight) - list.length)).catch(() => {});
 
   const wanted = new Map();
@@ -86,18 +94,21 @@ function drawRows(anchor) {
   }
   current = wanted.has(chosen) ? chosen : todoAt(list, Math.ceil(top_() / view.rowHeight))?.id;
   let lostFocus = false;
+  view.flashes = 0;
   for (const [id, row] of rows) {
-    if (wanted.has(id)) continue;
+    if (wanted.has(id) || id === editing?.id) continue;
     lostFocus ||= row.contains(document.activeElement);
     row.remove();
     rows.delete(id);
+    spare.push(row);
   }
   let before = $('rows').firstElementChild;
   for (const [id, index] of [...wanted].sort((one, other) => one[1] - other[1])) {
     let row = rows.get(id);
     if (!row) {
-      row = $('row').content.firstElementChild.cloneNode(true);
+      row = spare.pop() ?? $('row').content.firstElementChild.cloneNode(true);
       row.id_ = id;
+      row.drawn = row.change = null;
       rows.set(id, row);
     }
     drawRow(row, byId.get(id), index, length);
@@ -137,7 +148,8 @@ function drawRow(row, todo, index, length) {
   for (const part of [tick, name, edit, remove]) part.tabIndex = isCurrent ? 0 : -1;
   // Nobody changes what is another's; the controls stay, so that a screen reader says so.
   for (const part of [tick, edit, remove]) part.disabled = !!who.token && !isMine || isGoing;
-  if (isChanged && !matchMedia('(prefers-reduced-motion: reduce)').matches) {
+  // So that an eye finds what has changed; where everything does, nothing needs to be found.
+  if (isChanged && ++view.flashes <= 3 && !matchMedia('(prefers-reduced-motion: reduce)').matches) {
     row.getAnimations().forEach(animation => animation.cancel());
     row.animate({ backgroundColor: ['var(--flash)', 'transparent'] }, 700);
   }
@@ -159,7 +171,7 @@ function goTo(index, part) {
   const list = shown(), todo = todoAt(list, Math.max(0, Math.min(index, list.length - 1)));
   if (!todo) return;
   chosen = todo.id;
-  const top = indexOf(list, todo) * view.rowHeight, room = $('list').clientHeight;
+  const top = indexOf(list, todo) * view.rowHeight, room = view.room;
   if (top < top_()) scrollTo_(top); else if (top + view.rowHeight > top_() + room) scrollTo_(top + view.rowHeight - room);
   drawRows(null);
   const row = rows.get(todo.id), target = row.querySelector(part);
@@ -220,7 +232,7 @@ function remove(todo) {
 function startRows() {
   const list = $('list');
   list.addEventListener('scroll', scrolled, { passive: true });
-  new ResizeObserver(draw).observe(list);
+  new ResizeObserver(resized).observe(list);
   list.addEventListener('focusin', event => {
     const row = rowOf(event.target);
     if (row && row.id_ !== chosen) { chosen = row.id_; draw(); }

@@ -57,6 +57,8 @@ function takeChanges(batch) {
     const known = byId.get(change.id);
     if (change.gone) {
       if (known) { byId.delete(change.id); removed.add(known); }
+      // What was being written of it is kept as a write that has come too late.
+      if (change.id === editing?.id) saveEdit();
       meanwhile?.set(change.id, null);
     } else if (known) {
       Object.assign(known, change);

@@ -8,8 +8,6 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::harness::client::{Answer, Client};
-use crate::harness::eventually;
-use crate::harness::process::Process;
 use crate::harness::request::{Request, get, post};
 use crate::harness::server::{Driver, Server, Setup};
 use crate::harness::shared::on_both_drivers;
@@ -221,6 +219,9 @@ fn no_token_is_given_to_another_machine(driver: &Driver) {
 #[cfg(feature = "services")]
 #[test]
 fn no_token_is_given_by_a_process_that_is_not_the_whole_deployment() {
+    use crate::harness::eventually;
+    use crate::harness::process::Process;
+
     for role in ["serve", "run"] {
         let setup = Setup::new()
             .set("PAGE_TOKENS", "local")

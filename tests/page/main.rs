@@ -10,6 +10,7 @@ mod harness;
 mod access;
 mod browser;
 mod following;
+mod frames;
 mod list;
 mod looks;
 mod window;

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::eventually;
-use crate::harness::request::{get, post, put};
+use crate::harness::request::{delete, get, post, put};
 use crate::harness::server::Server;
 use crate::harness::token::token;
 use crate::window::Window;
@@ -125,6 +125,14 @@ fn an_edit_that_somebody_has_overtaken_says_so() {
     window.click("#outbox button.quiet");
     window.wait("the outbox is empty", "$('outbox').childElementCount === 0");
     window.wait_first("theirs again");
+    // The text outlives the todo.
+    window.click(&format!("{FIRST} .name"));
+    window.type_into(".editor [name=title]", "what I was writing");
+    server.connect().call(&delete(&token("me"), &id)).expect(202);
+    window.wait("it is told", "$('outbox').innerText.includes('Somebody has deleted it')");
+    window.click("#outbox button");
+    window.wait_first("what I was writing");
+    let id = list(&server)[0]["id"].as_str().expect("an id").to_owned();
     // What has changed beside the text does not count.
     window.click(&format!("{FIRST} .name"));
     change(&server, "me", &id, r#"{"completed":true}"#);
