@@ -2,7 +2,8 @@
 
 use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::command_log::{PartitionId, Record, RecordBatch};
+use crate::command_log::kafka_epochs::leader_epoch;
+use crate::command_log::{LeaderEpoch, PartitionId, Record, RecordBatch};
 use crate::todo::Timestamp;
 
 /// Records by partition, in the order in which the partitions came first.
@@ -15,7 +16,7 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// One more, behind those of its partition.
-    pub fn add(&mut self, partition: PartitionId, record: Record) {
+    pub fn add(&mut self, Fetched { partition, record, leader_epoch }: Fetched) {
         self.records += 1;
         self.bytes += record.key.len() + record.payload.len();
         let batch = match self.batches.iter_mut().find(|batch| batch.partition == partition) {
@@ -25,7 +26,7 @@ impl Gathered {
                 self.batches.last_mut().expect("just pushed")
             }
         };
-        batch.next = record.offset + 1;
+        (batch.next, batch.leader_epoch) = (record.offset + 1, leader_epoch);
         batch.records.push(record);
     }
 
@@ -36,13 +37,23 @@ impl Gathered {
     }
 }
 
-/// Copies a message out of librdkafka.
-pub(super) fn record_from(message: &BorrowedMessage<'_>) -> (PartitionId, Record) {
-    let record = Record {
-        offset: message.offset(),
-        logged_at: Timestamp::from_micros(message.timestamp().to_millis().unwrap_or(0).saturating_mul(1_000)),
-        key: message.key().unwrap_or_default().to_vec(),
-        payload: message.payload().unwrap_or_default().to_vec(),
-    };
-    (message.partition(), record)
+/// A record as it came.
+pub(super) struct Fetched {
+    pub partition: PartitionId,
+    pub record: Record,
+    /// Of the leader that wrote it; `None` where the brokers do not say.
+    pub leader_epoch: Option<LeaderEpoch>,
+}
+
+impl Fetched {
+    /// Copies a message out of librdkafka.
+    pub fn from_message(message: &BorrowedMessage<'_>) -> Fetched {
+        let record = Record {
+            offset: message.offset(),
+            logged_at: Timestamp::from_micros(message.timestamp().to_millis().unwrap_or(0).saturating_mul(1_000)),
+            key: message.key().unwrap_or_default().to_vec(),
+            payload: message.payload().unwrap_or_default().to_vec(),
+        };
+        Fetched { partition: message.partition(), record, leader_epoch: leader_epoch(message) }
+    }
 }

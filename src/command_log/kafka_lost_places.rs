@@ -7,6 +7,7 @@ use rdkafka::consumer::Consumer as _;
 
 use super::{KafkaReader, Place};
 use crate::command_log::kafka::log_error;
+use crate::command_log::kafka_epochs::first_after;
 use crate::command_log::kafka_extents::{Extent, extents, positions};
 use crate::command_log::{LogError, Offset, PartitionId};
 use crate::limits::{KAFKA_LAG_TIMEOUT_MS, KAFKA_LOST_PLACE_INTERVAL_MS, KAFKA_REQUEST_TIMEOUT_MS};
@@ -29,19 +30,70 @@ impl KafkaReader {
         for (partition, next) in places {
             match extents.get(&partition) {
                 Some(extent) if !extent.has(next) => {
-                    self.failures.push_back(extent.out_of_range(partition, next));
-                    self.assigned.insert(partition, Place::Nowhere);
-                    self.starting.remove(&partition);
-                    self.progress.forget(partition);
-                    self.note_lost(partition, *extent);
+                    self.lose(partition, next, self.own_part(partition, next, *extent))
                 }
-                _ => self.start_at(partition, Place::At(next)),
+                extent => {
+                    self.start_at(partition, Place::At(next));
+                    if extent.is_some_and(|extent| extent.earliest >= next) {
+                        self.epochs.leave_unchecked(partition);
+                    }
+                }
             }
         }
         match self.failures.pop_front() {
             Some(failure) => Err(failure),
             None => Ok(()),
         }
+    }
+
+    /// What stands before the place of this partition is not what was applied: the log has lost that, and was given other records.
+    /// Tells, by the next poll, where these begin.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: it is not known; the partition is looked at again.
+    pub(super) fn part_from(&mut self, partition: PartitionId) -> Result<(), LogError> {
+        let (Some(Place::At(next)), Some(consumer)) = (self.assigned.get(&partition).copied(), &self.consumer) else {
+            return Ok(());
+        };
+        let timeout = Duration::from_millis(KAFKA_REQUEST_TIMEOUT_MS);
+        let found = extents(consumer, &self.options.topic, &[partition], timeout);
+        match found.map(|extents| extents.get(&partition).copied()) {
+            Ok(Some(extent)) => {
+                let own = self.own_part(partition, next, extent);
+                if own.has(next) {
+                    // Nobody has said where they begin.
+                    self.start_at(partition, Place::At(next));
+                } else {
+                    self.lose(partition, next, own);
+                }
+                Ok(())
+            }
+            other => {
+                self.start_at(partition, Place::At(next));
+                other.map(drop)
+            }
+        }
+    }
+
+    /// The part of a partition that was applied: up to the first record of a later leader than the one before this place.
+    fn own_part(&self, partition: PartitionId, next: Offset, extent: Extent) -> Extent {
+        let Some(epoch) = self.epochs.before(partition, next) else { return extent };
+        match first_after(&self.options, partition, epoch, extent.earliest..extent.latest.min(next)) {
+            Ok(latest) if latest < extent.latest => Extent { latest, ..extent },
+            Ok(_) => extent,
+            Err(error) => {
+                tracing::warn!("partition {partition} does not say which of its records were applied before: {error}");
+                extent
+            }
+        }
+    }
+
+    fn lose(&mut self, partition: PartitionId, next: Offset, extent: Extent) {
+        self.failures.push_back(extent.out_of_range(partition, next));
+        self.assigned.insert(partition, Place::Nowhere);
+        self.starting.remove(&partition);
+        self.progress.forget(partition);
+        self.note_lost(partition, extent);
     }
 
     /// Whether a partition that did not have its place has it by now. All of them are asked about together, and not

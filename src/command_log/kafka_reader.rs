@@ -21,15 +21,18 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 use crate::command_log::kafka::{KafkaOptions, log_error};
 use crate::command_log::kafka_dead_letters::DeadLetterWriter;
 use crate::command_log::kafka_doubt::Doubt;
+use crate::command_log::kafka_epochs::Epochs;
 use crate::command_log::kafka_extents::{Extent, known_extent, partition_list, positions};
-use crate::command_log::kafka_gathered::{Gathered, record_from};
+use crate::command_log::kafka_gathered::{Fetched, Gathered};
 use crate::command_log::kafka_lost_brokers::LostBrokers;
 use crate::command_log::kafka_membership::{Membership, Rebalance, kept_out, leave, member};
 use crate::command_log::kafka_place::{history, reaches};
 use crate::command_log::kafka_progress::Progress;
 use crate::command_log::kafka_seat::Seat;
 use crate::command_log::kafka_topic_look::TopicLook;
-use crate::command_log::{CommandReader, LogError, LogEvent, LogHistory, LogId, Offset, PartitionId, Record};
+use crate::command_log::{
+    CommandReader, LeaderEpochs, LogError, LogEvent, LogHistory, LogId, Offset, PartitionId, Record,
+};
 use crate::counted::Counted;
 use crate::limits::{KAFKA_LAG_INTERVAL_MS, KAFKA_LAG_TIMEOUT_MS};
 
@@ -48,7 +51,8 @@ pub struct KafkaReader {
     /// Started partitions that librdkafka has been told not to fetch from, because the caller takes no records.
     paused: BTreeSet<PartitionId>,
     /// Records that librdkafka handed out all the same; the next poll that takes records begins with them.
-    held: VecDeque<(PartitionId, Record)>,
+    held: VecDeque<Fetched>,
+    epochs: Epochs,
     /// The ends of paused partitions: nothing is fetched that would tell them.
     ends: BTreeMap<PartitionId, Offset>,
     ends_asked_at: Option<Instant>,
@@ -100,6 +104,7 @@ impl KafkaReader {
             starting: BTreeSet::new(),
             paused: BTreeSet::new(),
             held: VecDeque::new(),
+            epochs: Epochs::default(),
             ends: BTreeMap::new(),
             ends_asked_at: None,
             events: VecDeque::new(),
@@ -175,8 +180,8 @@ impl CommandReader for KafkaReader {
         while self.events.is_empty()
             && (!takes_records || (gathered.records < max_records && gathered.bytes < max_bytes))
         {
-            if takes_records && let Some((partition, record)) = self.held.pop_front() {
-                self.take_record(partition, record, &mut gathered);
+            if takes_records && let Some(held) = self.held.pop_front() {
+                self.take_record(held, &mut gathered);
                 continue;
             }
             // Waits for the first record only, then takes what is there.
@@ -185,14 +190,15 @@ impl CommandReader for KafkaReader {
                 _ => Duration::ZERO,
             };
             let consumer = self.consumer.as_ref().expect("joined above");
-            let polled = consumer.poll(wait).map(|result| result.map(|message| record_from(&message)));
+            let polled = consumer.poll(wait).map(|result| result.map(|message| Fetched::from_message(&message)));
             let nothing = polled.is_none();
             if matches!(polled, Some(Ok(_))) {
                 self.brokers.note_answer();
             }
             self.brokers.look(consumer.client());
             match polled {
-                Some(Ok((partition, record))) if takes_records => self.take_record(partition, record, &mut gathered),
+                Some(Ok(fetched)) if self.epochs.refutes(&fetched) => failure = self.part_from(fetched.partition).err(),
+                Some(Ok(fetched)) if takes_records => self.take_record(fetched, &mut gathered),
                 Some(Ok(held)) => self.held.push_back(held),
                 Some(Err(error)) => {
                     self.brokers.note_silence();
@@ -219,6 +225,10 @@ impl CommandReader for KafkaReader {
         // librdkafka tells of it at each attempt to join; it is true in between as well.
         let failure = failure.or_else(|| self.is_kept_out.then(|| kept_out(&self.options.group)));
         failure.map_or_else(|| self.settle_doubt(), Err)
+    }
+
+    fn expect_epochs(&mut self, epochs: LeaderEpochs) {
+        self.epochs.expect(epochs);
     }
 
     fn start(&mut self, partition: PartitionId, next: Option<Offset>) -> Result<(), LogError> {
@@ -359,17 +369,20 @@ impl KafkaReader {
         self.progress.forget(partition);
         self.paused.remove(&partition);
         self.ends.remove(&partition);
-        self.held.retain(|(held, _)| *held != partition);
+        self.held.retain(|held| held.partition != partition);
+        self.epochs.leave_unchecked(partition);
     }
 
-    fn take_record(&mut self, partition: PartitionId, record: Record, gathered: &mut Gathered) {
-        let Some(place) = self.assigned.get_mut(&partition) else { return };
+    fn take_record(&mut self, fetched: Fetched, gathered: &mut Gathered) {
+        let Some(place) = self.assigned.get_mut(&fetched.partition) else { return };
+        let offset = fetched.record.offset;
         match *place {
             Place::Nowhere => return,
-            Place::At(next) if record.offset < next => return,
-            Place::Beginning | Place::At(_) => *place = Place::At(record.offset + 1),
+            Place::At(next) if offset < next => return,
+            Place::Beginning | Place::At(_) => *place = Place::At(offset + 1),
         }
-        gathered.add(partition, record);
+        self.epochs.note(&fetched);
+        gathered.add(fetched);
     }
 
     /// Takes over what the group decided during the last call of librdkafka.
@@ -422,9 +435,12 @@ impl KafkaReader {
 
     /// Has the next poll start a partition at a place, or start it again there.
     fn start_at(&mut self, partition: PartitionId, place: Place) {
-        self.held.retain(|(held, _)| *held != partition);
+        self.held.retain(|held| held.partition != partition);
         self.paused.remove(&partition);
         self.lost.remove(&partition);
+        if let Place::At(next) = place {
+            self.epochs.start(partition, next);
+        }
         self.assigned.insert(partition, place);
         self.starting.insert(partition);
     }
@@ -441,7 +457,7 @@ impl KafkaReader {
             consumer.incremental_unassign(&positions(topic, &again)?).map_err(log_error)?;
         }
         let place_of = |partition: &PartitionId| match self.assigned[partition] {
-            Place::At(next) => KafkaOffset::Offset(next),
+            Place::At(next) => KafkaOffset::Offset(self.epochs.first(*partition, next)),
             Place::Beginning | Place::Nowhere => KafkaOffset::Beginning,
         };
         let list = partition_list(topic, self.starting.iter().map(|partition| (*partition, place_of(partition))))?;

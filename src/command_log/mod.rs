@@ -16,6 +16,8 @@ mod kafka_dead_letters;
 #[cfg(feature = "services")]
 mod kafka_doubt;
 #[cfg(feature = "services")]
+mod kafka_epochs;
+#[cfg(feature = "services")]
 mod kafka_events;
 #[cfg(feature = "services")]
 mod kafka_extents;
@@ -80,6 +82,10 @@ use crate::todo::{Timestamp, TodoId};
 pub type PartitionId = i32;
 /// The place of a record within its partition.
 pub type Offset = i64;
+/// Counts the leaders that a partition has had: each record is of the one that wrote it. Never falls within a partition.
+pub type LeaderEpoch = i32;
+/// For each partition a place, and the epoch of the record before it.
+pub type LeaderEpochs = BTreeMap<PartitionId, (Offset, LeaderEpoch)>;
 
 /// Names a command on its way to the log, from the shard that waits for it to the acknowledgement: made by the shard,
 /// opaque to the log. A number of [`Ticket::BITS`] bits.
@@ -198,6 +204,8 @@ pub struct RecordBatch {
     pub records: Vec<Record>,
     /// Where to go on after this batch.
     pub next: Offset,
+    /// The epoch of its last record; `None` when the log has none.
+    pub leader_epoch: Option<LeaderEpoch>,
 }
 
 /// What the reading end has to tell.
@@ -281,6 +289,10 @@ pub trait CommandReader: Send {
     fn reaches(&mut self, _offsets: &BTreeMap<PartitionId, Offset>) -> Result<bool, LogError> {
         Ok(true)
     }
+
+    /// Learns the epochs of what was applied, before partitions are started at these places: by them a log finds out that it has
+    /// lost records and holds others at their offsets, which [`LogError::OffsetOutOfRange`] then tells.
+    fn expect_epochs(&mut self, _epochs: LeaderEpochs) {}
 
     /// Starts, or starts again, reading an assigned partition at `next`; `None` is its beginning. Does not wait for a
     /// server.

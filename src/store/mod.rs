@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 pub use self::identity::Identity;
-use crate::command_log::{KnownLogs, LogId, Offset, PartitionId};
+use crate::command_log::{KnownLogs, LeaderEpochs, LogId, Offset, PartitionId};
 use crate::todo::{Todo, TodoId, TodoKey};
 
 /// How far each partition of the log has been applied: the offset of the next record.
@@ -147,6 +147,17 @@ pub trait Store: Send {
     /// # Errors
     /// [`StoreError`].
     fn applied_offsets(&mut self) -> Result<AppliedOffsets, StoreError>;
+
+    /// The epochs of the last records that were applied, beside the offsets that they are of. None of a log that has none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn leader_epochs(&mut self) -> Result<LeaderEpochs, StoreError> {
+        Ok(LeaderEpochs::new())
+    }
+
+    /// Writes these epochs with the batch that moves the offsets to their places.
+    fn note_epochs(&mut self, _epochs: LeaderEpochs) {}
 
     /// Whether the store has a place in the log. A store that lives in one folder with its log always has.
     ///

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::command_log::{KnownLogs, LogId, PartitionId};
+use crate::command_log::{KnownLogs, LeaderEpochs, LogId, PartitionId};
 use crate::limits::{
     POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS,
     POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
@@ -140,6 +140,14 @@ impl Store for PostgresStore {
 
     fn reject_log(&mut self, log: LogId) -> Result<(), StoreError> {
         self.with_log(async |followed, client| followed.reject(client, log).await)
+    }
+
+    fn leader_epochs(&mut self) -> Result<LeaderEpochs, StoreError> {
+        self.read_place().map(|rows| rows.epochs)
+    }
+
+    fn note_epochs(&mut self, epochs: LeaderEpochs) {
+        self.log.epochs = epochs;
     }
 
     fn log_place(&mut self) -> Result<LogPlace, StoreError> {
@@ -417,12 +425,15 @@ async fn begin(
     let id_texts: Vec<String> = ids.iter().map(TodoId::to_string).collect();
     // One group on the wire, which the server runs one after the other. READ COMMITTED: each statement sees what was
     // committed when it began, so the rows are read as the last owner of the partition left them.
-    let (_, transaction, inserted, moved, rows) = try_join5(
-        client.batch_execute(&session.begin_batch),
-        statements.transaction.query(client, &[]),
-        statements.insert_offsets.query(client, &[topic, &new_partitions, &new_nexts, &high, &low]),
-        statements.move_offsets.query(client, &[topic, &partitions, &priors, &nexts, &high, &low]),
-        statements.select_rows.query(client, &[&id_texts]),
+    let ((_, transaction, inserted, moved, rows), ()) = try_join(
+        try_join5(
+            client.batch_execute(&session.begin_batch),
+            statements.transaction.query(client, &[]),
+            statements.insert_offsets.query(client, &[topic, &new_partitions, &new_nexts, &high, &low]),
+            statements.move_offsets.query(client, &[topic, &partitions, &priors, &nexts, &high, &low]),
+            statements.select_rows.query(client, &[&id_texts]),
+        ),
+        log.note_epochs(client, &statements.note_epochs, steps),
     )
     .await
     .map_err(|error| session.error(error))?;

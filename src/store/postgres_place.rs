@@ -7,12 +7,13 @@ use futures_util::TryFutureExt;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::command_log::{LogId, Offset, PartitionId};
+use crate::command_log::{LeaderEpochs, LogId, Offset, PartitionId};
 use crate::observe::topic::TopicFigures;
-use crate::store::log_rows::{LOG_ID, LogRows};
+use crate::store::log_rows::{LOG_ID, LogRows, epoch_row};
 use crate::store::postgres_connection::in_time;
 use crate::store::postgres_error::store_error;
-use crate::store::{AppliedOffsets, LogPlace, StoreError};
+use crate::store::postgres_statements::BatchStatement;
+use crate::store::{AppliedOffsets, LogPlace, OffsetStep, StoreError};
 
 /// The row that says that a topic is followed, whatever has been applied of it. It is of no partition, as those of
 /// [`crate::store::log_rows`].
@@ -27,13 +28,33 @@ pub(super) struct FollowedLog {
     pub topic: String,
     /// Its id, as the caller was told last: no batch is applied while the store follows another one.
     pub id: Option<LogId>,
+    /// The epochs to be written with the batch that moves the offsets to their places.
+    pub epochs: LeaderEpochs,
     /// Told of the topics that the store knows whenever the offsets are read.
     pub told: Arc<TopicFigures>,
 }
 
 impl FollowedLog {
     pub fn new(topic: &str) -> FollowedLog {
-        FollowedLog { topic: topic.to_owned(), id: None, told: Arc::default() }
+        FollowedLog { topic: topic.to_owned(), id: None, epochs: LeaderEpochs::new(), told: Arc::default() }
+    }
+
+    /// Writes the epochs that belong to these steps.
+    pub async fn note_epochs(
+        &self,
+        client: &Client,
+        statement: &BatchStatement,
+        steps: &[OffsetStep],
+    ) -> Result<(), tokio_postgres::Error> {
+        let row = |step: &OffsetStep| {
+            let (next, epoch) = self.epochs.get(&step.partition).filter(|(next, _)| *next == step.to)?;
+            epoch_row(step.partition, *next, *epoch)
+        };
+        let (rows, epochs): (Vec<PartitionId>, Vec<i64>) = steps.iter().filter_map(row).unzip();
+        if !rows.is_empty() {
+            statement.execute(client, &[&self.topic, &rows, &epochs]).await?;
+        }
+        Ok(())
     }
 
     /// All that the table has of the topic.

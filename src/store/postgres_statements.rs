@@ -61,6 +61,11 @@ const INSERT_OFFSETS: (&str, &[Type]) = (
     ),
     &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY, Type::INT8, Type::INT8],
 );
+const NOTE_EPOCHS: (&str, &[Type]) = (
+    "INSERT INTO applied_offsets (topic, partition, next) SELECT $1, * FROM unnest($2::integer[], $3::bigint[]) \
+     ON CONFLICT (topic, partition) DO UPDATE SET next = excluded.next",
+    &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY],
+);
 const MOVE_OFFSETS: (&str, &[Type]) = (
     concat!(
         "UPDATE applied_offsets AS applied SET next = step.next \
@@ -81,6 +86,7 @@ pub(super) struct Statements {
     pub delete_rows: BatchStatement,
     pub insert_offsets: BatchStatement,
     pub move_offsets: BatchStatement,
+    pub note_epochs: BatchStatement,
 }
 
 impl Statements {
@@ -94,20 +100,27 @@ impl Statements {
             delete_rows: of(DELETE_ROWS),
             insert_offsets: of(INSERT_OFFSETS),
             move_offsets: of(MOVE_OFFSETS),
+            note_epochs: of(NOTE_EPOCHS),
         }
     }
 
     /// Statements that this session has planned.
     pub async fn prepared(client: &Client) -> Result<Statements, Error> {
         let mut statements = Statements::unnamed();
-        let Statements { transaction, select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets } =
-            &mut statements;
-        try_join_all([transaction, select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets].map(
-            async |statement| {
-                statement.prepared = Some(client.prepare_typed(statement.text, statement.types).await?);
-                Ok::<_, Error>(())
-            },
-        ))
+        let Statements {
+            transaction,
+            select_rows,
+            upsert_rows,
+            delete_rows,
+            insert_offsets,
+            move_offsets,
+            note_epochs,
+        } = &mut statements;
+        let all = [transaction, select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets, note_epochs];
+        try_join_all(all.map(async |statement| {
+            statement.prepared = Some(client.prepare_typed(statement.text, statement.types).await?);
+            Ok::<_, Error>(())
+        }))
         .await?;
         Ok(statements)
     }

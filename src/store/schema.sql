@@ -104,7 +104,8 @@ CREATE INDEX IF NOT EXISTS todos_newest_first ON todos (created_at DESC, id DESC
 -- followed, though nothing of it may have been applied; without it and without offsets, nothing is known of a topic. The
 -- rows of partitions -2 and -3 are the higher and the lower half of Kafka's id of the topic that the offsets belong to: a
 -- topic that is made anew under the name has another one. The rows -4 and -5, -6 and -7 and so on are those of topics that
--- the offsets cannot be of: they ended before them while there was no id to go by.
+-- the offsets cannot be of: they ended before them while there was no id to go by. The row -1000000 - p is of partition p: the
+-- epoch of the leader that wrote the last applied record, times 2^40, and the low 40 bits of the offset behind that record.
 CREATE TABLE IF NOT EXISTS applied_offsets (
     topic text COLLATE "C" NOT NULL,
     partition integer NOT NULL,

@@ -386,6 +386,7 @@ impl Worker {
         let identity = self.store.identity()?;
         self.outlet.publisher.identify(&identity);
         self.resume(&offsets)?;
+        self.reader.expect_epochs(self.store.leader_epochs()?);
         for partition in waiting {
             let applied = offsets.get(&partition).copied();
             let state = match self.reader.start(partition, applied) {
@@ -410,6 +411,8 @@ impl Worker {
         let steps: Vec<OffsetStep> = parts.iter().map(|part| self.step(part)).collect();
         let commands = || parts.iter().flat_map(|part| &part.commands).map(|(_, command)| command);
         let (ids, new_ids) = ids(commands());
+        let epoch = |part: &PartitionWork| Some((part.partition, (part.next, part.leader_epoch?)));
+        self.store.note_epochs(parts.iter().filter_map(epoch).collect());
         let started_at = Instant::now();
         let found = &mut self.found;
         let applied = self.store.apply_new(&steps, &ids, &new_ids, &mut |existing| {

@@ -71,8 +71,8 @@ impl Worker {
         self.store.move_back(partition, requested, latest)?;
         tracing::error!(
             "partition {partition} of the command log has lost the records from {latest} to {requested}, which are applied. \
-             What it is given from {latest} on is applied; commands that were written between the loss and this moment may be \
-             missing. Was a broker that was behind made leader (unclean.leader.election.enable), or a disk lost?"
+             What it was given from {latest} on is applied. If its brokers tell no epochs, commands that were written between the \
+             loss and this moment may be missing. Was a broker that was behind made leader (unclean.leader.election.enable), or a disk lost?"
         );
         add(&self.metrics.moved_back, 1);
         self.restart(partition, (self.clock)());

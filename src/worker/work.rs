@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::command_log::{Offset, PartitionId, Record, RecordBatch};
+use crate::command_log::{LeaderEpoch, Offset, PartitionId, Record, RecordBatch};
 use crate::feed::ChangeSet;
 use crate::todo::{Command, JsonParser, Timestamp};
 
@@ -42,6 +42,8 @@ pub(super) struct PartitionWork {
     pub(super) partition: PartitionId,
     /// The offset after this work.
     pub(super) next: Offset,
+    /// The epoch of the record before that; `None` when the log has none.
+    pub(super) leader_epoch: Option<LeaderEpoch>,
     /// The records are kept beside their commands: one that the store refuses becomes a dead letter as it was found.
     pub(super) commands: Vec<(Record, Command<'static>)>,
     /// Records that can never be applied, with the reason.
@@ -59,6 +61,7 @@ impl PartitionWork {
         let mut work = PartitionWork {
             partition: batch.partition,
             next: batch.next,
+            leader_epoch: batch.leader_epoch,
             commands: Vec::with_capacity(batch.records.len()),
             dead: VecDeque::new(),
         };
@@ -80,7 +83,9 @@ impl PartitionWork {
     fn split_off_half(&mut self) -> PartitionWork {
         let commands = self.commands.split_off(self.commands.len() / 2);
         let next = std::mem::replace(&mut self.next, commands[0].0.offset);
-        PartitionWork { partition: self.partition, next, commands, dead: VecDeque::new() }
+        // That of the record between the halves is not known any more.
+        let leader_epoch = self.leader_epoch.take();
+        PartitionWork { partition: self.partition, next, leader_epoch, commands, dead: VecDeque::new() }
     }
 }
 
@@ -123,6 +128,7 @@ mod tests {
         PartitionWork {
             partition,
             next: offsets.last().map_or(0, |last| last + 5),
+            leader_epoch: None,
             commands: offsets.iter().map(|offset| (record(*offset), command.clone())).collect(),
             dead: VecDeque::new(),
         }

@@ -38,6 +38,7 @@ mod fleet;
 mod handover;
 mod idempotency;
 mod java;
+mod later_leader;
 mod life;
 mod links;
 mod measured;

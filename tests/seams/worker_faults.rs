@@ -394,7 +394,7 @@ pub fn batch(partition: PartitionId, number: u32, offset: Offset) -> RecordBatch
         key: id(number).to_string().into_bytes(),
         payload: json(&create(number, "t")),
     };
-    RecordBatch { partition, records: vec![record], next: offset + 3 }
+    RecordBatch { partition, records: vec![record], next: offset + 3, leader_epoch: None }
 }
 
 #[test]

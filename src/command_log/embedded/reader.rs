@@ -202,7 +202,7 @@ impl CommandReader for EmbeddedReader {
             other => other?,
         }
         let next = cursor.wanted;
-        Ok(LogEvent::Records(vec![RecordBatch { partition: PARTITION, records, next }]))
+        Ok(LogEvent::Records(vec![RecordBatch { partition: PARTITION, records, next, leader_epoch: None }]))
     }
 
     fn log_id(&mut self) -> Result<Option<LogId>, LogError> {

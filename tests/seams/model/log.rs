@@ -143,7 +143,7 @@ impl Log {
             let next = if random.percent(50) { unread.next().map_or(after, |record| record.offset) } else { after };
             room -= records.len();
             *position = next;
-            batches.push(RecordBatch { partition, records, next });
+            batches.push(RecordBatch { partition, records, next, leader_epoch: None });
         }
         if batches.is_empty() { LogEvent::Idle } else { LogEvent::Records(batches) }
     }
