@@ -68,8 +68,8 @@ pub const PAGE_LIMIT_MAX: usize = 10_000;
 /// keeps it for its session only and asks for another with one press of a button.
 pub const PAGE_TOKEN_LIFETIME_S: u64 = 12 * 3600;
 
-/// Longest that a write waits, for a client that prefers so, until it shows, in seconds; who asks for more gets this. Less
-/// than what clients and proxies usually wait for an answer (60 s).
+/// Longest that a write waits until it shows, and a read until there is something else, for a client that prefers so, in seconds;
+/// who asks for more gets this. Less than what clients and proxies usually wait for an answer (60 s).
 pub const PREFER_WAIT_MAX_S: u64 = 30;
 /// Durable writes of one shard that may wait until they show; one more is answered without waiting. Each takes about 150
 /// bytes: 10 MB.

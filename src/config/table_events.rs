@@ -11,8 +11,9 @@ pub(super) const EVENTS: &[Setting] = &[
         kind: Kind::Integer { min: 0, max: 4_000_000 },
         default: DefaultValue::Unset { meaning: "four of five of MAX_CONNECTIONS" },
         unit: "connections",
-        help: "Clients of the process that may follow the list (GET /todos/events) at a time; they count among MAX_CONNECTIONS. \
-               More are answered with 503.",
+        help: "Clients of the process that may follow the list (GET /todos/events), or wait for a change (If-None-Match with \
+               Prefer: wait), at a time; they count among MAX_CONNECTIONS. More followers are answered with 503; more that would \
+               wait are answered at once.",
         example: "8000",
     },
     Setting {

@@ -206,6 +206,14 @@ impl<'a> ResponseHead<'a> {
         self.field(b"Preference-Applied: ", b"wait")
     }
 
+    /// The same with the seconds that were waited: fewer than asked for, where that was more than may be.
+    pub fn preference_applied_wait_s(self, seconds: u64) -> Self {
+        self.out.extend_from_slice(b"Preference-Applied: wait=");
+        self.out.extend_from_slice(itoa::Buffer::new().format(seconds).as_bytes());
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
     /// `Allow`, from [`crate::http::Route::allow`].
     pub fn allow(self, methods: &'static str) -> Self {
         self.field(b"Allow: ", methods.as_bytes())

@@ -66,6 +66,10 @@ pub struct ShardMetrics {
     pub followers_refused: Counter,
     /// Those whose connection was ended because they did not keep up.
     pub followers_too_slow: Counter,
+    /// Reads that wait for a change.
+    pub reads_waiting: Counter,
+    /// Those that were answered without the wait because there were too many.
+    pub read_waits_refused: Counter,
     /// Events sent, to each follower.
     pub events_sent: Counter,
     /// Followers that were told to read the list again, by the number of the [`ResetReason`].
@@ -202,7 +206,7 @@ impl Metrics {
             }
         }
         type Pick = fn(&ShardMetrics) -> &Counter;
-        let families: [(&str, &str, &str, Pick); 30] = [
+        let families: [(&str, &str, &str, Pick); 32] = [
             ("million_rps_unknown_heads_total", "counter", "Reads whose head was not known, but parsed.", |m| {
                 &m.unknown_heads
             }),
@@ -239,6 +243,15 @@ impl Metrics {
                 "counter",
                 "Followers cut off because they did not keep up.",
                 |m| &m.followers_too_slow,
+            ),
+            ("million_rps_reads_waiting", "gauge", "Reads that wait for a change (Prefer: wait).", |m| {
+                &m.reads_waiting
+            }),
+            (
+                "million_rps_read_waits_refused_total",
+                "counter",
+                "Reads answered without their wait at EVENTS_FOLLOWERS_MAX.",
+                |m| &m.read_waits_refused,
             ),
             ("million_rps_events_sent_total", "counter", "Events sent to followers.", |m| &m.events_sent),
             ("million_rps_event_history_bytes", "gauge", "Memory of the changes that are kept for followers.", |m| {

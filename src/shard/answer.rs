@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::clock::Moment;
+use super::followers::waiting_reads::ReadWait;
 use super::registry::ConnectionState;
 use super::reply::{RETRY_AFTER_S, Reply, count_responses};
 use super::writes::in_flight::{Outcome, PendingWrite, WriteKind};
@@ -72,6 +73,8 @@ pub struct Request<'r> {
     pub state: &'r Rc<ConnectionState>,
     pub head: &'r Head<'r>,
     pub reply: Reply<'r>,
+    /// Whether the answer waits for a change.
+    pub wait: ReadWait,
 }
 
 impl Request<'_> {
@@ -89,10 +92,18 @@ impl Request<'_> {
             (Route::Page, _) => self.answer_page(),
             (Route::PageToken, _) => self.answer_page_token(body),
             (Route::Todos, Method::Post) => self.create(body),
-            (Route::Todos, _) => self.shard.reads.list(self.head, &mut self.reply),
+            (Route::Todos, _) => {
+                let unchanged = self.shard.reads.list(self.head, &mut self.reply)?;
+                self.answer_unchanged(unchanged);
+                Ok(())
+            }
             (Route::Todo(id), Method::Put) => self.update(id, body),
             (Route::Todo(id), Method::Delete) => self.delete(id),
-            (Route::Todo(id), _) => self.shard.reads.show(id, self.head, &mut self.reply),
+            (Route::Todo(id), _) => {
+                let unchanged = self.shard.reads.show(id, self.head, &mut self.reply)?;
+                self.answer_unchanged(unchanged);
+                Ok(())
+            }
             (Route::Events, _) => self.follow(),
             (Route::InvalidTodoId, method) => {
                 // Who may not write learns nothing about ids.

@@ -6,6 +6,7 @@
 
 mod at_once;
 mod following;
+mod waiting;
 
 use std::future::poll_fn;
 use std::io;
@@ -136,6 +137,8 @@ impl Connection {
             } else if let Some(follow) = self.take_follow() {
                 // Few connections follow: the others have no room for it in their task.
                 return Box::pin(self.follow(*follow)).await;
+            } else if self.dispatch.waiting_read().is_some() {
+                Box::pin(self.wait_for_change()).await?;
             } else if self.dispatch.is_closing() || self.received_end {
                 return Ok(());
             } else {
@@ -155,7 +158,8 @@ impl Connection {
         let Buffers { input, output, .. } = &mut **buffers;
         let has_room =
             |output: &Output| output.accepts_more() && !(shard.memory.is_short() && output.has_short_share());
-        while !dispatch.is_closing() && !input.is_empty() && has_room(output) {
+        let has_work = |dispatch: &Dispatch, input: &Input| !input.is_empty() || dispatch.waiting_read().is_some();
+        while !dispatch.is_closing() && has_work(dispatch, input) && has_room(output) {
             if granted == 0 {
                 if !shard.pipelines.try_take(PIPELINE_TURN, shard.reactor.turns()) {
                     return true;
@@ -167,7 +171,7 @@ impl Connection {
             let answered = catch_unwind(AssertUnwindSafe(|| dispatch.answer_next(shard, state, input, output)));
             match answered {
                 Ok(Progress::Answered | Progress::Refused) => {}
-                Ok(Progress::AwaitsHead | Progress::AwaitsBody) => return false,
+                Ok(Progress::AwaitsHead | Progress::AwaitsBody | Progress::AwaitsChange) => return false,
                 Err(_panic) => {
                     shard.metrics.panics.add(1);
                     tracing::error!("a request handler panicked; its connection is closed");

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::Shard;
 use super::answer::{Request, not_loaded, refuse_by_head};
+use super::followers::waiting_reads::{ReadWait, WaitingRead};
 use super::input::Input;
 use super::output::Output;
 use super::reads::{Asked, Recognised, read_head, repetitions};
@@ -32,6 +33,8 @@ pub struct Dispatch {
     continue_sent: bool,
     /// A chunked body in the making.
     chunked: Option<Box<ChunkedRequest>>,
+    /// A read whose answer waits for a change.
+    waiting: Option<Box<WaitingRequest>>,
     /// Requests answered since the process drains.
     answered_in_drain: usize,
 }
@@ -47,6 +50,14 @@ pub enum Progress {
     AwaitsHead,
     /// Its head is good, and its body has not arrived completely.
     AwaitsBody,
+    /// It is a read that waits for a change.
+    AwaitsChange,
+}
+
+/// A read that waits, and its head, by which it is answered in the end.
+struct WaitingRequest {
+    head: Box<[u8]>,
+    read: WaitingRead,
 }
 
 struct ChunkedRequest {
@@ -69,7 +80,14 @@ impl Dispatch {
 
     /// Bytes of memory that the request at hand holds beside the input.
     pub fn held_bytes(&self) -> usize {
-        self.chunked.as_ref().map_or(0, |request| request.head.capacity() + request.body.capacity())
+        let chunked = self.chunked.as_ref().map_or(0, |request| request.head.capacity() + request.body.capacity());
+        chunked + self.waiting.as_ref().map_or(0, |waiting| waiting.head.len())
+    }
+
+    /// The read whose answer waits for a change.
+    #[inline]
+    pub fn waiting_read(&self) -> Option<&WaitingRead> {
+        self.waiting.as_ref().map(|waiting| &waiting.read)
     }
 
     /// Whether a head has been read and its body is awaited.
@@ -94,6 +112,9 @@ impl Dispatch {
     ) -> Progress {
         if self.chunked.is_some() {
             return self.continue_chunked(shard, state, input, output);
+        }
+        if self.waiting.is_some() {
+            return self.continue_waiting(shard, state, input, output);
         }
         if self.awaited_bytes.is_some_and(|awaited| input.unread().len() < awaited) {
             return Progress::AwaitsBody;
@@ -145,7 +166,7 @@ impl Dispatch {
         let connection = self.connection_after(shard, &head, is_last);
         self.finish_request(connection);
         let reply = self.reply(shard, connection, output);
-        let mut request = Request { shard, state, head: &head, reply };
+        let mut request = Request { shard, state, head: &head, reply, wait: ReadWait::May };
         if request.head.framing.has_body() {
             // Strings are unescaped in place, and the input holds the requests that follow: a body is parsed in a copy.
             let mut body = shard.body.borrow_mut();
@@ -158,6 +179,8 @@ impl Dispatch {
         } else {
             request.answer(&mut []);
         }
+        let wait = request.wait;
+        self.hold_waiting(wait, &input.unread()[..head_bytes]);
         self.closing |= output.is_followed();
         input.consume(request_bytes);
         Progress::Answered
@@ -249,16 +272,58 @@ impl Dispatch {
                     self.chunked = Some(request);
                     return Progress::AwaitsBody;
                 }
-                if let Ok(Parsed::Complete { head, .. }) = parse_head(head) {
-                    let connection =
-                        self.connection_after(shard, &head, input.unread().is_empty() && !state.socket.has_received());
-                    self.finish_request(connection);
-                    let reply = self.reply(shard, connection, output);
-                    Request { shard, state, head: &head, reply }.answer(body);
-                    self.closing |= output.is_followed();
-                }
+                self.answer_kept(shard, state, head, body, ReadWait::May, input, output);
                 Progress::Answered
             }
+        }
+    }
+
+    /// Looks at a read again that waits, if there is reason to.
+    fn continue_waiting(
+        &mut self,
+        shard: &Rc<Shard>,
+        state: &Rc<ConnectionState>,
+        input: &Input,
+        output: &mut Output,
+    ) -> Progress {
+        let Some(waiting) = self.waiting.take_if(|waiting| waiting.read.has_work(shard)) else {
+            return Progress::AwaitsChange;
+        };
+        let WaitingRequest { head, read } = *waiting;
+        self.is_to_head = asks_for_head(&head);
+        self.answer_kept(shard, state, &head, &mut [], read.resume(shard), input, output);
+        Progress::Answered
+    }
+
+    /// Answers a request whose head was read before.
+    #[allow(clippy::too_many_arguments, reason = "one call, whose parts the connection owns")]
+    fn answer_kept(
+        &mut self,
+        shard: &Rc<Shard>,
+        state: &Rc<ConnectionState>,
+        head_bytes: &[u8],
+        body: &mut [u8],
+        wait: ReadWait,
+        input: &Input,
+        output: &mut Output,
+    ) {
+        let Ok(Parsed::Complete { head, .. }) = parse_head(head_bytes) else { return };
+        let connection = self.connection_after(shard, &head, input.is_empty() && !state.socket.has_received());
+        self.finish_request(connection);
+        let reply = self.reply(shard, connection, output);
+        let mut request = Request { shard, state, head: &head, reply, wait };
+        request.answer(body);
+        let wait = request.wait;
+        self.hold_waiting(wait, head_bytes);
+        self.closing |= output.is_followed();
+    }
+
+    /// Keeps the head of a request whose answer waits. What the connection becomes is decided with the answer.
+    #[inline]
+    fn hold_waiting(&mut self, wait: ReadWait, head_bytes: &[u8]) {
+        if let ReadWait::Waits(read) = wait {
+            self.waiting = Some(Box::new(WaitingRequest { head: head_bytes.into(), read }));
+            self.closing = false;
         }
     }
 
@@ -287,6 +352,7 @@ impl Dispatch {
     /// Answers 503: the request at hand, and what stands behind it, needs more memory than there is.
     pub fn answer_short_of_memory(&mut self, shard: &Shard, output: &mut Output) {
         self.chunked = None;
+        self.waiting = None;
         self.awaited_bytes = None;
         let detail = "the server is short of memory for connections; this request was not carried out: send less at \
                       a time, or try again";

@@ -37,6 +37,8 @@ pub enum Phase {
     Log,
     /// Waiting for changes to tell the client of.
     Follow,
+    /// Waiting for the change that ends a read's wait; the shard has its deadline.
+    Change,
     /// The last answer has been sent; what the client still sends is read and dropped, so that the answer arrives.
     Linger,
 }
@@ -157,7 +159,7 @@ impl ConnectionState {
                 self.expired.set(true);
                 self.socket.wake();
             }
-            Phase::New | Phase::Log | Phase::Follow | Phase::Linger => {
+            Phase::New | Phase::Log | Phase::Follow | Phase::Change | Phase::Linger => {
                 self.expired.set(true);
                 self.socket.shut_down(libc::SHUT_RDWR);
             }
@@ -193,7 +195,7 @@ impl ConnectionState {
             return Swept::Until(self.deadline.get());
         }
         let mut expiry = match self.phase.get() {
-            Phase::New | Phase::Idle | Phase::Follow => Expiry::Idle,
+            Phase::New | Phase::Idle | Phase::Follow | Phase::Change => Expiry::Idle,
             Phase::Head => Expiry::Head,
             Phase::Body => Expiry::Body,
             Phase::Send | Phase::Log => Expiry::Stalled,

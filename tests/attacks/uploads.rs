@@ -2,17 +2,16 @@
 //! and a proxy does not take the server for a broken one.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bystander::Bystander;
-use crate::harness::process::Process;
+use crate::harness::PATIENCE;
 use crate::harness::request::get;
 use crate::harness::server::{Driver, Setup};
 use crate::harness::shared::on_both_drivers;
-use crate::harness::{PATIENCE, eventually};
+use crate::proxy::proxy_of;
 use crate::vitals::Vitals;
 
 /// What Java saw no answer to.
@@ -63,36 +62,6 @@ fn clients_of_all_kinds_see_the_refusal(driver: &Driver) {
     server.connect().assert_goes_on();
 }
 
-/// nginx in front of two servers, as it is when nothing is said about failures: one takes a server out for ten seconds.
-fn proxy_of(setup: &Setup, servers: [SocketAddr; 2]) -> (Process, PathBuf) {
-    let folder = setup.folder();
-    let socket = folder.join("nginx.sock");
-    let [first, second] = servers;
-    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .map(|kind| format!("{kind}_temp_path {}/{kind};\n", folder.display()))
-        .concat();
-    let settings = format!(
-        "daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
-         events {{}}
-         http {{
-             access_log off; client_max_body_size 0;
-             {paths}
-             upstream api {{ server {first}; server {second}; }}
-             server {{ listen unix:{socket}; location / {{ proxy_pass http://api; }} }}
-         }}",
-        folder = folder.display(),
-        socket = socket.display(),
-    );
-    let file = folder.join("nginx.conf");
-    std::fs::write(&file, settings).expect("a file can be written");
-    let search_path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    let mut command = Command::new("nginx");
-    command.env("PATH", search_path).arg("-p").arg(folder).arg("-c").arg(file).arg("-e").arg(folder.join("nginx.log"));
-    let process = Process::start(command);
-    eventually("the proxy", || UnixStream::connect(&socket).ok());
-    (process, socket)
-}
-
 /// The status of the answer to these bytes.
 fn status_through(socket: &Path, head: &str, body: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket).expect("the proxy listens");
@@ -108,7 +77,7 @@ fn status_through(socket: &Path, head: &str, body: &[u8]) -> String {
 fn a_proxy_passes_refusals_on_and_goes_on(driver: &Driver) {
     let setup = Setup::new().driver(*driver);
     let (first, second) = (setup.start(), Setup::new().driver(*driver).start());
-    let (_proxy, socket) = proxy_of(&setup, [first.address, second.address]);
+    let (_proxy, socket) = proxy_of(&setup, &[first.address, second.address], "");
     let list = "GET /todos HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     let upload = |length: usize| {
         let fields = "Content-Type: application/json\r\nConnection: close";

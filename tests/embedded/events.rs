@@ -18,6 +18,7 @@ use crate::plain;
 
 on_both_drivers!(std::convert::identity =>
     a_change_is_told_as_it_is,
+    who_has_the_head_of_a_stream_is_told_what_is_written_then,
     a_list_and_what_follows_it_have_no_gap_and_no_double,
     who_was_away_goes_on_where_they_stood,
     the_field_counts_for_more_than_the_query,
@@ -98,6 +99,24 @@ fn a_change_is_told_as_it_is(driver: &Driver) {
     assert_eq!(stream.retry_ms, Some(2_000));
     assert_eq!(metric(&server, "million_rps_events_sent_total"), 4.0);
     assert_eq!(metric(&server, "million_rps_followers"), 1.0);
+}
+
+/// The head of the answer says that the client follows. Nobody is told so before it is true.
+fn who_has_the_head_of_a_stream_is_told_what_is_written_then(driver: &Driver) {
+    let server = small(*driver).start();
+    let mut client = server.connect();
+    for round in 0..40 {
+        let target = ["/todos/events", "/todos/events?limit=1", "/todos/events?user_id=me"][round % 3];
+        let mut stream = EventStream::open(server.address, target);
+        // No wait: the write is acknowledged after the head, and may show before the first event is read, or later.
+        let answer = client.call(&post(&token("me"), json!({ "title": format!("{round}") }).to_string())).expect(202);
+        let id = answer.json()["id"].clone();
+        eventually("the todo, in the page or behind it", || {
+            let event = stream.next();
+            let in_page = event.data["todos"].as_array().is_some_and(|todos| todos.iter().any(|todo| todo["id"] == id));
+            (event.data["id"] == id || in_page).then_some(())
+        });
+    }
 }
 
 /// Creates, changes and deletes todos until it is told to stop.

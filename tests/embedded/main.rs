@@ -27,6 +27,7 @@ mod issuers;
 mod key_source;
 mod keys;
 mod limits;
+mod long_polling;
 mod metrics;
 mod page;
 #[cfg(feature = "fault-injection")]

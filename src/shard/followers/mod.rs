@@ -8,12 +8,14 @@
 //! batches is that of the position between them.
 
 pub(super) mod answer;
+pub(super) mod waiting_reads;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::waiting_reads::WaitingReads;
 use super::places::{Place, Places};
 use super::registry::{ConnectionState, TICK};
 use crate::change_feed::{Framing, History, HistoryLimits, News, ResetReason, write_heartbeat};
@@ -49,6 +51,8 @@ pub struct Followers {
     heartbeat: RefCell<Option<(Position, Rc<[u8]>)>>,
     /// The last tick whose heartbeats are out.
     ticked: Cell<u64>,
+    /// Those that wait for one change alone.
+    pub(super) waiting_reads: Rc<WaitingReads>,
 }
 
 /// What a client has asked to follow. It keeps the client's place among all followers of the process.
@@ -124,6 +128,7 @@ impl Followers {
             newest: RefCell::default(),
             heartbeat: RefCell::default(),
             ticked: Cell::new(0),
+            waiting_reads: Rc::default(),
         }
     }
 
@@ -170,6 +175,7 @@ impl Followers {
     /// Takes in what a new snapshot brings, and wakes those for whom there is something.
     pub fn take(&self, news: &News, snapshot: &Snapshot, now: u64) {
         self.newest.take();
+        self.waiting_reads.look(snapshot);
         let mut history = self.history.borrow_mut();
         if let Some(reason) = news.reset {
             history.begin_anew(news.base);
@@ -189,8 +195,9 @@ impl Followers {
         }
     }
 
-    /// Lets the heartbeats go out that are due, and forgets what is too old; at each tick.
+    /// Lets the heartbeats go out that are due, ends waits, and forgets what is too old; at each tick.
     pub fn tick(&self, now: u64) {
+        self.waiting_reads.expire(now);
         let period = ticks(self.settings.heartbeat).max(1);
         let slots = self.slots.borrow();
         for tick in self.ticked.replace(now) + 1..=now {
@@ -210,6 +217,7 @@ impl Followers {
     /// Wakes all of them, to look at something else.
     pub fn wake_all(&self) {
         self.slots.borrow().iter().flatten().for_each(|follower| follower.state.socket.wake());
+        self.waiting_reads.wake_all();
     }
 
     /// The batch of this number, which is the newest and no larger than a shard copies.

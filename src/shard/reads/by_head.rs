@@ -3,21 +3,47 @@
 
 use super::Reads;
 use super::prepared::{ListKey, PreparedList};
-use super::serve::{write_list_head, write_unchanged};
+use super::serve::write_list_head;
 use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Coding, Head, Position, Problem, Status};
 use crate::shard::answer::not_loaded;
 use crate::shard::reply::Reply;
-use crate::todo::TodoId;
+use crate::todo::{TodoId, TodoKey};
+
+/// What a read asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A page, or the whole list.
+    Page {
+        /// What stands before it.
+        cursor: Option<TodoKey>,
+        /// Its length.
+        limit: Option<usize>,
+    },
+    /// One todo.
+    Todo(TodoId),
+}
+
+/// A read whose client has what it asks for: there is no answer yet.
+pub struct Unchanged {
+    /// What it asks for.
+    pub subject: Subject,
+    /// The entity tag of that.
+    pub entity_tag: u64,
+    /// The coding that the client has it in.
+    pub coding: Coding,
+    /// As of this position.
+    pub position: Position,
+}
 
 impl Reads {
-    /// Answers with a page of the list.
+    /// Answers with a page of the list, unless the client has it.
     ///
     /// # Errors
     /// The query is none of the list's, a condition does not hold, or there is no list yet.
-    pub fn list(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<(), Problem> {
+    pub fn list(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Option<Unchanged>, Problem> {
         let ListQuery { limit, cursor } = list_query(head.query)?;
         let snapshot = self.snapshot().ok_or_else(not_loaded)?;
         let (page, encoded) = match cursor {
@@ -32,9 +58,9 @@ impl Reads {
         let coding = encoded.as_ref().map_or(Coding::Identity, |encoded| encoded.coding());
         match evaluate_encoded(head, page.entity_tag, coding) {
             (Condition::Holds, _) => {}
-            (Condition::NotModified, named) => {
-                answer_unchanged(reply, page.entity_tag, named, position);
-                return Ok(());
+            (Condition::NotModified, coding) => {
+                let subject = Subject::Page { cursor, limit };
+                return Ok(Some(Unchanged { subject, entity_tag: page.entity_tag, coding, position }));
             }
             (Condition::Failed, _) => return Err(Problem::precondition_failed()),
         }
@@ -48,22 +74,22 @@ impl Reads {
                 }
             }
         }
-        Ok(())
+        Ok(None)
     }
 
-    /// Answers with a single todo.
+    /// Answers with a single todo, unless the client has it.
     ///
     /// # Errors
     /// There is none with this id, a condition does not hold, or there is no list yet.
-    pub fn show(&self, id: TodoId, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<(), Problem> {
+    pub fn show(&self, id: TodoId, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Option<Unchanged>, Problem> {
         let snapshot = self.snapshot().ok_or_else(not_loaded)?;
         let entry = snapshot.get(id).ok_or_else(|| Problem::not_found("there is no todo with this id"))?;
         let (tag, position) = (entry.entity_tag(), snapshot.position());
         match evaluate(head, Some(tag)) {
             Condition::Holds => {}
             Condition::NotModified => {
-                answer_unchanged(reply, tag, Coding::Identity, position);
-                return Ok(());
+                let (subject, coding) = (Subject::Todo(id), Coding::Identity);
+                return Ok(Some(Unchanged { subject, entity_tag: tag, coding, position }));
             }
             Condition::Failed => return Err(Problem::precondition_failed()),
         }
@@ -80,11 +106,6 @@ impl Reads {
                 .end();
         });
         reply.body(&snapshot, body);
-        Ok(())
+        Ok(None)
     }
-}
-
-fn answer_unchanged(reply: &mut Reply<'_>, entity_tag: u64, coding: Coding, position: Position) {
-    let connection = reply.connection();
-    reply.head(Status::NotModified, |head| write_unchanged(head, entity_tag, coding, position, connection));
 }

@@ -23,6 +23,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub use self::by_head::{Subject, Unchanged};
 use self::encoded_pages::EncodedPages;
 pub use self::encoded_pages::LocalBody;
 pub use self::local_snapshot::LocalSnapshot;
@@ -32,7 +33,7 @@ pub use self::recognise::{
     Asked, FirstPage, Recognised, begins_like_first_page, read_head, repetitions, whole_repetitions,
 };
 use self::seen::SeenHeads;
-pub use self::serve::{Form, Served, ServedBody};
+pub use self::serve::{Form, Served, ServedBody, write_unchanged};
 use super::clock::Clock;
 use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::accept_encoding::preferred_coding;

@@ -130,7 +130,9 @@ fn first_page(head: &Head<'_>, has_codings: bool) -> Option<FirstPage> {
 fn only_known_tag(head: &Head<'_>) -> Option<(u64, Coding)> {
     let mut lines = head.if_none_match();
     let tag = own_entity_tag(lines.next()?)?;
-    (lines.next().is_none() && head.if_match().next().is_none()).then_some(tag)
+    // A client that has the list may prefer to wait for another.
+    let is_all = lines.next().is_none() && head.if_match().next().is_none() && head.prefer().next().is_none();
+    is_all.then_some(tag)
 }
 
 /// How often `unread`, which begins with a request of this length, repeats it: `max` at most, and once at least.
@@ -214,6 +216,7 @@ mod tests {
             ("/todos?limit=10", "If-None-Match: \"0123456789abcdef\"\r\nIf-None-Match: \"a\"\r\n", None),
             ("/todos?limit=10", "If-None-Match: \"0123456789abcdef\"\r\nIf-Match: *\r\n", None),
             ("/todos?limit=10", "If-None-Match: \"abc\"\r\n", None),
+            ("/todos?limit=10", "If-None-Match: \"0123456789abcdef\"\r\nPrefer: wait=1\r\n", None),
         ] {
             let request = format!("GET {target} HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
             assert_eq!(page(&request), expected, "{request:?}");
