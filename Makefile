@@ -64,12 +64,13 @@ run_bench = failed=; \
 	for part in $(1); do target/release/million-rps-bench $$part || failed="$$failed $${part%% *}"; done; \
 	target/release/million-rps-bench report && if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
-bench: bench-build ## measure reads in about ten minutes, and make docs/benchmarks.md of it; wants a quiet machine
-	@$(call run_bench,read ceiling write-cost list-memory)
+bench: bench-build ## measure reads and events in about twelve minutes, and make docs/benchmarks.md of it; wants a quiet machine
+	@$(call run_bench,read ceiling write-cost list-memory \
+		'events --followers 10000 --rates 100 --only million-rps --only floor --runs 3')
 
-bench-full: bench-build ## measure everything, about an hour and a half: all rivals, loads, latencies, shards, writes and memory
+bench-full: bench-build ## measure everything, about two hours: all rivals, loads, latencies, shards, writes and memory
 	@$(call run_bench,'read --plan full' ceiling mixed latency shards write-cost list-memory \
-		ready accept tuning apply 'visible --half-rate' overload attack)
+		ready accept tuning apply 'visible --half-rate' overload attack 'events --runs 2')
 
 bench-build:
 	@deploy/setup.sh build services bench

@@ -10,8 +10,8 @@
 #   deploy/setup.sh load        the load generator wrk
 #   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (two minutes of CPU time)
 #   deploy/setup.sh bench       wrk, the load generator oha, which is built once (ten minutes of CPU time), and the servers that
-#                               the benches compare with; of these, what cannot be installed is only said: the benches leave
-#                               it out and tell so
+#                               the benches compare with, of which centrifugo is built once, too (as long); what cannot be
+#                               installed of these is only said: the benches leave it out and tell so
 #
 # Several names may be given at once; what is missing for all of them comes in one list. Nothing is touched when nothing is
 # missing.
@@ -80,7 +80,12 @@ check_bench() {
         PATH=$PATH:/usr/sbin:/sbin has "${pair%%=*}" || optional="$optional ${pair#*=}"
     done
     [ -x "$root/target/tools/bin/oha" ] || has oha || wants_oha=yes
-    has go || say "without Go 1.21 or later the benches leave out the Go program: https://go.dev/dl"
+    [ -e /usr/lib/nginx/modules/ngx_nchan_module.so ] || optional="$optional libnginx-mod-nchan"
+    if has go; then
+        [ -x "$root/target/tools/bin/centrifugo" ] || has centrifugo || wants_centrifugo=yes
+    else
+        say "without Go 1.25 or later the benches leave out programs in Go, Mercure and Centrifugo: https://go.dev/dl"
+    fi
 }
 
 # Looks at dependencies; of one version, so that the same lock file gets the same answer. Not optimised, which is most of its
@@ -97,6 +102,12 @@ install_oha() {
     cargo install oha --locked --root "$root/target/tools" --target-dir "$root/target/tools/build" >&2 ||
         say "oha could not be built: there will be no latencies at fixed rates"
     rm -rf "$root/target/tools/build"
+}
+
+install_centrifugo() {
+    say "building centrifugo in target/tools, once: about ten minutes of CPU time"
+    GOBIN="$root/target/tools/bin" go install github.com/centrifugal/centrifugo/v6@v6.9.1 >&2 ||
+        say "centrifugo could not be built: the benches leave it out"
 }
 
 # The lowest Rust that Cargo.toml allows, such as 1.89.
@@ -193,6 +204,7 @@ missing=
 useful=
 optional=
 wants_oha=
+wants_centrifugo=
 wants_deny=
 rust_problem=
 for purpose in "$@"; do
@@ -213,3 +225,4 @@ for package in $optional; do
 done
 [ -z "$wants_deny" ] || install_deny
 [ -z "$wants_oha" ] || install_oha
+[ -z "$wants_centrifugo" ] || install_centrifugo

@@ -30,10 +30,7 @@ impl ConstantArguments {
     /// The port is taken.
     pub fn listen(&self) -> std::io::Result<TcpListener> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
-        // SAFETY: the descriptor is open; listening again only changes the length of the queue (listen(2)).
-        if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
+        lengthen_queue(&listener)?;
         Ok(listener)
     }
 
@@ -117,6 +114,16 @@ impl ConstantResponse {
         let fields = fields.into_iter().filter(|(name, _)| !is_the_servers(name)).collect();
         Some(ConstantResponse { status, fields, body: bytes[head_end + 4..].to_vec() })
     }
+}
+
+/// Lets more connections wait to be accepted than the standard library does.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn lengthen_queue(listener: &TcpListener) -> std::io::Result<()> {
+    // SAFETY: the descriptor is open; listening again only changes the length of the queue (listen(2)).
+    let result = unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Takes the congestion control (tcp(7)) that ours takes on loopback, so that a floor is one for it. Where the system refuses,

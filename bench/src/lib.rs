@@ -10,7 +10,9 @@
 //! unlike       requests that differ, as real clients' do
 //! cpu, memory  what a process has used                     measurement, report   runs -> median -> JSON
 //! page, chart  JSON -> docs/benchmarks.md, its drawings, the README's figures
+//! tools        programs that are built once and kept
 //! constant     what the servers that write a constant response share (bench/src/bin/)
+//! hubs         who sends changes to followers: ours, the floor and the others   followers   a crowd of them
 //! ```
 //!
 //! The product is measured as its users run it: the released program, over the loopback, with its own files. Nothing in
@@ -26,6 +28,9 @@ pub mod constant;
 pub mod cpu;
 #[cfg(feature = "services")]
 pub mod deployment;
+pub mod epoll;
+pub mod followers;
+pub mod hubs;
 pub mod machine;
 pub mod measurement;
 pub mod memory;
@@ -33,9 +38,11 @@ pub mod oha;
 pub mod page;
 pub mod parts;
 pub mod pipeline;
+pub mod publisher;
 pub mod report;
 pub mod server;
 pub mod services;
+pub mod tools;
 pub mod unlike;
 pub mod writes;
 pub mod wrk;

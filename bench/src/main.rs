@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use million_rps_bench::parts::{
-    Bench, attack, ceiling, latency, list_memory, read, ready, shards, visible, write_cost,
+    Bench, attack, ceiling, events, latency, list_memory, read, ready, shards, visible, write_cost,
 };
 #[cfg(feature = "services")]
 use million_rps_bench::parts::{accept, apply, overload, tuning};
@@ -33,6 +33,8 @@ enum Part {
     Apply(apply::ApplyArguments),
     /// Clients that do harm without a token: what they cost a shard, and those beside them
     Attack(attack::AttackArguments),
+    /// Changes told to crowds of followers: deliveries, their CPU time and latency, ours, the floor's and others'
+    Events(events::EventsArguments),
     /// CPU time of one write beside short and long lists
     WriteCost(write_cost::WriteCostArguments),
     /// Memory that readers of the whole list cost
@@ -126,6 +128,7 @@ fn execute(cli: &Cli) -> Result<bool, Box<dyn Error>> {
         #[cfg(feature = "services")]
         Part::Apply(arguments) => apply::run(&bench, arguments)?,
         Part::Attack(arguments) => attack::run(&bench, arguments)?,
+        Part::Events(arguments) => events::run(&bench, arguments)?,
         Part::WriteCost(arguments) => write_cost::run(&bench, arguments)?,
         Part::ListMemory(arguments) => list_memory::run(&bench, arguments)?,
         Part::Read(arguments) => read::run(&bench, arguments)?,

@@ -10,6 +10,17 @@ pub fn resident_bytes(process: u32) -> io::Result<u64> {
     status_bytes(process, "VmRSS:")
 }
 
+/// The same of a process and of those that it has started.
+///
+/// # Errors
+/// The process has ended.
+pub fn resident_bytes_with_descendants(process: u32) -> io::Result<u64> {
+    let of_descendants = crate::cpu::descendants(process)?.into_iter();
+    // One may end between the listing and the asking.
+    let of_descendants: u64 = of_descendants.map(|descendant| resident_bytes(descendant).unwrap_or_default()).sum();
+    Ok(resident_bytes(process)? + of_descendants)
+}
+
 /// The most resident memory since [`reset_peak`], in bytes (`VmHWM`).
 ///
 /// # Errors

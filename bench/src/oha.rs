@@ -10,21 +10,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// Where `deploy/setup.sh bench` installs it.
-const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/tools/bin/oha");
-
 /// The program, if there is one.
 ///
 /// # Errors
 /// There is none: in words.
 pub fn find() -> Result<OsString, String> {
-    for program in [INSTALLED, "oha"] {
-        let answer = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        if answer.is_ok_and(|status| status.success()) {
-            return Ok(program.into());
-        }
-    }
-    Err("oha cannot be started (deploy/setup.sh bench installs it, or: cargo install oha)".into())
+    crate::tools::find("oha", "--version")
+        .ok_or_else(|| "oha cannot be started (deploy/setup.sh bench installs it, or: cargo install oha)".into())
 }
 
 /// What oha sends.

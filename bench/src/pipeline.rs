@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use crate::cpu::current_thread_cpu_time;
+use crate::epoll::{Epoll, room_for_events};
 
 /// Bytes of one receive.
 const RECEIVE_BYTES: usize = 256 * 1024;
@@ -62,20 +63,13 @@ impl PipelineLoad {
     /// A connection breaks, the server falls silent, or answers with another status.
     pub fn run(&self) -> io::Result<PipelineResult> {
         let batch = self.request.repeat(self.depth);
-        // SAFETY: no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the descriptor was made above and is nobody else's; it is closed when this is dropped.
-        let epoll = unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(epoll) };
+        let epoll = Epoll::new()?;
         let mut connections = Vec::with_capacity(self.connections);
         for number in 0..self.connections {
             let socket = TcpStream::connect(self.address)?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
-            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: number as u64 };
-            // SAFETY: both descriptors are open, and the event lives through the call.
-            check(unsafe {
-                libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &raw mut event)
-            })?;
+            epoll.add(socket.as_raw_fd(), libc::EPOLLIN, number as u64)?;
             connections.push(Connection {
                 socket,
                 responses: ResponseStream::new(self.status),
@@ -89,7 +83,7 @@ impl PipelineLoad {
             connection.send(&batch, self.depth)?;
         }
         let mut buffer = vec![0; RECEIVE_BYTES];
-        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; self.connections.max(1)];
+        let mut events = room_for_events(self.connections);
         let mut result = PipelineResult {
             responses: 0,
             bytes: 0,
@@ -98,13 +92,11 @@ impl PipelineLoad {
             cpu_time: Duration::ZERO,
         };
         while begin.elapsed() < self.duration {
-            let (pointer, length) = (events.as_mut_ptr(), events.len() as libc::c_int);
-            // SAFETY: the pointer and the length are those of `events`.
-            let ready = check(unsafe { libc::epoll_wait(epoll.as_raw_fd(), pointer, length, SILENCE_MAX_MS) })?;
-            if ready == 0 {
+            let ready = epoll.wait(&mut events, SILENCE_MAX_MS)?;
+            if ready.is_empty() {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the server has fallen silent"));
             }
-            for event in &events[..ready as usize] {
+            for event in ready {
                 let connection = &mut connections[event.u64 as usize];
                 let received = connection.socket.read(&mut buffer)?;
                 let responses = connection.responses.count(&buffer[..received])?;
@@ -133,10 +125,6 @@ impl Connection {
         self.sent_at = Instant::now();
         self.socket.write_all(batch)
     }
-}
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Counts the responses of a stream that comes in pieces.

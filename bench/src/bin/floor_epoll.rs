@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 
 use clap::Parser as _;
 use million_rps_bench::constant::{ConstantArguments, Repeated, RequestEnds, choose_congestion_control, set_no_delay};
+use million_rps_bench::epoll::{Epoll, check, room_for_events};
 
 /// Events of one wait.
 const EVENTS_MAX: usize = 512;
@@ -36,7 +37,7 @@ struct Connection {
 struct Ended;
 
 struct Loop {
-    epoll: RawFd,
+    epoll: Epoll,
     listener: TcpListener,
     response: Repeated,
     buffer: Vec<u8>,
@@ -46,22 +47,15 @@ struct Loop {
 
 impl Loop {
     fn new(listener: TcpListener, response: Repeated) -> io::Result<Loop> {
-        // SAFETY: no pointers.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        control(epoll, libc::EPOLL_CTL_ADD, listener.as_raw_fd(), libc::EPOLLIN)?;
+        let epoll = Epoll::new()?;
+        epoll.add(listener.as_raw_fd(), libc::EPOLLIN, listener.as_raw_fd() as u64)?;
         Ok(Loop { epoll, listener, response, buffer: vec![0; RECEIVE_BYTES], connections: Vec::new() })
     }
 
     fn run(mut self) -> io::Result<()> {
-        let mut events = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+        let mut events = room_for_events(EVENTS_MAX);
         loop {
-            // SAFETY: the pointer and the number are those of `events`.
-            let ready = unsafe { libc::epoll_wait(self.epoll, events.as_mut_ptr(), EVENTS_MAX as libc::c_int, -1) };
-            let ready = match check(ready) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                ready => ready? as usize,
-            };
-            for event in &events[..ready] {
+            for event in self.epoll.wait(&mut events, -1)? {
                 let descriptor = event.u64 as RawFd;
                 if descriptor == self.listener.as_raw_fd() {
                     self.accept_all()?;
@@ -86,7 +80,7 @@ impl Loop {
                 accepted => accepted?,
             };
             set_no_delay(descriptor)?;
-            control(self.epoll, libc::EPOLL_CTL_ADD, descriptor, libc::EPOLLIN)?;
+            self.epoll.add(descriptor, libc::EPOLLIN, descriptor as u64)?;
             let index = descriptor as usize;
             if self.connections.len() <= index {
                 self.connections.resize_with(index + 1, || None);
@@ -129,18 +123,8 @@ impl Loop {
         if waits_for_room != connection.waits_for_room {
             connection.waits_for_room = waits_for_room;
             let events = if waits_for_room { libc::EPOLLOUT } else { libc::EPOLLIN };
-            control(self.epoll, libc::EPOLL_CTL_MOD, descriptor, events).map_err(|_| Ended)?;
+            self.epoll.change(descriptor, events, descriptor as u64).map_err(|_| Ended)?;
         }
         Ok(())
     }
-}
-
-fn control(epoll: RawFd, operation: libc::c_int, descriptor: RawFd, events: libc::c_int) -> io::Result<()> {
-    let mut event = libc::epoll_event { events: events as u32, u64: descriptor as u64 };
-    // SAFETY: the pointer is to a value on the stack that lives through the call.
-    check(unsafe { libc::epoll_ctl(epoll, operation, descriptor, &raw mut event) }).map(drop)
-}
-
-fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

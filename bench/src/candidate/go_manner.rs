@@ -9,6 +9,7 @@ use std::process::Command;
 use super::{Setting, free_address};
 use crate::constant::ConstantResponse;
 use crate::server::{Server, ServerError};
+use crate::tools;
 
 /// The program's name among those of the bench.
 const PROGRAM: &str = "go_manner";
@@ -20,17 +21,7 @@ const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/go-manner");
 /// # Errors
 /// There is no Go, or the build fails: in words.
 pub fn prepare(programs: &Path, build: bool) -> Result<(), String> {
-    let program = std::path::absolute(programs.join(PROGRAM)).map_err(|error| error.to_string())?;
-    if !build {
-        return if program.exists() { Ok(()) } else { Err("it is not built".into()) };
-    }
-    let output = Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(SOURCES).output();
-    let output = output.map_err(|error| format!("go cannot be started: {error} (Debian: apt install golang-go)"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let log = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(format!("`go build` failed: {}", log.lines().next_back().unwrap_or("it said nothing")))
+    tools::build_go(SOURCES, &programs.join(PROGRAM), build)
 }
 
 /// Starts Redis with the response, and the program.

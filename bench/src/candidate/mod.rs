@@ -23,6 +23,17 @@ pub enum Kind {
     Rival,
 }
 
+impl Kind {
+    /// What one of this name is called in tables.
+    pub fn label(self, name: &str) -> String {
+        match self {
+            Kind::Ours => format!("**{name}**"),
+            Kind::Floor => format!("{name} (a limit, not a server)"),
+            Kind::Rival => name.to_owned(),
+        }
+    }
+}
+
 /// One of those that are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
@@ -93,11 +104,7 @@ impl Candidate {
 
     /// What it is called in tables.
     pub fn label(&self) -> String {
-        match self.kind {
-            Kind::Ours => format!("**{}**", self.name),
-            Kind::Floor => format!("{} (a limit, not a server)", self.name),
-            Kind::Rival => self.name.to_owned(),
-        }
+        self.kind.label(self.name)
     }
 
     /// The candidate that is called so in tables.
@@ -165,7 +172,7 @@ impl Candidate {
     }
 }
 
-fn can_be_started(program: &str, version: &str, package: &str) -> Result<(), String> {
+pub(crate) fn can_be_started(program: &str, version: &str, package: &str) -> Result<(), String> {
     let answer = Command::new(program).arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status();
     let hint = format!("(Debian: apt install {package}, or deploy/setup.sh bench)");
     answer.map(drop).map_err(|error| format!("{program} cannot be started: {error} {hint}"))
@@ -188,6 +195,6 @@ fn start_program(
 }
 
 /// An address for programs that cannot tell which port they have got: one that is free now will be free a moment later.
-fn free_address() -> io::Result<SocketAddr> {
+pub(crate) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }

@@ -8,6 +8,7 @@ mod acknowledged;
 pub mod apply;
 pub mod attack;
 pub mod ceiling;
+pub mod events;
 pub mod latency;
 pub mod list_memory;
 mod live;
