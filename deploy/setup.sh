@@ -8,7 +8,7 @@
 #   deploy/setup.sh test        what the tests use: the attacker slowhttptest, the pooler pgbouncer, the proxy nginx, clients in
 #                               Python, Node and Java; the browser Chromium; curl and xz for deploy/corpora.sh
 #   deploy/setup.sh load        the load generator wrk
-#   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (two minutes of CPU time)
+#   deploy/setup.sh lint        rustfmt, clippy and cargo-deny, which is built once (three minutes of CPU time)
 #   deploy/setup.sh bench       wrk, the load generator oha, which is built once (ten minutes of CPU time), and the servers that
 #                               the benches compare with, of which centrifugo is built once, too (as long); what cannot be
 #                               installed of these is only said: the benches leave it out and tell so
@@ -91,8 +91,8 @@ check_bench() {
 # Looks at dependencies; of one version, so that the same lock file gets the same answer. Not optimised, which is most of its
 # build: it runs for seconds all the same.
 install_deny() {
-    say "building cargo-deny in target/tools, once: about two minutes of CPU time"
-    cargo install --debug cargo-deny --version 0.20.2 --locked --root "$root/target/tools" --target-dir "$root/target/tools/build-deny" >&2 ||
+    say "building cargo-deny in target/tools, once: about three minutes of CPU time"
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug cargo-deny --version 0.20.2 --locked --root "$root/target/tools" --target-dir "$root/target/tools/build-deny" >&2 ||
         die "cargo-deny could not be built; its messages are above"
     rm -rf "$root/target/tools/build-deny"
 }

@@ -64,10 +64,15 @@ mod tests {
     fn the_peak_shows_memory_that_is_gone_again() {
         let this = std::process::id();
         reset_peak(this).expect("this process is ours");
-        let before = resident_bytes(this).expect("this process is there");
-        // Larger than what the allocator keeps, so that it is given back to the kernel.
-        drop(std::hint::black_box(vec![1_u8; 64 << 20]));
-        let grown = peak_resident_bytes(this).expect("this process is there") - before;
-        assert!(grown >= 60 << 20, "the peak grew by {grown} bytes only");
+        // Larger than what the allocator keeps, so that it is given back to the kernel. Other tests of this process take and give
+        // back memory meanwhile, so what counts is what was there at the time.
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let with = resident_bytes(this).expect("this process is there");
+        drop(held);
+        let peak = peak_resident_bytes(this).expect("this process is there");
+        // The kernel counts by CPU and adds up now and then.
+        assert!(peak + (4 << 20) >= with, "the peak is {peak} bytes, and there were {with}");
+        let after = resident_bytes(this).expect("this process is there");
+        assert!(after < peak, "of {with} bytes, {after} are still there");
     }
 }

@@ -167,11 +167,15 @@ fn figure(row: &Row, name: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::machine::Machine;
     use crate::report::{Bound, ChartForm};
 
     fn sample() -> Report {
+        // Looked at once: the load of the machine changes from one moment to the next.
+        static MACHINE: LazyLock<Machine> = LazyLock::new(|| Machine::detect(2));
         let row = |name: &str, cpu: f64| Row {
             label: Candidate::named(name).expect("it is in the list").label(),
             measurements: vec![
@@ -184,7 +188,7 @@ mod tests {
             part: "read".into(),
             about: "Shows a sample.".into(),
             started_at: "2026-01-01T00:00:00Z".into(),
-            machine: Machine::detect(2),
+            machine: MACHINE.clone(),
             command: "read".into(),
             settings: Vec::new(),
             tables: vec![Table::new(README_TABLES[1].0, rows).drawn(ChartForm::Bars, CPU, "ten")],
