@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::deployment::{Deployment, required};
 use crate::harness::request::put;
 use crate::harness::token::token;
-use crate::{say, within};
+use crate::{HEALING_MAX, say, within};
 
 const TODOS: usize = 30;
 
@@ -118,7 +118,9 @@ fn produce(deployment: &Deployment, lines: &[String]) {
 /// Partition, key and command of the topic's messages, those of one partition in their order.
 fn consume(deployment: &Deployment, count: usize) -> Vec<(String, String, Value)> {
     let output = java("org.apache.kafka.tools.consumer.ConsoleConsumer", deployment)
-        .args(["--from-beginning", "--max-messages", &count.to_string(), "--timeout-ms", "30000"])
+        .args(["--from-beginning", "--max-messages", &count.to_string()])
+        // A JVM on a busy machine starts, joins a group and gets its first message: it may take what all healing may.
+        .args(["--timeout-ms", &HEALING_MAX.as_millis().to_string()])
         .args(["--property", "print.key=true", "--property", "print.partition=true"])
         .output()
         .expect("java runs");
