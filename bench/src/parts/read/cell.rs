@@ -98,6 +98,16 @@ impl Load {
         }
     }
 
+    /// Responses of ours and of a floor may differ by so much of their length: `false` and `true` differ in length, and live
+    /// writes change one into the other.
+    pub fn length_difference_max(self) -> f64 {
+        match self {
+            // A list that has just changed is sent as it is until the encoder has made its codings.
+            Load::Unlike => 0.05,
+            _ => 0.01,
+        }
+    }
+
     /// Ours may cost so much more than the cheaper floor.
     pub fn floor_ratio_max(self) -> f64 {
         match self {

@@ -13,9 +13,6 @@ use crate::wrk::ReadResult;
 pub const CPU: &str = "CPU per request";
 /// A program that is so long on its CPU is at its limit.
 const BUSY_SHARE: f64 = 0.90;
-/// Responses of ours and of a floor may differ by so much: `false` and `true` differ in length, and live writes change one
-/// into the other.
-const LENGTH_DIFFERENCE_MAX: f64 = 0.01;
 
 /// The figures of one candidate in one cell, one of each for a run.
 #[derive(Default)]
@@ -104,9 +101,10 @@ pub fn bounds(cell: Cell, candidates: &[&Candidate], figures: &[Figures]) -> Vec
         let claim = format!("{title}: CPU per request over the cheaper floor");
         bounds.push(Bound::at_most(claim, ratio, cell.load.floor_ratio_max()));
         let difference = (median(&ours.response_bytes) / median(&floor.response_bytes) - 1.0).abs();
-        if difference > LENGTH_DIFFERENCE_MAX {
+        let difference_max = cell.load.length_difference_max();
+        if difference > difference_max {
             let claim = format!("{title}: the floor's responses are as long as ours, as part of their length");
-            bounds.push(Bound::at_most(claim, difference, LENGTH_DIFFERENCE_MAX));
+            bounds.push(Bound::at_most(claim, difference, difference_max));
         }
     }
     bounds.extend(of(Kind::Rival).map(|(rival, figures)| {
