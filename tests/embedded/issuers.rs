@@ -81,6 +81,9 @@ fn an_issuer_rotates_breaks_lies_floods_and_comes_back() {
         write(&server, &by_c).expect(202);
         let (status, document) = ready(&server);
         assert!(status == 200 && document["keys"]["age_ms"].as_u64().is_some(), "{document}");
+        // Each failure in a row doubles the wait for the next fetch.
+        issuer.behave(Behaviour::keys(&[(IssuerKey::Ec, "b"), (IssuerKey::Ed, "c")]));
+        eventually("the end of this trouble", || trouble(&server).is_none().then_some(()));
     }
     assert_eq!(elsewhere.asked(), 0);
     issuer.behave(Behaviour::keys(&[(IssuerKey::Rsa, "d")]));
