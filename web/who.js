@@ -2,6 +2,8 @@
 // Who writes: a token, kept for as long as this tab is open.
 
 const who = { token: null, user: null };
+// The server prints it in the address of the page: whoever has it may be given tokens.
+const pageKey = new URLSearchParams(location.hash.slice(1)).get('key') ?? sessionStorage.getItem('page-key');
 
 function claimsOf(token) {
   const part = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
@@ -62,7 +64,7 @@ function mayChange(todo) {
 async function mint(name) {
   try {
     const response = await fetch('/page/token', {
-      method: 'POST', headers: { 'Page-Token': '1', 'Content-Type': 'application/json' }, body: JSON.stringify({ sub: name }),
+      method: 'POST', headers: { 'Page-Token': pageKey, 'Content-Type': 'application/json' }, body: JSON.stringify({ sub: name }),
     });
     if (!response.ok) return whoTrouble((await problemOf(response)).detail);
     signIn((await response.json()).token);
@@ -78,8 +80,14 @@ async function startWho() {
   $('mint').addEventListener('submit', event => { event.preventDefault(); mint($('mint-name').value); });
   $('paste').addEventListener('submit', event => { event.preventDefault(); signIn($('token').value.trim()); if (who.token) $('title').focus(); });
   $('sign-out').addEventListener('click', signOut);
+  if (pageKey) {
+    sessionStorage.setItem('page-key', pageKey);
+    history.replaceState(null, '', location.pathname);
+  }
   try {
-    $('mint').hidden = !(await (await get('/page/token')).json()).makes_tokens;
+    const { makes_tokens: makesTokens } = await (await get('/page/token')).json();
+    $('mint').hidden = !(makesTokens && pageKey);
+    if (makesTokens && !pageKey) $('token-help').textContent = 'or open the address with #key= that the server printed';
   } catch { /* A token can be pasted. */ }
   $('paste').classList.toggle('second', !$('mint').hidden);
   showWho();

@@ -9,6 +9,8 @@ const SHOWN_MS = 2000;
 const SEEN_MS = 200;
 // A durable write shows in milliseconds, or when the worker gets on: then nobody may tell, because somebody else wrote behind it.
 const LOOK_AGAIN_MS = 5000;
+// Others may tick, or write other members, between a look and the write.
+const EDIT_ROUNDS_MAX = 5;
 
 const headers = more => ({ Authorization: `Bearer ${who.token}`, 'Content-Type': 'application/json', ...more });
 const hasFields = (todo, body) => Object.keys(body).every(name => todo[name] === body[name]);
@@ -59,6 +61,7 @@ async function send(it) {
 }
 
 async function request(it) {
+  it.token = who.token;
   if (it.kind === 'create') {
     return fetch('/todos', { method: 'POST', headers: headers({ 'Idempotency-Key': it.key }), body: JSON.stringify(it.body) });
   }
@@ -67,7 +70,7 @@ async function request(it) {
   const put = tag => fetch(url, { method: 'PUT', headers: headers(tag && { 'If-Match': tag }), body: JSON.stringify(it.body) });
   if (!it.base) return put();
   // An edit holds for the text that was seen. Other members, and tags of before a restart, may have changed beside it.
-  for (;;) {
+  for (let round = 0; ; round++) {
     const current = await get(url);
     if (current.status === 404) return become(it, 'overtaken', 'Somebody has deleted it meanwhile.');
     if (!current.ok) return current;
@@ -77,15 +80,18 @@ async function request(it) {
       it.theirs = { title: todo.title, description: todo.description };
       return become(it, 'overtaken', 'Somebody else has changed it meanwhile. It is now:');
     }
-    const answer = await put(current.headers.get('ETag'));
-    if (answer.status !== 412) return answer;
+    // A proxy that compresses weakens the tag; a weak one would never match.
+    const answer = await put(current.headers.get('ETag')?.replace(/^W\//, ''));
+    if (answer.status !== 412 || round === EDIT_ROUNDS_MAX) return answer;
+    await pause(100 * round);
   }
 }
 
 async function refuse(it, response) {
   const { detail } = await problemOf(response);
   become(it, 'refused', detail);
-  if (response.status !== 401) return;
+  // A newer token than the refused one stays.
+  if (response.status !== 401 || it.token !== who.token) return;
   signOut();
   whoTrouble(`The token is not taken: ${detail}`);
 }

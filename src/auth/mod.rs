@@ -18,6 +18,7 @@ mod key_file;
 mod key_set;
 mod mint;
 mod other_keys;
+mod page_key;
 mod pem;
 #[cfg(test)]
 mod signer_tests;
@@ -38,6 +39,7 @@ pub use key_file::{KEY_FILE_NAME, KeyFileError, read_key_file};
 pub use key_set::{Fetch, KeySet};
 pub use mint::{MintError, mint, mint_with};
 pub use other_keys::{KeySource, OtherKeys};
+pub use page_key::{is_page_key, page_key};
 pub use pem::read_public_keys;
 pub use signing::{SigningKey, SigningKeyError};
 pub use verifier::Verifier;

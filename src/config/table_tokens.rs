@@ -123,9 +123,8 @@ pub(super) const TOKENS: &[Setting] = &[
         kind: Kind::Choice(&["off", "local"]),
         default: DefaultValue::Fixed("local"),
         unit: "",
-        help: "Who gets a token from the page at /, in any user's name: nobody, or whoever asks from this machine, all its users and \
-               programs. Not used with DATABASE_URL. Behind a proxy on this machine that hides itself (see READY_DETAILS), \
-               everybody asks from this machine: set off there.",
+        help: "Who gets a token from the page at /, in any user's name: nobody, or whoever asks from this machine with the page's \
+               key, which the server prints in the page's address. Not used with DATABASE_URL.",
         example: "off",
     },
 ];

@@ -7,7 +7,8 @@ use super::head::{Head, Version};
 /// Whether a person or a program on this machine asks, as far as the request tells. For a proxy on this machine everybody
 /// has its address, so what proxies leave behind decides as well: a request that names whom it is forwarded for, a host that
 /// is not this machine's own name for itself, and HTTP/1.0, which some proxies speak to what stands behind them. A proxy that
-/// hides all of that cannot be told from a person: hence the setting READY_DETAILS.
+/// hides all of that cannot be told from a person, and nginx does since 1.29.7 unless it is told otherwise: hence the setting
+/// READY_DETAILS. What would do harm in a stranger's hands asks for more than this.
 pub fn is_local(peer: Option<IpAddr>, head: &Head<'_>) -> bool {
     peer.is_some_and(|peer| peer.to_canonical().is_loopback())
         && head.version == Version::Http11
@@ -97,6 +98,9 @@ mod tests {
         ] {
             assert!(!judged("127.0.0.1", "1.1", "localhost", &format!("A: b\r\n{field}\r\nC: d\r\n")), "{field}");
         }
-        assert!(!judged("127.0.0.1", "1.0", "localhost", ""), "nginx speaks HTTP/1.0 to what stands behind it");
+        assert!(
+            !judged("127.0.0.1", "1.0", "localhost", ""),
+            "nginx before 1.29.7 speaks HTTP/1.0 to what stands behind it"
+        );
     }
 }

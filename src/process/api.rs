@@ -16,7 +16,7 @@ use super::farewell::Farewell;
 use super::port::{self, Admission, PortClaim};
 use super::seams::ApiSeams;
 use crate::auth::OtherKeys;
-use crate::config::{Config, Deployment, IoDriver};
+use crate::config::{Config, Deployment, IoDriver, Secret};
 use crate::encoder::EncoderThread;
 use crate::keys::{KeyFiles, Keys, KeysThread};
 use crate::limits::{LINGERING_MAX, LINGERING_MIN, LINGERING_ONE_TO_CONNECTIONS};
@@ -117,6 +117,8 @@ pub struct Api {
     refresher: Refresher,
     encoder: Option<EncoderThread>,
     keys: KeysThread,
+    /// The key of the tokens, where the page makes tokens.
+    pub page_secret: Option<Secret>,
     stop: Arc<AtomicBool>,
 }
 
@@ -224,8 +226,9 @@ impl Api {
             Driver::IoUring => tracing::info!(shards = count, "serving with io_uring"),
             Driver::Epoll => tracing::info!(shards = count, "serving with epoll"),
         }
+        let page_secret = keys.files().secret().filter(|_| settings.desk.minter.is_some()).cloned();
         let keys = keys.start(plan_inboxes, Arc::clone(stop), events.reporter("keys"))?;
-        Ok(Api { shards, producer, refresher, encoder, keys, stop: Arc::clone(stop) })
+        Ok(Api { shards, producer, refresher, encoder, keys, page_secret, stop: Arc::clone(stop) })
     }
 
     /// Has the keys of tokens read again.

@@ -3,15 +3,16 @@
 use std::io::Write;
 use std::net::SocketAddr;
 
-use crate::auth::KeySource;
-use crate::config::{Config, Deployment};
+use crate::auth::{self, KeySource};
+use crate::config::{Config, Deployment, Secret};
 
 /// Prints where the API listens, where the page is, and where the key of the tokens comes from, and, when it is embedded, lines to
-/// try.
-pub fn print(config: &Config, address: SocketAddr) {
+/// try. `page_secret` is the key of the tokens where the page makes tokens.
+pub fn print(config: &Config, address: SocketAddr, page_secret: Option<&Secret>) {
     // The one line that programs may rely on.
     let mut text = format!("million-rps listens on http://{address}\n");
-    text += &format!("Open http://{}/ in a browser: the list, live.\n", reached_at(address));
+    let key_of_page = page_secret.map(|secret| format!("#key={}", auth::page_key(secret))).unwrap_or_default();
+    text += &format!("Open http://{}/{key_of_page} in a browser: the list, live.\n", reached_at(address));
     text += &who_reaches(address);
     let key = KeySource::of(&config.auth);
     match &config.deployment {

@@ -150,7 +150,7 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
         (Some(plan), Some(parts)) => {
             let address = plan.address();
             let api = Api::start(config, plan, parts, &status, worker_metrics, &stop, &events)?;
-            greeting::print(config, address);
+            greeting::print(config, address, api.page_secret.as_ref());
             Some(api)
         }
         _ => None,

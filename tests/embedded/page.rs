@@ -18,6 +18,7 @@ on_both_drivers!(crate::plain =>
     the_page_allows_reading_only,
     who_asks_from_this_machine_is_given_a_token,
     no_other_page_and_no_proxy_is_given_a_token,
+    who_has_not_seen_the_servers_terminal_is_given_no_token,
     what_is_no_user_gets_no_token,
 );
 
@@ -110,9 +111,15 @@ fn the_page_allows_reading_only(server: &Server) {
     }
 }
 
-/// As the page asks.
-fn token_request(host: &str) -> Request {
-    Request::new("POST", format!("http://{host}/page/token")).field("Page-Token", "1")
+/// As the page asks, which was opened at the address that the server has printed.
+fn token_request(server: &Server, host: &str) -> Request {
+    let address = server.page_address();
+    let (_, key) = address.split_once("#key=").expect("the key of the page");
+    token_request_with(host, key)
+}
+
+fn token_request_with(host: &str, key: &str) -> Request {
+    Request::new("POST", format!("http://{host}/page/token")).field("Page-Token", key)
 }
 
 fn for_user(request: Request, sub: &str) -> Request {
@@ -127,8 +134,9 @@ fn who_asks_from_this_machine_is_given_a_token(server: &Server) {
     let mut client = server.connect();
     assert!(says_it_makes_tokens(&mut client));
     for host in ["localhost", "127.0.0.1:8080", "[::1]:8080"] {
-        let request =
-            token_request(host).field("Sec-Fetch-Site", "same-origin").field("Origin", &format!("http://{host}"));
+        let request = token_request(server, host)
+            .field("Sec-Fetch-Site", "same-origin")
+            .field("Origin", &format!("http://{host}"));
         let answer = client.call(&for_user(request, "Zoë 🦀")).expect(200);
         assert_eq!(answer.required("Cache-Control"), "no-store");
         assert!(answer.field("Access-Control-Allow-Origin").is_none(), "{answer:?}");
@@ -154,36 +162,58 @@ fn no_other_page_and_no_proxy_is_given_a_token(server: &Server) {
     };
     // A name that somebody else has pointed at this machine.
     for host in ["evil.example", "evil.example:8080", "localhost.evil.example", "192.0.2.1:8080", "0.0.0.0:8080"] {
-        refused(&mut client, token_request(host).field("Sec-Fetch-Site", "same-origin"));
+        refused(&mut client, token_request(server, host).field("Sec-Fetch-Site", "same-origin"));
     }
     // What a form, a link or an image of another page can have a browser send.
     refused(&mut client, Request::new("POST", "/page/token"));
     refused(&mut client, Request::new("POST", "/page/token").field("Sec-Fetch-Site", "same-origin"));
     for site in ["cross-site", "same-site", "none"] {
-        refused(&mut client, token_request("localhost").field("Sec-Fetch-Site", site));
+        refused(&mut client, token_request(server, "localhost").field("Sec-Fetch-Site", site));
     }
     for origin in ["null", "http://evil.example", "http://localhost:3000", "https://localhost"] {
-        refused(&mut client, token_request("localhost").field("Origin", origin));
+        refused(&mut client, token_request(server, "localhost").field("Origin", origin));
     }
     for field in ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"] {
-        refused(&mut client, token_request("localhost").field(field, "192.0.2.60"));
+        refused(&mut client, token_request(server, "localhost").field(field, "192.0.2.60"));
         let asked = client.call(&get("/page/token").field(field, "192.0.2.60")).expect(200);
         assert_eq!(asked.json()["makes_tokens"], false, "{field}");
     }
-    client.send(
-        "POST /page/token HTTP/1.0\r\nHost: localhost\r\nPage-Token: 1\r\nContent-Length: 12\r\n\r\n{\"sub\":\"me\"}",
-    );
+    let address = server.page_address();
+    let (_, key) = address.split_once("#key=").expect("the key of the page");
+    client.send(&format!(
+        "POST /page/token HTTP/1.0\r\nHost: localhost\r\nPage-Token: {key}\r\nContent-Length: 12\r\n\r\n{{\"sub\":\"me\"}}",
+    ));
     client.answer().problem(403);
+}
+
+/// A proxy on this machine that leaves no mark: what it passes on cannot be told from what a person here sends, but for the key.
+fn who_has_not_seen_the_servers_terminal_is_given_no_token(server: &Server) {
+    let address = server.page_address();
+    let (_, key) = address.split_once("#key=").expect("the key of the page");
+    let mut client = server.connect();
+    for wrong in ["1", "", &key[1..], &format!("{key}A"), &key.to_ascii_lowercase()] {
+        let answer = client.call(&for_user(token_request_with("127.0.0.1:8080", wrong), "me"));
+        assert!(answer.problem(403).contains("#key="), "{wrong}");
+    }
+    let twice = token_request_with("localhost", key).field("Page-Token", "1");
+    client.call(&for_user(twice, "me")).problem(403);
+    // The key is nowhere in what the server serves.
+    for path in ["/", "/page/token", "/metrics", "/ready"] {
+        assert!(!String::from_utf8_lossy(&client.call(&get(path)).body).contains(key), "{path}");
+    }
+    client.call(&for_user(token_request_with("localhost", key), "me")).expect(200);
 }
 
 fn what_is_no_user_gets_no_token(server: &Server) {
     let mut client = server.connect();
     for body in ["", "{}", "null", "[]", "{\"sub\":7}", "{\"sub\":\"\"}", "{\"sub\":\"a\\u0000b\"}", "{\"sub\":\"me\""]
     {
-        client.call(&token_request("localhost").json(body)).problem(400);
+        client.call(&token_request(server, "localhost").json(body)).problem(400);
     }
-    client.call(&for_user(token_request("localhost"), &"x".repeat(5000))).problem(400);
-    client.call(&token_request("localhost").field("Content-Type", "image/png").body("{\"sub\":\"me\"}")).problem(415);
+    client.call(&for_user(token_request(server, "localhost"), &"x".repeat(5000))).problem(400);
+    client
+        .call(&token_request(server, "localhost").field("Content-Type", "image/png").body("{\"sub\":\"me\"}"))
+        .problem(415);
     client.assert_goes_on();
 }
 
@@ -191,7 +221,7 @@ fn no_token_is_given_where_the_setting_says_so(driver: &Driver) {
     let server = Setup::new().driver(*driver).set("PAGE_TOKENS", "off").start();
     let mut client = server.connect();
     assert!(!says_it_makes_tokens(&mut client));
-    assert!(client.call(&for_user(token_request("localhost"), "me")).problem(404).contains("PAGE_TOKENS"));
+    assert!(client.call(&for_user(token_request_with("localhost", "1"), "me")).problem(404).contains("PAGE_TOKENS"));
     page(&server);
 }
 
@@ -211,8 +241,8 @@ fn no_token_is_given_to_another_machine(driver: &Driver) {
     };
     let mut client = Client::connect(address);
     assert!(!says_it_makes_tokens(&mut client));
-    client.call(&for_user(token_request("localhost"), "me")).problem(403);
-    client.call(&for_user(token_request(&address.to_string()), "me")).problem(403);
+    client.call(&for_user(token_request(&server, "localhost"), "me")).problem(403);
+    client.call(&for_user(token_request(&server, &address.to_string()), "me")).problem(403);
 }
 
 /// An API beside PostgreSQL, Kafka and Redis, which are nowhere here: its users are not its own to name.
@@ -235,7 +265,7 @@ fn no_token_is_given_by_a_process_that_is_not_the_whole_deployment() {
         });
         let mut client = Client::connect(SocketAddr::from(([127, 0, 0, 1], port)));
         assert!(!says_it_makes_tokens(&mut client), "{role}");
-        client.call(&for_user(token_request("localhost"), "me")).problem(404);
+        client.call(&for_user(token_request_with("localhost", "1"), "me")).problem(404);
         client.call(&get("/")).expect(200);
     }
 }

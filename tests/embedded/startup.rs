@@ -28,7 +28,7 @@ fn a_first_run_in_an_empty_folder_greets_with_lines_that_work() {
         let text = server.process.stdout.text();
         (text.lines().filter(|line| line.trim_start().starts_with("curl ")).count() >= 3).then_some(text)
     });
-    let page = format!("Open http://localhost:{}/ in a browser", server.address.port());
+    let page = format!("Open http://localhost:{}/#key=", server.address.port());
     assert!(greeting.lines().nth(1).is_some_and(|line| line.starts_with(&page)), "{greeting}");
     assert!(greeting.contains("token"), "it says how to mint a token: {greeting}");
     assert!(greeting.contains("the network reaches it. HTTP_HOST=127.0.0.1 keeps it to itself"), "{greeting}");

@@ -209,6 +209,15 @@ pub struct Server {
 }
 
 impl Server {
+    /// The address of the page, with its key, as the server prints it.
+    pub fn page_address(&self) -> String {
+        eventually("the address of the page", || {
+            let text = self.process.stdout.text();
+            let (_, rest) = text.split_once("Open ")?;
+            rest.split_once(' ').map(|(address, _)| address.to_owned())
+        })
+    }
+
     /// Its folder and settings.
     pub fn setup(&self) -> &Setup {
         &self.setup

@@ -14,7 +14,7 @@ use crate::{open_as, window_as};
 #[test]
 fn the_keyboard_alone_is_enough() {
     let server = Setup::new().start();
-    let window = Window::open(&format!("http://{}/", server.address));
+    let window = Window::open(&server.page_address());
     window.wait_live();
     window.wait("the way in", "$('mint').checkVisibility()");
     let tab_to = |selector: &str| {

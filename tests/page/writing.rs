@@ -173,8 +173,9 @@ fn what_is_anothers_cannot_be_changed_and_a_bad_token_is_told() {
 #[test]
 fn a_token_is_made_for_whoever_sits_at_this_machine() {
     let server = crate::Setup::new().start();
-    let window = Window::open(&format!("http://localhost:{}/", server.address.port()));
+    let window = Window::open(&server.page_address());
     window.wait_live();
+    assert_eq!(window.look("location.hash"), "", "the key is not left in the address");
     window.type_into("#mint-name", "Zoë");
     window.click("#mint button");
     window.wait("who one is", "$('signed-in').innerText.includes('You are Zoë')");
@@ -184,6 +185,9 @@ fn a_token_is_made_for_whoever_sits_at_this_machine() {
     // The session keeps it over a reload; another window has its own.
     window.go(&format!("http://localhost:{}/", server.address.port()));
     window.wait("who one is", "who.user === 'Zoë'");
+    // Without the address that the server prints, a token can be pasted.
+    let stranger = Window::open(&format!("http://{}/", server.address));
+    stranger.wait("what to open", "$('token-help').innerText.includes('#key=') && !$('mint').checkVisibility()");
     let off = crate::Setup::new().set("PAGE_TOKENS", "off").start();
     let other = Window::open(&format!("http://{}/", off.address));
     other.wait_live();

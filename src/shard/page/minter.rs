@@ -5,12 +5,15 @@
 //!
 //! - The connection comes from the loopback interface, the request names it by `Host`, and no proxy has left a mark ([`asker`]).
 //!   A name that somebody has pointed at 127.0.0.1 (DNS rebinding) is in `Host`, and refused.
-//! - The request has the field `Page-Token`. No form and no link can send it, and a script of another origin has to ask by
-//!   OPTIONS before, which is never answered with leave.
+//! - The request has the page's key in the field `Page-Token`. The greeting prints it, in the address of the page: who asks has seen
+//!   the server's terminal or its secret. For a proxy on this machine that leaves no mark, and for the machine's other users, an
+//!   address of loopback says nothing. No form and no link can send the field, and a script of another origin has to ask by OPTIONS
+//!   before, which is never answered with leave.
 //! - Where the browser says by `Sec-Fetch-Site` or `Origin` which page has asked, it is this one.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::answer::Request;
@@ -56,13 +59,17 @@ impl Request<'_> {
         }
         let minter = allowed?;
         check_asking_page(self.head)?;
+        let keys = Arc::clone(self.shard.verifier.borrow().keys());
+        let secret = keys.secret().ok_or_else(Problem::internal)?;
+        if !self.head.rare("page-token").all(|key| auth::is_page_key(secret, key)) {
+            let detail = "Page-Token is not the page's key: open the page at the address with #key= that the server printed last";
+            return Err(Problem::new(Status::Forbidden, detail));
+        }
         check_json(self.head)?;
         let wanted: Wanted<'_> = serde_json::from_slice(body)
             .map_err(|error| Problem::invalid_request(format!("the body is {{\"sub\":\"<user>\"}}: {error}")))?;
         let lifetime = Duration::from_secs(PAGE_TOKEN_LIFETIME_S);
         let now = self.shard.clock.unix_seconds();
-        let keys = std::sync::Arc::clone(self.shard.verifier.borrow().keys());
-        let secret = keys.secret().ok_or_else(Problem::internal)?;
         let token = auth::mint(secret, &minter.auth, &wanted.sub, lifetime, now).map_err(|error| match error {
             MintError::Subject(reason) => Problem::invalid_request(format!("sub: {}", reason.reason)),
             MintError::Signing(_) => Problem::internal(),
@@ -72,7 +79,7 @@ impl Request<'_> {
     }
 
     /// Who makes tokens, for whoever asks from this machine.
-    fn check_minting(&self) -> Result<std::sync::Arc<Minter>, Problem> {
+    fn check_minting(&self) -> Result<Arc<Minter>, Problem> {
         let Some(minter) = &self.shard.settings.desk.minter else {
             return Err(Problem::not_found(
                 "this server makes no tokens (PAGE_TOKENS); `million-rps token` does, for whoever has its key",
@@ -82,7 +89,7 @@ impl Request<'_> {
             let detail = "tokens are made for whoever asks from this machine, by a name of its own, without a proxy";
             return Err(Problem::new(Status::Forbidden, detail));
         }
-        Ok(std::sync::Arc::clone(minter))
+        Ok(Arc::clone(minter))
     }
 }
 
