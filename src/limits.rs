@@ -184,11 +184,13 @@ pub const KEY_FETCH_RETRY_MIN_MS: u64 = 1_000;
 pub const KEY_FETCH_RETRY_MAX_MS: u64 = 60_000;
 /// Least time between two fetches of keys that tokens ask for by an unknown `kid`, in seconds, however many do.
 pub const KEY_FETCH_ASKED_INTERVAL_SEC: i64 = 60;
-/// Costly checks of tokens that may fail on a connection in a second: a client whose key was replaced has one.
+/// Tokens whose costly check may fail on a connection in a second: a client whose key was replaced has one.
 pub const FAILED_CHECKS_PER_CONNECTION_MAX: u32 = 10;
 /// Costly checks of tokens that may fail on a shard in a second before connections that have brought such tokens wait: at 40 µs
 /// each, a fiftieth of its time.
 pub const FAILED_CHECKS_PER_SHARD_MAX: u32 = 500;
+/// How long a connection counts as one that has brought such tokens after its last one, in seconds.
+pub const FAILED_CHECKS_KEPT_SEC: i64 = 10;
 /// Shortest time between two lines of the log about tokens that another key of ours has signed, in seconds.
 pub const OTHER_KEY_LOG_INTERVAL_SEC: i64 = 60;
 /// Tokens with a wrong signature that are looked at again with the other keys, in a second: 2 µs each and key.

@@ -238,7 +238,17 @@ fn keys_and_addresses_in_a_token_are_ignored() {
         let honest = signed(&own, &format!(r#"{{"alg":"ES256",{more}}}"#), &claims());
         assert_eq!(verify(&mut verifier, &honest), Ok("alice".to_owned()), "{more}");
     }
-    for extension in [r#""crit":["exp"]"#, r#""crit":["b64"],"b64":false"#, r#""b64":true"#, r#""typ":"logout+jwt""#] {
+    for extension in [
+        r#""crit":["exp"]"#,
+        r#""crit":["b64"],"b64":false"#,
+        r#""crit":[]"#,
+        r#""crit":null"#,
+        r#""crit":{}"#,
+        r#""crit":false"#,
+        r#""b64":true"#,
+        r#""b64":null"#,
+        r#""typ":"logout+jwt""#,
+    ] {
         let token = signed(&own, &format!(r#"{{"alg":"ES256",{extension}}}"#), &claims());
         assert_eq!(verify(&mut verifier, &token), Err(AuthError::Unsupported), "{extension}");
     }
@@ -282,6 +292,30 @@ fn a_connection_that_brings_bad_tokens_waits_and_no_other() {
     let foreign = minted(&SigningKey::from_secret(&Secret::new("another")), None);
     for _ in 0..3 * FAILED_CHECKS_PER_CONNECTION_MAX {
         assert_eq!(verify_on(&mut plain, &foreign, NOW, &connection), Err(AuthError::WrongSignature));
+    }
+}
+
+#[test]
+fn tokens_that_are_signed_and_refused_all_the_same_count_too() {
+    let settings = Auth { issuer: Some("here".to_owned()), audiences: vec!["todos".to_owned()], ..Auth::default() };
+    let exp = NOW + 60;
+    for (claims, why) in [
+        (format!(r#"{{"sub":"a","iss":"here","aud":"todos","exp":{NOW}}}"#), AuthError::Expired),
+        (format!(r#"{{"sub":"a","iss":"here","aud":"todos","exp":{exp},"nbf":{exp}}}"#), AuthError::NotYetValid),
+        (format!(r#"{{"sub":"a","iss":"here","aud":"mail","exp":{exp}}}"#), AuthError::WrongAudience),
+        (format!(r#"{{"sub":"a","iss":"there","aud":"todos","exp":{exp}}}"#), AuthError::WrongIssuer),
+        (format!(r#"{{"iss":"here","aud":"todos","exp":{exp}}}"#), AuthError::InvalidSubject),
+        ("[]".to_owned(), AuthError::MalformedClaims),
+    ] {
+        let (signer, key) = signers().remove(2);
+        let token = signed(&signer, r#"{"alg":"ES256"}"#, &claims);
+        let mut verifier = Verifier::new(Arc::new(KeySet::new([key])), &settings);
+        let connection = FailedChecks::default();
+        for _ in 0..FAILED_CHECKS_PER_CONNECTION_MAX {
+            assert_eq!(verify_on(&mut verifier, &token, NOW, &connection), Err(why), "{claims}");
+        }
+        assert_eq!(verify_on(&mut verifier, &token, NOW, &connection), Err(AuthError::TooManyFailed), "{claims}");
+        assert_eq!(verify(&mut verifier, &token), Err(why), "another connection");
     }
 }
 

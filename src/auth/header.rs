@@ -17,8 +17,10 @@ pub(super) struct Header<'a> {
     kid: Option<Cow<'a, str>>,
     #[serde(borrow)]
     typ: Option<Cow<'a, str>>,
-    crit: Option<Vec<IgnoredAny>>,
-    /// Whatever it is: see [`Header::check_kind`].
+    /// Whatever it is, also null: see [`Header::check_kind`].
+    #[serde(default, deserialize_with = "is_there")]
+    crit: bool,
+    /// As `crit`.
     #[serde(default, deserialize_with = "is_there")]
     b64: bool,
 }
@@ -61,7 +63,7 @@ impl<'a> Header<'a> {
         // at+jwt is an OAuth 2.0 access token (RFC 9068). Others, such as logout+jwt, were never meant to give access.
         let is_access_token = matches!(kind, "jwt" | "at+jwt");
         // crit lists extensions that a receiver has to know; none is known here. b64 changes what is signed.
-        let has_extension = self.crit.is_some() || self.b64;
+        let has_extension = self.crit || self.b64;
         if is_access_token && !has_extension { Ok(()) } else { Err(AuthError::Unsupported) }
     }
 }

@@ -87,18 +87,29 @@ impl Verifier {
             return verified.may_write.then(|| Rc::clone(&verified.user)).ok_or(AuthError::MissingScope);
         }
         let verified = self.check(token, now, connection)?;
-        verified.validity.check(now)?;
         let (user, may_write) = (Rc::clone(&verified.user), verified.may_write);
         self.cache.insert(token, verified, now);
         may_write.then_some(user).ok_or(AuthError::MissingScope)
     }
 
-    /// Everything about a token but its dates, which depend on when they are looked at.
+    /// Everything about a token but its scope. What a costly key has signed rightly and is refused all the same counts as a failure:
+    /// it is not remembered, so it costs as much each time.
     fn check(&self, token: &[u8], now: UnixSeconds, connection: &FailedChecks) -> Result<Verified, AuthError> {
         let parts = Parts::of(token)?;
         let header = Header::read(&parts.header)?;
         let key = self.signer(&header, &parts, now, connection)?;
-        self.check_claims(self.names.read(&parts.payload()?)?, key)
+        let is_costly = key.algorithm().is_costly();
+        let verified = self.check_payload(&parts, key, now);
+        if is_costly && verified.is_err() {
+            self.failed.count(connection, now, 1);
+        }
+        verified
+    }
+
+    fn check_payload(&self, parts: &Parts<'_>, key: Arc<Key>, now: UnixSeconds) -> Result<Verified, AuthError> {
+        let verified = self.check_claims(self.names.read(&parts.payload()?)?, key)?;
+        verified.validity.check(now)?;
+        Ok(verified)
     }
 
     /// The key that has signed the token.

@@ -16,6 +16,8 @@ use crate::auth::{ReadSet, SetOrigin, UnixSeconds, read_key_set};
 use crate::config::ConnectionUrl;
 use crate::limits::{KEY_FETCH_TIMEOUT_MS, KEY_FILES_LOOK_MS, KEYS_MAX_BYTES};
 
+pub const THREAD: &str = "key-fetch";
+
 /// What a fetch has brought.
 pub struct Fetched {
     /// When it began: what the issuer changed later is not in it.
@@ -36,12 +38,23 @@ pub struct KeyAddress {
 
 impl KeyAddress {
     /// Starts the thread. It hands what it fetches to `fetched`, and fetches early when a wish comes by `wishes`. Nobody waits for
-    /// its end, which a place that does not answer could put off; it has nothing to finish.
+    /// its end, which a place that does not answer could put off; it has nothing to finish. `at_end` is dropped then, also after a
+    /// panic.
     ///
     /// # Errors
     /// The system refuses another thread.
-    pub fn start(self, wishes: Receiver<()>, fetched: Sender<Fetched>, stop: Arc<AtomicBool>) -> std::io::Result<()> {
-        std::thread::Builder::new().name("key-fetch".into()).spawn(move || self.run(&wishes, &fetched, &stop)).map(drop)
+    pub fn start(
+        self,
+        wishes: Receiver<()>,
+        fetched: Sender<Fetched>,
+        stop: Arc<AtomicBool>,
+        at_end: impl Send + 'static,
+    ) -> std::io::Result<()> {
+        let run = move || {
+            let _at_end = at_end;
+            self.run(&wishes, &fetched, &stop);
+        };
+        std::thread::Builder::new().name(THREAD.into()).spawn(run).map(drop)
     }
 
     fn run(&self, wishes: &Receiver<()>, fetched: &Sender<Fetched>, stop: &AtomicBool) {

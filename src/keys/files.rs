@@ -113,13 +113,16 @@ impl KeyFiles {
         if let Some(secret) = given((self.settings.secret.clone(), self.settings.secret_origin), "JWT_SECRET")? {
             return Ok(Some(secret));
         }
+        let is_lost = KeysError::Setting {
+            setting: "JWT_SECRET".to_owned(),
+            reason: format!("the file {DOT_ENV} does not have it any more"),
+        };
         match &self.key_folder {
+            // A file that is missing or half written is no wish for other keys, wherever those would come from.
+            _ if self.settings.secret_origin == Origin::DotEnv => Err(is_lost),
             _ if self.settings.has_public_keys() => Ok(None),
             Some(folder) => Ok(Some(read_key_file(folder)?)),
-            None => Err(KeysError::Setting {
-                setting: "JWT_SECRET".to_owned(),
-                reason: format!("the file {DOT_ENV} does not have it any more"),
-            }),
+            None => Err(is_lost),
         }
     }
 

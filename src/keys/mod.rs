@@ -31,6 +31,8 @@ use crate::limits::KEY_FILES_LOOK_MS;
 use crate::observe::status::{Component, Status};
 use crate::shard::inbox::{InboxSender, Message};
 
+const THREAD: &str = "keys";
+
 /// The keys at the start, and what keeps them up to date once it is started.
 pub struct Keys {
     files: KeyFiles,
@@ -124,16 +126,16 @@ impl Keys {
         &self.files
     }
 
-    /// Keeps them up to date, and hands each new set to these shards; ends soon after `stop` is set. `at_end` is dropped then, also
-    /// after a panic.
+    /// Keeps them up to date, and hands each new set to these shards; ends soon after `stop` is set. Each thread
+    /// drops what `at_end` makes for its name then, also after a panic.
     ///
     /// # Errors
     /// The system refuses another thread.
-    pub fn start(
+    pub fn start<G: Send + 'static>(
         mut self,
         inboxes: Vec<InboxSender>,
         stop: Arc<AtomicBool>,
-        at_end: impl Send + 'static,
+        at_end: impl Fn(&'static str) -> G,
     ) -> std::io::Result<KeysThread> {
         let (reload, reloads) = bounded(1);
         let (hand_over, fetched) = unbounded();
@@ -141,14 +143,15 @@ impl Keys {
         let fetched = match self.address.take() {
             Some(address) => {
                 url = Some(address.url.clone());
-                address.start(self.wishes.clone(), hand_over, Arc::clone(&stop))?;
+                address.start(self.wishes.clone(), hand_over, Arc::clone(&stop), at_end(address::THREAD))?;
                 fetched
             }
             None => never(),
         };
-        let thread = std::thread::Builder::new().name("keys".into()).spawn(move || {
+        let at_end = at_end(THREAD);
+        let thread = std::thread::Builder::new().name(THREAD.into()).spawn(move || {
             let _at_end = at_end;
-            self.keep(&inboxes, &reloads, &fetched, url.as_ref(), &stop);
+            self.keep(&inboxes, &reloads, fetched, url.as_ref(), &stop);
         })?;
         Ok(KeysThread { reload, thread })
     }
@@ -157,12 +160,16 @@ impl Keys {
         &mut self,
         inboxes: &[InboxSender],
         reloads: &Receiver<()>,
-        fetched: &Receiver<Fetched>,
+        mut fetched: Receiver<Fetched>,
         url: Option<&ConnectionUrl>,
         stop: &AtomicBool,
     ) {
         let look = Duration::from_millis(KEY_FILES_LOOK_MS);
+        let mut is_fetched = true;
         while !stop.load(Ordering::Relaxed) {
+            if !is_fetched {
+                fetched = never();
+            }
             select! {
                 recv(reloads) -> wish => match wish {
                     Ok(()) => self.read_files(inboxes, true),
@@ -171,8 +178,8 @@ impl Keys {
                 },
                 recv(fetched) -> one => match (one, url) {
                     (Ok(one), Some(url)) => self.take_fetched(inboxes, one, url),
-                    // The other thread has ended: the process does.
-                    _ => std::thread::sleep(look),
+                    // The other thread has ended, and the process is told. Until that one ends, files are looked at.
+                    _ => is_fetched = false,
                 },
                 default(look) => if self.files.have_changed() {
                     self.read_files(inboxes, false);

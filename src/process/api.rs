@@ -227,7 +227,7 @@ impl Api {
             Driver::Epoll => tracing::info!(shards = count, "serving with epoll"),
         }
         let page_secret = keys.files().secret().filter(|_| settings.desk.minter.is_some()).cloned();
-        let keys = keys.start(plan_inboxes, Arc::clone(stop), events.reporter("keys"))?;
+        let keys = keys.start(plan_inboxes, Arc::clone(stop), |thread| events.reporter(thread))?;
         Ok(Api { shards, producer, refresher, encoder, keys, page_secret, stop: Arc::clone(stop) })
     }
 

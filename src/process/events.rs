@@ -1,5 +1,7 @@
 //! What the main thread waits for: a signal, or a thread that ended although it should not have.
 
+use std::fs::File;
+use std::io;
 use std::os::raw::c_int;
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,9 @@ pub enum Event {
 /// before its terminal goes.
 const TERMINAL_GOES: Duration = Duration::from_millis(100);
 
+/// The terminal of whichever process opens it.
+const TERMINAL: &str = "/dev/tty";
+
 /// The events of a process.
 pub struct Events {
     sender: Sender<Event>,
@@ -41,7 +46,7 @@ impl Events {
     ///
     /// # Errors
     /// The signals cannot be received.
-    pub fn listen() -> std::io::Result<Events> {
+    pub fn listen() -> io::Result<Events> {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let wanted = STOPPING.iter().map(|(signal, _)| *signal);
         let mut signals = Signals::new(wanted.filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP)))?;
@@ -93,15 +98,21 @@ impl Events {
 
 /// Whether this process belongs to a terminal, and that one is there.
 fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
+    File::open(TERMINAL).is_ok()
 }
 
 /// Whether the terminal that was there at the start has closed. The kernel takes it from its processes before it sends SIGHUP.
 fn is_terminal_gone() -> bool {
-    if has_terminal() {
+    let is_gone = || File::open(TERMINAL).is_err_and(|error| says_it_is_gone(&error));
+    is_gone() || {
         std::thread::sleep(TERMINAL_GOES);
+        is_gone()
     }
-    !has_terminal()
+}
+
+/// Whether this error of an open says that there is no terminal. Others, such as too many open files, say nothing about it.
+fn says_it_is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENXIO | libc::EIO))
 }
 
 fn is_ignored(signal: c_int) -> bool {
@@ -149,6 +160,21 @@ impl Drop for EndReporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_errors_of_a_closed_terminal_say_that_it_is_gone() {
+        for (error, is_gone) in [
+            (libc::ENXIO, true),
+            (libc::EIO, true),
+            (libc::EMFILE, false),
+            (libc::ENFILE, false),
+            (libc::EACCES, false),
+            (libc::ENOMEM, false),
+        ] {
+            let error = io::Error::from_raw_os_error(error);
+            assert_eq!(says_it_is_gone(&error), is_gone, "{error}");
+        }
+    }
 
     #[test]
     fn a_second_signal_is_one_that_somebody_sends_again() {
