@@ -3,7 +3,7 @@
 
 const who = { token: null, user: null };
 // The server prints it in the address of the page: whoever has it may be given tokens.
-const pageKey = new URLSearchParams(location.hash.slice(1)).get('key') ?? sessionStorage.getItem('page-key');
+const pageKey = location.hash.split('#key=')[1];
 
 function claimsOf(token) {
   const part = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
@@ -80,15 +80,11 @@ async function startWho() {
   $('mint').addEventListener('submit', event => { event.preventDefault(); mint($('mint-name').value); });
   $('paste').addEventListener('submit', event => { event.preventDefault(); signIn($('token').value.trim()); if (who.token) $('title').focus(); });
   $('sign-out').addEventListener('click', signOut);
-  if (pageKey) {
-    sessionStorage.setItem('page-key', pageKey);
-    history.replaceState(null, '', location.pathname);
-  }
   try {
-    const { makes_tokens: makesTokens } = await (await get('/page/token')).json();
-    $('mint').hidden = !(makesTokens && pageKey);
-    if (makesTokens && !pageKey) $('token-help').textContent = 'or open the address with #key= that the server printed';
-  } catch { /* A token can be pasted. */ }
+    $('mint').hidden = !pageKey || !(await (await get('/page/token')).json()).makes_tokens;
+  } catch {
+    // A token can be pasted.
+  }
   $('paste').classList.toggle('second', !$('mint').hidden);
   showWho();
 }

@@ -9,8 +9,6 @@ const SHOWN_MS = 2000;
 const SEEN_MS = 200;
 // A durable write shows in milliseconds, or when the worker gets on: then nobody may tell, because somebody else wrote behind it.
 const LOOK_AGAIN_MS = 5000;
-// Others may tick, or write other members, between a look and the write.
-const EDIT_ROUNDS_MAX = 5;
 
 const headers = more => ({ Authorization: `Bearer ${who.token}`, 'Content-Type': 'application/json', ...more });
 const hasFields = (todo, body) => Object.keys(body).every(name => todo[name] === body[name]);
@@ -61,7 +59,6 @@ async function send(it) {
 }
 
 async function request(it) {
-  it.token = who.token;
   if (it.kind === 'create') {
     return fetch('/todos', { method: 'POST', headers: headers({ 'Idempotency-Key': it.key }), body: JSON.stringify(it.body) });
   }
@@ -70,7 +67,7 @@ async function request(it) {
   const put = tag => fetch(url, { method: 'PUT', headers: headers(tag && { 'If-Match': tag }), body: JSON.stringify(it.body) });
   if (!it.base) return put();
   // An edit holds for the text that was seen. Other members, and tags of before a restart, may have changed beside it.
-  for (let round = 0; ; round++) {
+  for (let rounds = 5; ; rounds--) {
     const current = await get(url);
     if (current.status === 404) return become(it, 'overtaken', 'Somebody has deleted it meanwhile.');
     if (!current.ok) return current;
@@ -81,17 +78,15 @@ async function request(it) {
       return become(it, 'overtaken', 'Somebody else has changed it meanwhile. It is now:');
     }
     // A proxy that compresses weakens the tag; a weak one would never match.
-    const answer = await put(current.headers.get('ETag')?.replace(/^W\//, ''));
-    if (answer.status !== 412 || round === EDIT_ROUNDS_MAX) return answer;
-    await pause(100 * round);
+    const answer = await put(current.headers.get('ETag')?.replace('W/', ''));
+    if (answer.status !== 412 || !rounds) return answer;
   }
 }
 
 async function refuse(it, response) {
   const { detail } = await problemOf(response);
   become(it, 'refused', detail);
-  // A newer token than the refused one stays.
-  if (response.status !== 401 || it.token !== who.token) return;
+  if (response.status !== 401) return;
   signOut();
   whoTrouble(`The token is not taken: ${detail}`);
 }
@@ -124,7 +119,9 @@ async function lookAgain(it) {
     const response = await get(`/todos/${it.id}`);
     // What is there now is this write, or stands behind it.
     if (response.ok ? (await response.json()).updated_at !== it.before : it.kind === 'delete' && response.status === 404) shownNow(it);
-  } catch { /* The banner says that the server does not answer. */ }
+  } catch {
+    // The banner says that the server does not answer.
+  }
   if (it.state === 'durable') setTimeout(lookAgain, LOOK_AGAIN_MS, it);
 }
 

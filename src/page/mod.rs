@@ -59,7 +59,7 @@ impl Part {
 
     /// Its text without what is for whoever reads the file. A style needs no line ends, a script ends statements by them.
     fn inner(&self) -> String {
-        if self.is_script { without_comments(self.text) } else { without_comments(self.text).replace('\n', "") }
+        if self.is_script { without_comments(self.text) } else { without_room(&without_comments(self.text)) }
     }
 
     /// What takes its place.
@@ -78,6 +78,15 @@ impl Part {
 fn without_comments(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A style without the room that only its readers need.
+fn without_room(style: &str) -> String {
+    let mut style = style.replace('\n', "");
+    for (wide, narrow) in [(": ", ":"), (" {", "{"), ("{ ", "{"), (", ", ","), (";}", "}")] {
+        style = style.replace(wide, narrow);
+    }
+    style
 }
 
 /// The page, ready to be sent.
