@@ -13,3 +13,4 @@ pub mod silence;
 pub mod status;
 pub mod topic;
 pub mod troubles;
+pub mod worker_text;

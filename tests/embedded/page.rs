@@ -180,7 +180,7 @@ fn no_other_page_and_no_proxy_is_given_a_token(server: &Server) {
     }
     let address = server.page_address();
     let (_, key) = address.split_once("#key=").expect("the key of the page");
-    client.send(&format!(
+    client.send(format!(
         "POST /page/token HTTP/1.0\r\nHost: localhost\r\nPage-Token: {key}\r\nContent-Length: 12\r\n\r\n{{\"sub\":\"me\"}}",
     ));
     client.answer().problem(403);

@@ -11,8 +11,8 @@ use crate::http::response::{CacheControl, ContentType, date};
 use crate::http::route::route;
 use crate::http::{Connection, Head, Parsed, Problem, ResponseHead, Route, Status, asks_for_head, parse_head};
 use crate::limits::WORKER_HTTP_HEAD_DEADLINE_MS;
-use crate::observe::metrics::render_worker_process;
 use crate::observe::readiness::{Audience, Reasons};
+use crate::observe::worker_text::render_worker_process;
 use crate::worker::{WorkerMetrics, WorkerState};
 
 /// What clients are told to wait before they ask again, in seconds.

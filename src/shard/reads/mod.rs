@@ -15,6 +15,7 @@ mod by_head;
 mod encoded_pages;
 mod local_snapshot;
 mod prepared;
+mod prepared_answer;
 mod recognise;
 mod seen;
 mod serve;

@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use super::prepared_answer::{COPIES_MAX_BYTES, PreparedAnswer};
 use super::serve::{Form, Served, ServedBody};
 use super::{LocalBody, LocalSnapshot};
 use crate::http::Coding;
@@ -22,52 +23,7 @@ const HOT_BODY_MAX_BYTES: u64 = 128 * 1024;
 /// How often a longer one is sent from the snapshot before that is made flat, where no version before was: by then, it has been
 /// asked for often enough that it will be again.
 const USES_BEFORE_FLAT: u32 = 8;
-/// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
-/// in the second-level cache.
-const COPIES_MAX_BYTES: usize = 256 * 1024;
-
 const _: () = assert!(2 * (COPIES_MAX_BYTES + HOT_BODY_MAX_BYTES as usize) < LISTS_MAX_BYTES, "one list leaves room");
-
-/// A complete answer, as often in a row as pipelines have asked for it. It is never changed, because it may be in flight.
-struct PreparedAnswer {
-    copies: Rc<[u8]>,
-    answer_bytes: usize,
-}
-
-impl PreparedAnswer {
-    /// An answer of these bytes, not empty.
-    fn new(bytes: Vec<u8>) -> PreparedAnswer {
-        PreparedAnswer { answer_bytes: bytes.len(), copies: bytes.into() }
-    }
-
-    /// The answer `times` times, or as often as one piece and the form allow; once at least.
-    #[inline]
-    fn serve(&mut self, times: usize, form: Form) -> Option<Served> {
-        let answers = if times > 1 { self.answers_of_one_piece(times, form)? } else { 1 };
-        let length = answers * self.answer_bytes;
-        Some(Served { bytes: Rc::clone(&self.copies), length, answers, body: ServedBody::Copied })
-    }
-
-    fn answers_of_one_piece(&mut self, times: usize, form: Form) -> Option<usize> {
-        let answers = match form {
-            Form::OnePiece if times * self.answer_bytes > COPIES_MAX_BYTES.max(self.copies.len()) => return None,
-            Form::OnePiece => times,
-            Form::Pieces { bytes_max } => times.min(bytes_max.div_ceil(self.answer_bytes)).max(1),
-        };
-        if answers * self.answer_bytes > self.copies.len() {
-            self.make_copies(answers);
-        }
-        Some(answers.min(self.copies.len() / self.answer_bytes))
-    }
-
-    /// To copy is no more work than what it saves: the kernel copies as much out of them.
-    fn make_copies(&mut self, answers: usize) {
-        let wanted = answers.next_power_of_two().min(COPIES_MAX_BYTES / self.answer_bytes);
-        if wanted * self.answer_bytes > self.copies.len() {
-            self.copies = self.copies[..self.answer_bytes].repeat(wanted).into();
-        }
-    }
-}
 
 /// A first page, ready to be sent on a connection that stays open.
 pub struct PreparedList {
