@@ -9,7 +9,7 @@ use crate::harness::eventually;
 use crate::harness::issuer::{IssuerKey, key_set};
 use crate::harness::request::{delete, get, post};
 use crate::harness::server::{Server, Setup};
-use crate::harness::token::{SECRET, now, token, token_of};
+use crate::harness::token::{now, token, token_of};
 
 const SOME_ID: &str = "01900000-0000-7000-8000-000000000000";
 const KEY_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -65,19 +65,51 @@ fn a_secret_is_rotated_in_dot_env_without_a_restart() {
     write(&file, &format!("JWT_SECRET={KEY_B}\n"));
     eventually_all("the end of the first key, in all caches", &mut clients, &by_a, 401);
     assert!(clients.iter_mut().all(|client| status(client, &by_b) == 202));
-    // What cannot be read changes nothing, and is said until it is mended.
-    for broken in
-        ["JWT_SECRET=short\n", "no line of this form\n", &format!("JWT_SECRET_PREVIOUS=short\nJWT_SECRET={KEY_A}\n")]
-    {
-        write(&file, broken);
-        let reason = eventually("the trouble", || trouble(&server));
-        assert!(reason.contains(".env") && !reason.contains("short\""), "{reason}");
-        assert!(clients.iter_mut().all(|client| status(client, &by_b) == 202), "{broken}");
-        write(&file, &format!("JWT_SECRET={KEY_B}\n"));
-        eventually("the end of the trouble", || trouble(&server).is_none().then_some(()));
+    // A key from before `.env` had one: it does not come back in its place.
+    write(&setup.data_dir().join("jwt-secret"), KEY_A);
+    for broken in [
+        "JWT_SECRET=short\n",
+        "no line of this form\n",
+        &format!("JWT_SECRET_PREVIOUS=short\nJWT_SECRET={KEY_A}\n"),
+        "",
+        "JWT_SECRET=\n",
+        "# the line is gone\n",
+        &format!("JWT_SECRET_PREVIOUS={KEY_A}\n"),
+    ] {
+        keys_stay_while(&server, &file, Some(broken), &mut clients, &by_b);
+        assert_eq!(status(&mut clients[0], &by_a), 401, "{broken}");
     }
+    keys_stay_while(&server, &file, None, &mut clients, &by_b);
     let log = server.stop().stderr;
     assert!(!log.contains(KEY_A) && !log.contains(KEY_B), "keys are not shown");
+}
+
+/// What cannot be read changes nothing, and is said until it is mended.
+fn keys_stay_while(server: &Server, file: &Path, broken: Option<&str>, clients: &mut [Client], token: &str) {
+    let good = std::fs::read_to_string(file).expect("a file");
+    match broken {
+        Some(text) => write(file, text),
+        None => std::fs::remove_file(file).expect("removed"),
+    }
+    let reason = eventually("the trouble", || trouble(server));
+    assert!(reason.contains(".env") && !reason.contains("short\""), "{reason}");
+    assert!(clients.iter_mut().all(|client| status(client, token) == 202), "{broken:?}");
+    write(file, &good);
+    eventually("the end of the trouble", || trouble(server).is_none().then_some(()));
+}
+
+#[test]
+fn a_secret_that_dot_env_has_lost_stays_beside_the_keys_of_others() {
+    let setup = Setup::new().unset("JWT_SECRET").set("JWT_PUBLIC_KEY", IssuerKey::Ec.public().to_str().expect("UTF-8"));
+    let file = setup.folder().join(".env");
+    write(&file, &format!("JWT_SECRET={KEY_A}\n"));
+    let server = setup.start();
+    let by_a = token_of_key(KEY_A);
+    let mut clients = clients(&server);
+    eventually_all("the secret", &mut clients, &by_a, 202);
+    for broken in [Some(""), Some("JWT_SECRET=\n"), None] {
+        keys_stay_while(&server, &file, broken, &mut clients, &by_a);
+    }
 }
 
 #[test]
@@ -204,7 +236,6 @@ fn writes_want_the_scope_and_the_user_of_the_settings() {
         users.iter().filter(|user| *user == "anna").count() == 2 && users.iter().any(|user| user == "me"),
         "{users:?}"
     );
-    assert!(!SECRET.is_empty());
 }
 
 #[test]
@@ -224,6 +255,7 @@ fn bad_tokens_of_a_costly_key_are_answered_unseen_after_some() {
     limited.problem(429);
     assert_eq!(limited.required("Retry-After"), "1");
     assert_eq!(status(&mut server.connect(), &good), 202, "another client is not refused for it");
-    let by_secret: Vec<u16> = (0..100).map(|_| status(&mut client, &token_of(&json!({ "sub": "a" })))).collect();
+    let by_another = token_of_key(KEY_A);
+    let by_secret: Vec<u16> = (0..100).map(|_| status(&mut client, &by_another)).collect();
     assert!(by_secret.iter().all(|status| *status == 401), "HS256 costs too little to be limited");
 }
