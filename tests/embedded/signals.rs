@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Stdio};
@@ -106,20 +107,17 @@ fn a_second_signal_ends_the_wait_but_another_hang_up_or_an_echo_does_not() {
 
 #[test]
 fn a_process_under_nohup_outlives_the_terminal() {
-    let mut server = Setup::new().start_changed(|command| {
-        // SAFETY: between fork and exec, one async-signal-safe call.
-        unsafe {
-            command.pre_exec(|| {
-                libc::signal(libc::SIGHUP, libc::SIG_IGN);
-                Ok(())
-            });
-        }
-    });
-    server.process.signal(libc::SIGHUP);
+    let setup = Setup::new();
+    let (mut child, address, controlling) = start_in_terminal(&setup, libc::SIG_IGN);
+    // The kernel sends SIGHUP, as it does without nohup.
+    drop(controlling);
     std::thread::sleep(SECOND_THOUGHT);
-    server.connect().assert_goes_on();
-    assert_eq!(server.process.status(), None);
-    assert_eq!(server.stop().status.code(), Some(0));
+    Client::connect(address).assert_goes_on();
+    assert_eq!(child.0.try_wait().expect("it is a child"), None);
+    let pid = libc::pid_t::try_from(child.0.id()).expect("a small number");
+    // SAFETY: a plain system call; the child has not been waited for.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    child.assert_ends_well();
 }
 
 #[test]
@@ -159,7 +157,7 @@ impl Drop for Killed {
 }
 
 /// Reads up to the end of the line that names the address.
-fn address_in(mut output: impl Read) -> std::net::SocketAddr {
+fn address_in(mut output: impl Read) -> SocketAddr {
     const BEFORE: &str = "million-rps listens on http://";
     let (mut text, mut byte) = (String::new(), [0]);
     loop {
@@ -177,20 +175,7 @@ fn address_in(mut output: impl Read) -> std::net::SocketAddr {
 fn writes_are_answered_when_the_terminal_closes() {
     const CLIENTS: usize = 3;
     let setup = Setup::new();
-    let (mut controlling, terminal) = terminal();
-    let mut command = setup.command(&[]);
-    let side = || Stdio::from(terminal.try_clone().expect("a descriptor is free"));
-    command.stdin(side()).stdout(side()).stderr(side());
-    // SAFETY: between fork and exec, async-signal-safe calls: the child leads a session whose terminal this is.
-    unsafe {
-        command.pre_exec(|| match libc::setsid() > 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
-            true => Ok(()),
-            false => Err(std::io::Error::last_os_error()),
-        });
-    }
-    let mut child = Killed(command.spawn().expect("it starts"));
-    drop((terminal, command));
-    let address = address_in(&mut controlling);
+    let (mut child, address, controlling) = start_in_terminal(&setup, libc::SIG_DFL);
     let writes = post(&token("writer"), r#"{"title":"before the hang-up"}"#).bytes().repeat(WRITES);
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(address)).collect();
     for client in &mut clients {
@@ -202,6 +187,29 @@ fn writes_are_answered_when_the_terminal_closes() {
     assert_eq!(answered(clients), CLIENTS * WRITES);
     child.assert_ends_well();
     eventually("all that was accepted", || (todos(&setup) == CLIENTS * WRITES).then_some(()));
+}
+
+/// A server in a session of its own, whose terminal is a new one, and what controls that. `hang_up` is what it does at first when it
+/// is told that the terminal has closed.
+fn start_in_terminal(setup: &Setup, hang_up: libc::sighandler_t) -> (Killed, SocketAddr, File) {
+    let (mut controlling, terminal) = terminal();
+    let mut command = setup.command(&[]);
+    let side = || Stdio::from(terminal.try_clone().expect("a descriptor is free"));
+    command.stdin(side()).stdout(side()).stderr(side());
+    // SAFETY: between fork and exec, async-signal-safe calls: the child leads a session whose terminal this is.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(libc::SIGHUP, hang_up);
+            match libc::setsid() > 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
+                true => Ok(()),
+                false => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+    let child = Killed(command.spawn().expect("it starts"));
+    drop((terminal, command));
+    let address = address_in(&mut controlling);
+    (child, address, controlling)
 }
 
 /// The controlling end of a new terminal, and the terminal.

@@ -140,7 +140,13 @@ fn what_others_do_is_not_read_out() {
     }
     fill(&server);
     window.wait("the rows", "rows.size === 4");
+    // What is to be read out is written a moment after what it is about.
+    window.look("setTimeout(() => { window.isLater = true; }, 1000)");
+    window.wait("a second", "window.isLater");
     assert_eq!(window.look("window.spoken ?? []"), json!([]));
+    // The observers hear what is.
+    window.look("say('a word')");
+    window.wait("a word", "window.spoken?.includes('said')");
 }
 
 #[test]
