@@ -1,5 +1,6 @@
 //! Keys that change under a running server: `.env`, the data folder, PEM and key sets in files; SIGHUP; what cannot be read.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use serde_json::json;
@@ -115,7 +116,15 @@ fn a_secret_that_dot_env_has_lost_stays_beside_the_keys_of_others() {
 #[test]
 fn sighup_reads_keys_again_and_loses_no_request() {
     const WRITES: usize = 300;
-    let server = Setup::new().start();
+    let server = Setup::new().start_changed(|command| {
+        // SAFETY: between fork and exec, one async-signal-safe call. Tests under nohup would hand on that SIGHUP is ignored.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                Ok(())
+            });
+        }
+    });
     let mut client = server.connect();
     client.send(post(&token("writer"), r#"{"title":"around the signal"}"#).bytes().repeat(WRITES));
     client.answer().expect(202);
