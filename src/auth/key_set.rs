@@ -6,6 +6,9 @@ use super::{Algorithm, Key, UnixSeconds};
 use crate::config::Secret;
 use crate::limits::{KEY_FETCH_ASKED_INTERVAL_SEC, KEYS_MAX};
 
+/// How far a shard's clock, which it looks at once a tick, may be behind the time of a fetch, in whole seconds.
+const CLOCK_BEHIND_MAX_S: i64 = 2;
+
 /// A set of keys; what changes is replaced as a whole.
 #[derive(Debug, Default, Clone)]
 pub struct KeySet {
@@ -65,8 +68,8 @@ impl KeySet {
         match self.fetch {
             Fetch::None => false,
             Fetch::Awaited => true,
-            // A clock that was set back makes it old.
-            Fetch::At(at) => !(0..KEY_FETCH_ASKED_INTERVAL_SEC).contains(&now.saturating_sub(at)),
+            // A clock that was set back makes it old. A shard's clock may be a little behind that of whoever has fetched.
+            Fetch::At(at) => !(-CLOCK_BEHIND_MAX_S..KEY_FETCH_ASKED_INTERVAL_SEC).contains(&now.saturating_sub(at)),
         }
     }
 
@@ -108,5 +111,21 @@ impl KeySet {
             (None, _) | (_, None) => true,
         };
         self.keys.iter().filter(move |key| key.algorithm() == algorithm && may_be(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_that_was_fetched_lately_lacks_no_key_also_by_a_clock_that_is_a_little_behind() {
+        let set = KeySet::default().with_fetch(Fetch::At(1000));
+        for now in [998, 999, 1000, 1000 + KEY_FETCH_ASKED_INTERVAL_SEC - 1] {
+            assert!(!set.may_lack_a_key(now), "{now}");
+        }
+        for now in [900, 1000 + KEY_FETCH_ASKED_INTERVAL_SEC] {
+            assert!(set.may_lack_a_key(now), "{now}");
+        }
     }
 }
