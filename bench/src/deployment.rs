@@ -15,7 +15,7 @@ use tokio_postgres::{Client, NoTls};
 use crate::server::{Server, ServerError};
 
 /// The product's schema, so that what it is compared with has the same table and the same indexes.
-const SCHEMA: &str = include_str!("../../src/store/schema.sql");
+const SCHEMA: &str = include_str!("../../src/store/postgres/schema.sql");
 /// Partitions of a topic, as by the product's own default.
 pub const PARTITIONS: i32 = 16;
 /// A worker that was told to stop has so long.

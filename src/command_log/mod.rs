@@ -7,62 +7,6 @@ pub mod embedded;
 
 #[cfg(feature = "services")]
 pub mod kafka;
-#[cfg(feature = "services")]
-mod kafka_appender;
-#[cfg(feature = "services")]
-mod kafka_backlog;
-#[cfg(feature = "services")]
-mod kafka_dead_letters;
-#[cfg(feature = "services")]
-mod kafka_doubt;
-#[cfg(feature = "services")]
-mod kafka_epochs;
-#[cfg(feature = "services")]
-mod kafka_events;
-#[cfg(feature = "services")]
-mod kafka_extents;
-#[cfg(feature = "services")]
-mod kafka_gathered;
-#[cfg(feature = "services")]
-mod kafka_held;
-#[cfg(feature = "services")]
-mod kafka_host;
-#[cfg(feature = "services")]
-mod kafka_link;
-#[cfg(feature = "services")]
-mod kafka_lost_brokers;
-#[cfg(feature = "services")]
-mod kafka_membership;
-#[cfg(feature = "services")]
-mod kafka_place;
-#[cfg(feature = "services")]
-mod kafka_progress;
-#[cfg(feature = "services")]
-mod kafka_promise;
-#[cfg(feature = "services")]
-mod kafka_reader;
-#[cfg(feature = "services")]
-mod kafka_returned;
-#[cfg(feature = "services")]
-mod kafka_seat;
-#[cfg(feature = "services")]
-mod kafka_shape;
-#[cfg(feature = "services")]
-mod kafka_silence;
-#[cfg(feature = "services")]
-mod kafka_spread;
-#[cfg(feature = "services")]
-mod kafka_topic;
-#[cfg(feature = "services")]
-mod kafka_topic_look;
-#[cfg(feature = "services")]
-mod kafka_trouble;
-#[cfg(feature = "services")]
-mod kafka_waiting;
-#[cfg(feature = "services")]
-mod kafka_watch;
-#[cfg(feature = "services")]
-mod kafka_workers;
 mod log_id;
 pub mod new_ids;
 mod position;

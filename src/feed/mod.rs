@@ -7,24 +7,6 @@ pub mod in_process;
 
 #[cfg(feature = "services")]
 pub mod redis;
-#[cfg(feature = "services")]
-mod redis_entry;
-#[cfg(feature = "services")]
-mod redis_evictions;
-#[cfg(feature = "services")]
-mod redis_link;
-#[cfg(feature = "services")]
-mod redis_loading;
-#[cfg(feature = "services")]
-mod redis_pointer;
-#[cfg(feature = "services")]
-mod redis_probe;
-#[cfg(feature = "services")]
-mod redis_publisher;
-#[cfg(feature = "services")]
-mod redis_refusal;
-#[cfg(feature = "services")]
-mod redis_subscriber;
 
 use std::time::Duration;
 

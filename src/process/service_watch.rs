@@ -1,6 +1,6 @@
 //! The watch over PostgreSQL and Redis: a thread for each asks every few seconds whether it answers, over a connection of its
 //! own. Who works with them may have nothing to ask for hours, and one that is frozen keeps an asker waiting for longer than
-//! anybody who looks at `/ready`. Kafka is asked by the watch of its topic (`command_log/kafka_watch.rs`).
+//! anybody who looks at `/ready`. Kafka is asked by the watch of its topic (`command_log/kafka/watch.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;

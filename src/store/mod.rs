@@ -8,30 +8,6 @@ pub mod sqlite;
 
 #[cfg(feature = "services")]
 pub mod postgres;
-#[cfg(feature = "services")]
-mod postgres_connection;
-#[cfg(feature = "services")]
-mod postgres_copy;
-#[cfg(feature = "services")]
-mod postgres_error;
-#[cfg(feature = "services")]
-mod postgres_identity;
-#[cfg(feature = "services")]
-mod postgres_migration;
-#[cfg(feature = "services")]
-mod postgres_place;
-#[cfg(feature = "services")]
-mod postgres_rows;
-#[cfg(feature = "services")]
-mod postgres_statements;
-#[cfg(feature = "services")]
-mod postgres_survey;
-#[cfg(feature = "services")]
-mod postgres_tls;
-#[cfg(feature = "services")]
-mod postgres_transaction;
-#[cfg(feature = "services")]
-mod postgres_url;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

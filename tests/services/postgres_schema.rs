@@ -98,7 +98,7 @@ fn psql_takes_the_schema_file_as_it_is() {
     let database = Database::create();
     let run = || {
         std::process::Command::new("psql")
-            .args(["-v", "ON_ERROR_STOP=1", "-q", "-d", &database.url(), "-f", "src/store/schema.sql"])
+            .args(["-v", "ON_ERROR_STOP=1", "-q", "-d", &database.url(), "-f", "src/store/postgres/schema.sql"])
             .output()
             .expect("psql is installed with PostgreSQL")
     };
