@@ -1,15 +1,26 @@
 //! What settings ask of each other.
 
-use super::Requirements;
 use super::error::SettingError;
 use super::platform::Platform;
 use super::setting::Scope;
-use super::table::SETTINGS;
 use super::values::Values;
 use crate::limits::{COMMAND_OVERHEAD_BYTES, LOG_SEGMENTS_AT_LIMIT, SUBMISSION_OVERHEAD_BYTES};
 
 /// Bytes of a body around its texts: names, quotes and braces.
 const BODY_ENVELOPE_BYTES: u64 = 64;
+
+/// What a command cannot do without, beyond what the settings ask of each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Requirements {
+    /// The command that asks, as typed, for the error's text.
+    pub command: &'static str,
+    /// `DATABASE_URL` has to be set.
+    pub services: bool,
+    /// `JWT_SECRET` has to be set when `DATABASE_URL` is: the command checks or makes tokens.
+    pub jwt_secret: bool,
+    /// The command works without todos: settings that do not agree about where they are kept are no error to it.
+    pub no_todos: bool,
+}
 
 /// Adds what is wrong between settings to `errors`. Runs also when single values are wrong already, so that all is said
 /// at once, and takes a setting that was given wrongly as given.
@@ -46,7 +57,7 @@ fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, e
         );
         errors.push(values.error("DATABASE_URL", problem));
     }
-    let ignored = given_for(values, Scope::Services);
+    let ignored = values.given_for(Scope::Services);
     if !has_database && !needs.services && !needs.no_todos && !ignored.is_empty() {
         // Else todos would go into a folder, acknowledged and durable, while whoever set these looks for them elsewhere.
         let (verb, them) = if ignored.len() == 1 { ("has", "it") } else { ("have", "them") };
@@ -67,13 +78,6 @@ fn check_deployment(values: &Values, platform: &Platform, needs: Requirements, e
         let problem = "is not set, but several processes have to check the same tokens when DATABASE_URL is set";
         errors.push(values.error("JWT_SECRET", problem));
     }
-}
-
-/// The settings of this scope that were given, each with where.
-pub(super) fn given_for(values: &Values, scope: Scope) -> Vec<String> {
-    let of_scope = SETTINGS.iter().filter(|setting| setting.scope() == scope);
-    let given = of_scope.filter_map(|setting| Some((setting.name, values.given(setting.name)?)));
-    given.map(|(name, origin)| format!("{name} (from {origin})")).collect()
 }
 
 fn check_connections(values: &Values, platform: &Platform, errors: &mut Vec<SettingError>) {

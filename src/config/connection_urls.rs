@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::kind::check_characters;
+use super::value::check_characters;
 
 /// Settings of a session that may stand among the parameters of a URL, as lib/pq passes them on.
 const SESSION_PARAMETERS: [&str; 3] = ["search_path", "statement_timeout", "timezone"];

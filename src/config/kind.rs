@@ -7,6 +7,7 @@ use super::connection_urls;
 use super::log_level::{LOG_LEVELS, log_level};
 use super::secret::mask_url;
 use super::token_settings;
+use super::value::Value;
 use crate::counted::Counted;
 
 /// A kind of value.
@@ -50,15 +51,6 @@ pub enum Kind {
         /// Fewest bytes.
         min_bytes: usize,
     },
-}
-
-/// A value that passed its check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
-    Integer(u64),
-    Choice(&'static str),
-    Address(IpAddr),
-    Text(String),
 }
 
 /// Longest free text, in bytes: Kafka's own limit for names.
@@ -190,15 +182,4 @@ fn check_topic(text: &str) -> Result<Value, String> {
         return Err("is not a topic name".to_owned());
     }
     Ok(Value::Text(text.to_owned()))
-}
-
-/// What no URL may have; the drivers know the rest.
-///
-/// # Errors
-/// There is such a character.
-pub(super) fn check_characters(url: &str) -> Result<(), String> {
-    match url.chars().any(|c| c.is_control() || c == ' ') {
-        true => Err("contains a space or a control character; write it percent-encoded".to_owned()),
-        false => Ok(()),
-    }
 }

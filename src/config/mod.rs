@@ -15,6 +15,7 @@ mod deployment_tests;
 mod error;
 mod kind;
 mod log_level;
+mod origin;
 mod platform;
 mod report;
 mod secret;
@@ -29,21 +30,25 @@ mod table_tokens;
 #[cfg(test)]
 mod tests;
 mod token_settings;
+mod value;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use check::Requirements;
 pub use error::{ConfigErrors, SettingError};
 pub use kind::Kind;
+pub use origin::Origin;
 pub use platform::Platform;
 pub use report::{env_example, help_of, markdown, text};
 pub use secret::{ConnectionUrl, Secret, mask_url};
 pub use setting::{DefaultValue, Group, Setting};
-pub use sources::{DotEnv, Environment, Origin, Sources};
+pub use sources::{DotEnv, Environment, Sources};
 pub use table::SETTINGS;
 pub use token_settings::{KeySetPlace, PEM_BEGINS};
+pub use values::EffectiveSetting;
 
 use crate::auth::ClaimNames;
 use crate::limits::{CACHE_TTL_MAX_S, CONNECTION_MEMORY_DEFAULT_MIN_BYTES, CONNECTION_MEMORY_SHARE_BYTES, POOL_MAX};
@@ -309,30 +314,6 @@ pub enum LogFormat {
     Human,
     /// One JSON object a line.
     Json,
-}
-
-/// One setting as it took effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EffectiveSetting {
-    /// Its row of the table.
-    pub setting: &'static Setting,
-    /// Its value, secrets masked; `None` when not set.
-    pub shown: Option<String>,
-    /// Where the value came from.
-    pub origin: Origin,
-}
-
-/// What a command cannot do without, beyond what the settings ask of each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Requirements {
-    /// The command that asks, as typed, for the error's text.
-    pub command: &'static str,
-    /// `DATABASE_URL` has to be set.
-    pub services: bool,
-    /// `JWT_SECRET` has to be set when `DATABASE_URL` is: the command checks or makes tokens.
-    pub jwt_secret: bool,
-    /// The command works without todos: settings that do not agree about where they are kept are no error to it.
-    pub no_todos: bool,
 }
 
 /// As set, or in proportion to the connections.

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::Config;
 use super::kind::Kind;
+use super::origin::Origin;
 use super::setting::{DefaultValue, Group, Setting};
-use super::sources::Origin;
 use super::table::SETTINGS;
 use crate::counted::Counted;
 

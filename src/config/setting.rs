@@ -2,8 +2,8 @@
 
 use super::error::SettingError;
 use super::kind::Kind;
+use super::origin::Origin;
 use super::platform::Platform;
-use super::sources::Origin;
 
 /// A setting: an environment variable, a line of `.env`, and, unless it may hold a secret, a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

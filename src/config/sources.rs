@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::path::Path;
 
 use super::error::SettingError;
+use super::origin::Origin;
 use super::setting::Setting;
 use super::table::SETTINGS;
 
@@ -16,31 +16,6 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 /// What stands in the way of `$` in `.env`.
 const DOLLAR: &str =
     "has a $ outside of single quotes, which programs read in different ways; put the value in single quotes";
-
-/// Where a value came from, strongest last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Origin {
-    /// The table.
-    #[default]
-    Default,
-    /// The file `.env` in the working directory.
-    DotEnv,
-    /// The environment.
-    Environment,
-    /// The command line.
-    Flag,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Origin::Default => "default",
-            Origin::DotEnv => ".env",
-            Origin::Environment => "environment",
-            Origin::Flag => "flag",
-        })
-    }
-}
 
 /// All that was given to the process.
 pub struct Sources<'a> {

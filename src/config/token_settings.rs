@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::kind::{Value, check_characters};
 use super::secret::ConnectionUrl;
+use super::value::{Value, check_characters};
 
 /// Longest of them, in bytes, but for keys: the limit of free texts.
 const TOKEN_SETTING_MAX_BYTES: usize = 255;

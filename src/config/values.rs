@@ -4,14 +4,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::EffectiveSetting;
-use super::check::given_for;
 use super::error::SettingError;
-use super::kind::Value;
+use super::origin::Origin;
 use super::platform::Platform;
 use super::setting::{Scope, Setting};
-use super::sources::{Origin, Sources};
+use super::sources::Sources;
 use super::table::SETTINGS;
+use super::value::Value;
+
+/// One setting as it took effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveSetting {
+    /// Its row of the table.
+    pub setting: &'static Setting,
+    /// Its value, secrets masked; `None` when not set.
+    pub shown: Option<String>,
+    /// Where the value came from.
+    pub origin: Origin,
+}
 
 /// The row of a setting.
 ///
@@ -65,6 +75,13 @@ impl Values {
     /// Where the setting was given, rightly or wrongly; `None` when it was not.
     pub fn given(&self, name: &'static str) -> Option<Origin> {
         self.origins.get(name).copied().filter(|origin| *origin != Origin::Default)
+    }
+
+    /// The settings of this scope that were given, each with where.
+    pub fn given_for(&self, scope: Scope) -> Vec<String> {
+        let of_scope = SETTINGS.iter().filter(|setting| setting.scope() == scope);
+        let given = of_scope.filter_map(|setting| Some((setting.name, self.given(setting.name)?)));
+        given.map(|(name, origin)| format!("{name} (from {origin})")).collect()
     }
 
     /// An error about a setting whose value is fine by itself.
@@ -152,7 +169,7 @@ impl Values {
             // Whoever works with todos does not come here with them.
             None => (Scope::Services, "without DATABASE_URL: the deployment is the one in DATA_DIR"),
         };
-        let unused = given_for(self, scope).into_iter().map(|setting| format!("{setting} has no effect {reason}"));
+        let unused = self.given_for(scope).into_iter().map(|setting| format!("{setting} has no effect {reason}"));
         ignored.into_iter().chain(unused).collect()
     }
 

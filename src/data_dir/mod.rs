@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 pub use anchor::{Anchor, Displaced};
 pub use footing::{Fault, Footing, displaced_text};
+pub use private::FileError;
 
 use crate::auth::{KEY_FILE_NAME, KeyFileError, read_key_file};
 use crate::config::Secret;
@@ -69,16 +70,9 @@ impl fmt::Display for Owner {
 /// What can be wrong with a data folder.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// The operating system refused something.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb: "create", "read".
-        action: &'static str,
-        /// With which file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// A file or folder could not be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The folder has a layout of another version, or none that can be told.
     #[error(
         "the data folder {} has {found}, but this program reads format {FORMAT_VERSION}: start the version of million-rps \
@@ -101,33 +95,16 @@ pub enum DataDirError {
         /// Who holds it; `None` when it has not written its name yet.
         owner: Option<Owner>,
     },
-    /// The folder or something in it can be changed by others.
-    #[error("{} is not used: {reason}. {remedy}", path.display())]
-    Unsafe {
-        /// What.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-        /// What to do.
-        remedy: String,
-    },
     /// There is no usable secret.
     #[error(transparent)]
     Secret(#[from] KeyFileError),
-}
-
-impl DataDirError {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
-        let path = path.to_owned();
-        move |source| DataDirError::Io { action, path, source }
-    }
 }
 
 impl DataDir {
     /// Opens the folder and checks its format; makes it, readable by this user alone, when it is not there.
     ///
     /// # Errors
-    /// [`DataDirError::Format`] for a folder of another version, [`DataDirError::Io`].
+    /// [`DataDirError::Format`] for a folder of another version, [`DataDirError::File`].
     pub fn open(path: impl Into<PathBuf>) -> Result<DataDir, DataDirError> {
         DataDir::open_with_troubles(path, Arc::default())
     }
@@ -139,12 +116,12 @@ impl DataDir {
     pub fn open_with_troubles(path: impl Into<PathBuf>, troubles: Arc<Troubles>) -> Result<DataDir, DataDirError> {
         let path = path.into();
         // A relative name goes on leading to the same folder when a folder above it is moved: a restart would not find it.
-        let path = std::path::absolute(&path).map_err(DataDirError::io("find", &path))?;
+        let path = std::path::absolute(&path).map_err(FileError::io("find", &path))?;
         DirBuilder::new()
             .recursive(true)
             .mode(private::FOLDER_MODE)
             .create(&path)
-            .map_err(DataDirError::io("create", &path))?;
+            .map_err(FileError::io("create", &path))?;
         private::check_folder(&path)?;
         let dir = DataDir { path, footing: Arc::new(Footing::new(troubles)) };
         let _one_at_a_time = dir.exclusive()?;
@@ -153,14 +130,14 @@ impl DataDir {
         let log = dir.log_path();
         match DirBuilder::new().mode(private::FOLDER_MODE).create(&log) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(DataDirError::io("create", &log)(error));
+                return Err(FileError::io("create", &log)(error).into());
             }
             _ => {}
         }
         private::admit_folder(&log, "log")?;
-        sync_folder(&dir.path)?;
-        dir.footing.stand_on(Anchor::at_target_of(&dir.path).map_err(DataDirError::io("open", &dir.path))?);
-        dir.footing.stand_on(Anchor::at(&log).map_err(DataDirError::io("open", &log))?);
+        private::sync_folder(&dir.path)?;
+        dir.footing.stand_on(Anchor::at_target_of(&dir.path).map_err(FileError::io("open", &dir.path))?);
+        dir.footing.stand_on(Anchor::at(&log).map_err(FileError::io("open", &log))?);
         Ok(dir)
     }
 
@@ -175,7 +152,7 @@ impl DataDir {
         }
         match self.dead_letters_path().symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            _ => private::admit_folder(&self.dead_letters_path(), "letter"),
+            _ => Ok(private::admit_folder(&self.dead_letters_path(), "letter")?),
         }
     }
 
@@ -197,9 +174,9 @@ impl DataDir {
                 if self.store_path().exists() || self.log_path().exists() {
                     return Err(self.wrong_format("data but no file `format`".to_owned()));
                 }
-                private::write_whole(&path, format!("{FORMAT_VERSION}\n").as_bytes())
+                Ok(private::write_whole(&path, format!("{FORMAT_VERSION}\n").as_bytes())?)
             }
-            Err(error) => Err(DataDirError::io("read", &path)(error)),
+            Err(error) => Err(FileError::io("read", &path)(error).into()),
         }
     }
 
@@ -248,7 +225,7 @@ impl DataDir {
     /// [`DataDirError::InUse`] names the process that owns it already.
     pub fn lock(&self, address: &str) -> Result<DataDirLock, DataDirError> {
         let path = self.lock_path();
-        let mut file = open_lock_file(&path).map_err(DataDirError::io("open", &path))?;
+        let mut file = open_lock_file(&path).map_err(FileError::io("open", &path))?;
         let give_up_at = Instant::now() + LOCK_PATIENCE;
         loop {
             match file.try_lock() {
@@ -257,14 +234,14 @@ impl DataDir {
                 Err(TryLockError::WouldBlock) => {
                     return Err(DataDirError::InUse { path: self.path.clone(), owner: read_owner(&mut file) });
                 }
-                Err(TryLockError::Error(error)) => return Err(DataDirError::io("lock", &path)(error)),
+                Err(TryLockError::Error(error)) => return Err(FileError::io("lock", &path)(error).into()),
             }
         }
         let text = format!("pid {}\naddress {address}\n", std::process::id());
         file.set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()))
-            .map_err(DataDirError::io("write", &path))?;
+            .map_err(FileError::io("write", &path))?;
         Ok(DataDirLock { file })
     }
 
@@ -291,11 +268,11 @@ impl DataDir {
     /// one, by the same reader.
     ///
     /// # Errors
-    /// [`DataDirError::Secret`] when the file holds less than a secret or cannot be read, [`DataDirError::Io`].
+    /// [`DataDirError::Secret`] when the file holds less than a secret or cannot be read, [`DataDirError::File`].
     pub fn jwt_secret(&self) -> Result<Secret, DataDirError> {
         let _one_at_a_time = self.exclusive()?;
         if let Err(KeyFileError::Missing(path)) = read_key_file(&self.path) {
-            let secret = random_secret().map_err(DataDirError::io("get random bytes for", &path))?;
+            let secret = random_secret().map_err(FileError::io("get random bytes for", &path))?;
             private::write_whole(&path, format!("{secret}\n").as_bytes())?;
         }
         Ok(read_key_file(&self.path)?)
@@ -304,8 +281,8 @@ impl DataDir {
     /// Keeps other processes out of the short steps that make files, until it is dropped: flock(2) on the folder
     /// itself, apart from the owner's lock, which is held for a process's life.
     fn exclusive(&self) -> Result<File, DataDirError> {
-        let folder = File::open(&self.path).map_err(DataDirError::io("open", &self.path))?;
-        folder.lock().map_err(DataDirError::io("lock", &self.path))?;
+        let folder = File::open(&self.path).map_err(FileError::io("open", &self.path))?;
+        folder.lock().map_err(FileError::io("lock", &self.path))?;
         Ok(folder)
     }
 }
@@ -341,11 +318,6 @@ fn random_secret() -> io::Result<String> {
     let mut bytes = [0u8; JWT_SECRET_MIN_BYTES];
     getrandom::fill(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Makes the names in a folder durable: fsync(2) of a file does not cover the folder's entry for it.
-pub(crate) fn sync_folder(path: &Path) -> Result<(), DataDirError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(DataDirError::io("sync", path))
 }
 
 #[cfg(test)]

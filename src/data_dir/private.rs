@@ -9,8 +9,6 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{DataDirError, sync_folder};
-
 /// Mode of every file in the folder.
 pub const FILE_MODE: u32 = 0o600;
 /// Mode of the folder and those in it.
@@ -23,6 +21,38 @@ const OTHERS_WRITE: u32 = 0o022;
 const OTHERS: u32 = 0o077;
 /// Bit of a folder in which others may not touch what is not theirs.
 const STICKY: u32 = 0o1000;
+
+/// Why a file or folder is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The operating system refused something.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: "create", "read".
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The folder or something in it can be changed by others.
+    #[error("{} is not used: {reason}. {remedy}", path.display())]
+    Unsafe {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+impl FileError {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+        let path = path.to_owned();
+        move |source| FileError::Io { action, path, source }
+    }
+}
 
 /// How every file of the folder is opened: a symbolic link is an error (ELOOP), and what is no file does not block.
 pub fn options() -> OpenOptions {
@@ -52,13 +82,13 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Writes a file so that it is there whole or not at all, also after a power cut.
 ///
 /// # Errors
-/// [`DataDirError::Io`].
-pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), DataDirError> {
+/// [`FileError::Io`].
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let unfinished = unfinished(path);
     // One that is there was left by a crash: neither its mode nor its target is ours.
     match std::fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(DataDirError::io("remove", &unfinished)(error));
+            return Err(FileError::io("remove", &unfinished)(error));
         }
         _ => {}
     }
@@ -68,7 +98,7 @@ pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), DataDirError> {
         file.sync_all()?;
         std::fs::rename(&unfinished, path)
     };
-    write().map_err(DataDirError::io("write", path))?;
+    write().map_err(FileError::io("write", path))?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 
@@ -87,9 +117,9 @@ pub fn create_if_missing(path: &Path) -> io::Result<()> {
 /// by a link.
 ///
 /// # Errors
-/// [`DataDirError::Unsafe`], with what to do.
-pub fn check_folder(path: &Path) -> Result<(), DataDirError> {
-    let found = std::fs::metadata(path).map_err(DataDirError::io("look at", path))?;
+/// [`FileError::Unsafe`], with what to do.
+pub fn check_folder(path: &Path) -> Result<(), FileError> {
+    let found = std::fs::metadata(path).map_err(FileError::io("look at", path))?;
     // The whole machine's, such as /tmp: neither its owner nor its mode is this server's to change.
     let is_everybodys = found.mode() & OTHERS_WRITE != 0 && found.mode() & STICKY != 0;
     if !is_everybodys {
@@ -103,7 +133,7 @@ pub fn check_folder(path: &Path) -> Result<(), DataDirError> {
             }
             false => format!("Take their right away: chmod go-w {}", path.display()),
         };
-        return Err(DataDirError::Unsafe { path: path.to_owned(), reason, remedy });
+        return Err(FileError::Unsafe { path: path.to_owned(), reason, remedy });
     }
     Ok(())
 }
@@ -116,13 +146,13 @@ fn own_folder_in(path: &Path) -> String {
 /// this ending, away.
 ///
 /// # Errors
-/// [`DataDirError::Unsafe`] and [`DataDirError::Io`].
-pub fn admit_folder(path: &Path, ending: &str) -> Result<(), DataDirError> {
-    let found = std::fs::symlink_metadata(path).map_err(DataDirError::io("look at", path))?;
+/// [`FileError::Unsafe`] and [`FileError::Io`].
+pub fn admit_folder(path: &Path, ending: &str) -> Result<(), FileError> {
+    let found = std::fs::symlink_metadata(path).map_err(FileError::io("look at", path))?;
     check_no_link(path, &found)?;
     check_folder(path)?;
-    for entry in std::fs::read_dir(path).map_err(DataDirError::io("read", path))? {
-        let entry = entry.map_err(DataDirError::io("read", path))?.path();
+    for entry in std::fs::read_dir(path).map_err(FileError::io("read", path))? {
+        let entry = entry.map_err(FileError::io("read", path))?.path();
         // What has another name is not opened: a disk that is mounted here has folders of its own.
         if entry.extension().is_some_and(|found| found == ending) {
             admit_file(&entry)?;
@@ -136,11 +166,11 @@ pub fn admit_folder(path: &Path, ending: &str) -> Result<(), DataDirError> {
 /// Refuses a file that is a link or that others own, and takes others' rights to it away. No file is fine.
 ///
 /// # Errors
-/// [`DataDirError::Unsafe`] and [`DataDirError::Io`].
-pub fn admit_file(path: &Path) -> Result<(), DataDirError> {
+/// [`FileError::Unsafe`] and [`FileError::Io`].
+pub fn admit_file(path: &Path) -> Result<(), FileError> {
     let found = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(DataDirError::io("look at", path))?,
+        other => other.map_err(FileError::io("look at", path))?,
     };
     check_no_link(path, &found)?;
     check_owner(path, &found)?;
@@ -152,20 +182,20 @@ pub fn admit_file(path: &Path) -> Result<(), DataDirError> {
 /// removed there, whatever it is.
 ///
 /// # Errors
-/// [`DataDirError::Unsafe`] and [`DataDirError::Io`].
-pub fn admit_unfinished(path: &Path) -> Result<(), DataDirError> {
+/// [`FileError::Unsafe`] and [`FileError::Io`].
+pub fn admit_unfinished(path: &Path) -> Result<(), FileError> {
     let found = match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(DataDirError::io("look at", path))?,
+        other => other.map_err(FileError::io("look at", path))?,
     };
     check_owner(path, &found).map_err(|error| match error {
-        DataDirError::Unsafe { path, reason, .. } => {
+        FileError::Unsafe { path, reason, .. } => {
             let remedy = format!(
                 "The server makes such a file for a moment, so somebody else has put it there: find out who may, and delete it: \
                  rm {}",
                 path.display()
             );
-            DataDirError::Unsafe { path, reason, remedy }
+            FileError::Unsafe { path, reason, remedy }
         }
         error => error,
     })
@@ -176,16 +206,16 @@ pub fn unfinished(path: &Path) -> PathBuf {
     path.with_extension(UNFINISHED)
 }
 
-fn check_no_link(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
+fn check_no_link(path: &Path, found: &Metadata) -> Result<(), FileError> {
     if !found.is_symlink() {
         return Ok(());
     }
     let reason = "it is a symbolic link, which the server does not follow".to_owned();
     let remedy = "Put what it leads to in its place; a folder on another disk can be mounted there".to_owned();
-    Err(DataDirError::Unsafe { path: path.to_owned(), reason, remedy })
+    Err(FileError::Unsafe { path: path.to_owned(), reason, remedy })
 }
 
-fn check_owner(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
+fn check_owner(path: &Path, found: &Metadata) -> Result<(), FileError> {
     // SAFETY: a plain system call without arguments.
     let user = unsafe { libc::geteuid() };
     if found.uid() == user {
@@ -197,15 +227,20 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<(), DataDirError> {
          DATA_DIR at a new folder, which may lie in one of others",
         path.display()
     );
-    Err(DataDirError::Unsafe { path: path.to_owned(), reason, remedy })
+    Err(FileError::Unsafe { path: path.to_owned(), reason, remedy })
 }
 
-fn narrow(path: &Path, found: &Metadata, mode: u32) -> Result<(), DataDirError> {
+fn narrow(path: &Path, found: &Metadata, mode: u32) -> Result<(), FileError> {
     let was = found.mode() & 0o7777;
     if was & OTHERS == 0 {
         return Ok(());
     }
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(DataDirError::io("chmod", path))?;
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(FileError::io("chmod", path))?;
     tracing::warn!("{} had mode {was:o}, so that other users could read it; it has {mode:o} now", path.display());
     Ok(())
+}
+
+/// Makes the names in a folder durable: fsync(2) of a file does not cover the folder's entry for it.
+pub(crate) fn sync_folder(path: &Path) -> Result<(), FileError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(FileError::io("sync", path))
 }

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use super::counter::Histogram;
 
+/// What histograms of times count in, and what they are shown in: microseconds of a second.
+pub(super) const MICROS: f64 = 1e6;
+
 /// Text in the making.
 pub struct Text(String);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::counter::{Counter, Histogram};
 use super::expiry::Expiry;
-use super::exposition::Text;
+use super::exposition::{MICROS, Text};
 use super::readiness::Audience;
 use super::status::Status;
 use super::worker_text::{render_build, render_components, render_worker};
@@ -17,9 +17,6 @@ use crate::producer::ProducerMetrics;
 use crate::refresher::RefresherMetrics;
 use crate::snapshot::OldLists;
 use crate::worker::{WorkerMetrics, WorkerState};
-
-/// What histograms of times count in, and what they are shown in: microseconds of a second.
-pub(super) const MICROS: f64 = 1e6;
 
 /// Answers in one content coding.
 #[derive(Default)]

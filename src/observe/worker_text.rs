@@ -3,8 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::exposition::Text;
-use super::metrics::MICROS;
+use super::exposition::{MICROS, Text};
 use super::status::Component;
 use crate::worker::WorkerMetrics;
 

@@ -10,19 +10,20 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{PARTITION, fatal, open, record};
+use super::fault::fatal;
+use super::{PARTITION, open, record};
 use crate::command_log::{
     Acknowledgement, AcknowledgementSink, CommandAppender, DeadLetter, LogError, Record, Submission, Ticket,
 };
-use crate::data_dir::{self, DataDir, DataDirError, private};
+use crate::data_dir::{DataDir, FileError, private};
 use crate::todo::TodoId;
 
 /// Puts a record aside, durably.
 pub(super) fn keep(data_dir: &DataDir, record: &Record, reason: &str) -> Result<(), LogError> {
     let folder = data_dir.dead_letters_path();
-    let unavailable = |error: DataDirError| LogError::Unavailable(error.to_string());
+    let unavailable = |error: FileError| LogError::Unavailable(error.to_string());
     match DirBuilder::new().mode(private::FOLDER_MODE).create(&folder) {
-        Ok(()) => data_dir::sync_folder(data_dir.path()).map_err(unavailable)?,
+        Ok(()) => private::sync_folder(data_dir.path()).map_err(unavailable)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(LogError::Unavailable(format!("cannot create {}: {error}", folder.display()))),
     }
@@ -81,7 +82,7 @@ pub fn remove_dead_letter(data_dir: &DataDir, letter: &DeadLetter) -> Result<boo
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         other => other.map_err(|error| fatal("remove", &path, &error))?,
     }
-    data_dir::sync_folder(&data_dir.dead_letters_path()).map_err(|error| LogError::Fatal(error.to_string()))?;
+    private::sync_folder(&data_dir.dead_letters_path()).map_err(|error| LogError::Fatal(error.to_string()))?;
     Ok(true)
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::fatal;
+use super::fault::fatal;
 use crate::command_log::{LogError, LogId};
 use crate::data_dir::private;
 

@@ -30,6 +30,7 @@
 
 mod appender;
 mod dead_letters;
+mod fault;
 mod identity;
 mod reader;
 pub mod record;
@@ -37,7 +38,6 @@ mod segment;
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +48,7 @@ pub use reader::EmbeddedReader;
 use super::{AcknowledgementSink, LogError, LogId, Offset, PartitionId};
 use crate::data_dir::{DataDir, Footing};
 use crate::limits::LOG_SEGMENT_BYTES;
+use fault::fatal;
 use segment::Segment;
 
 /// The one partition of the embedded log.
@@ -151,8 +152,4 @@ fn lock_folder(folder: &Path) -> Result<File, LogError> {
         }
         Err(TryLockError::Error(error)) => Err(fatal("lock", folder, &error)),
     }
-}
-
-fn fatal(action: &str, path: &Path, error: &io::Error) -> LogError {
-    LogError::Fatal(format!("cannot {action} {}: {error}", path.display()))
 }

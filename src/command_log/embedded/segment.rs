@@ -5,7 +5,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use super::{fatal, identity, record};
+use super::fault::fatal;
+use super::{identity, record};
 use crate::command_log::{LogError, Offset};
 use crate::counted::Counted;
 use crate::data_dir::private;

@@ -4,23 +4,21 @@
 //! `source-offset`).
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::AdminOptions;
-use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::creation::{block_on, ensure_named_topic, partition_count};
 use crate::command_log::kafka::extents::{all_extents, partition_list};
 use crate::command_log::kafka::options::KafkaOptions;
 use crate::command_log::kafka::shape::shape;
+use crate::command_log::kafka::single_message::SingleMessage;
 use crate::command_log::kafka::spread::spread;
-use crate::command_log::kafka::trouble::log_client_error;
 use crate::command_log::kafka::trouble::log_error;
 use crate::command_log::new_ids::partition_of_key;
 use crate::command_log::{DeadLetter, LogError, Offset, PartitionId, Record};
@@ -35,7 +33,7 @@ const SOURCE_OFFSET: &str = "source-offset";
 pub(super) struct DeadLetterWriter {
     options: KafkaOptions,
     /// Made at the first letter: most workers never see one.
-    producer: Option<BaseProducer<WriterContext>>,
+    producer: Option<BaseProducer<SingleMessage>>,
 }
 
 impl DeadLetterWriter {
@@ -86,7 +84,7 @@ impl DeadLetterWriter {
                     .set("linger.ms", "0")
                     .set("message.timeout.ms", KAFKA_DEAD_LETTER_TIMEOUT_MS.to_string())
                     .set("message.max.bytes", KAFKA_DEAD_LETTER_MAX_BYTES.to_string())
-                    .create_with_context(WriterContext::default())?;
+                    .create_with_context(SingleMessage::default())?;
                 self.producer.insert(producer)
             }
         };
@@ -103,33 +101,6 @@ impl DeadLetterWriter {
         });
         // The next attempt starts with a new client: this one may still report the message, or have failed for good.
         sent.inspect_err(|_| self.producer = None)
-    }
-}
-
-#[derive(Default)]
-pub(super) struct WriterContext {
-    delivered: Mutex<Option<Result<(), KafkaError>>>,
-}
-
-impl WriterContext {
-    /// What became of the message, once.
-    pub fn take(&self) -> Option<Result<(), KafkaError>> {
-        self.delivered.lock().expect("no panic while it is held").take()
-    }
-}
-
-impl ClientContext for WriterContext {
-    fn error(&self, error: KafkaError, reason: &str) {
-        log_client_error(&error, reason);
-    }
-}
-
-impl ProducerContext for WriterContext {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
-        let result = delivery.as_ref().map(|_| ()).map_err(|(error, _)| error.clone());
-        *self.delivered.lock().expect("no panic while it is held") = Some(result);
     }
 }
 

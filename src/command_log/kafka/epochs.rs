@@ -8,24 +8,16 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use rdkafka::bindings as librdkafka;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::Message;
 use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::extents::partition_list;
-use crate::command_log::kafka::gathered::Fetched;
+use crate::command_log::kafka::gathered::{Fetched, leader_epoch};
 use crate::command_log::kafka::options::KafkaOptions;
 use crate::command_log::kafka::trouble::log_error;
 use crate::command_log::{LeaderEpoch, LeaderEpochs, LogError, Offset, PartitionId};
 use crate::limits::KAFKA_REQUEST_TIMEOUT_MS;
-
-/// The epoch of the leader that wrote a message; `None` where the brokers do not say.
-pub(super) fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<LeaderEpoch> {
-    // SAFETY: the message lives as long as this borrow, and the call only reads it.
-    let epoch = unsafe { librdkafka::rd_kafka_message_leader_epoch(message.ptr()) };
-    Some(epoch).filter(|epoch| *epoch >= 0)
-}
 
 /// The epochs of what was applied, or taken from the log since.
 #[derive(Default)]

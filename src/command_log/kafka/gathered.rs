@@ -1,8 +1,8 @@
 //! What one poll of the reading end has collected.
 
+use rdkafka::bindings as librdkafka;
 use rdkafka::message::{BorrowedMessage, Message};
 
-use crate::command_log::kafka::epochs::leader_epoch;
 use crate::command_log::{LeaderEpoch, PartitionId, Record, RecordBatch};
 use crate::todo::Timestamp;
 
@@ -56,4 +56,11 @@ impl Fetched {
         };
         Fetched { partition: message.partition(), record, leader_epoch: leader_epoch(message) }
     }
+}
+
+/// The epoch of the leader that wrote a message; `None` where the brokers do not say.
+pub(super) fn leader_epoch(message: &BorrowedMessage<'_>) -> Option<LeaderEpoch> {
+    // SAFETY: the message lives as long as this borrow, and the call only reads it.
+    let epoch = unsafe { librdkafka::rd_kafka_message_leader_epoch(message.ptr()) };
+    Some(epoch).filter(|epoch| *epoch >= 0)
 }

@@ -27,6 +27,7 @@ mod returned;
 mod seat;
 mod shape;
 mod silence;
+mod single_message;
 mod spread;
 mod topic;
 mod topic_look;

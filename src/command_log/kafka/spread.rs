@@ -19,10 +19,10 @@ use serde_json::Value;
 
 use crate::command_log::LogError;
 use crate::command_log::kafka::creation::ensure_topic_by;
-use crate::command_log::kafka::dead_letters::WriterContext;
 use crate::command_log::kafka::extents::{all_extents, partition_list};
 use crate::command_log::kafka::options::KafkaOptions;
 use crate::command_log::kafka::shape::TopicShape;
+use crate::command_log::kafka::single_message::SingleMessage;
 use crate::command_log::kafka::trouble::log_error;
 use crate::limits::{KAFKA_DEAD_LETTER_TIMEOUT_MS, KAFKA_REQUEST_TIMEOUT_MS};
 
@@ -106,11 +106,11 @@ fn partitions_in(note: &[u8], id: &str) -> Option<u32> {
 }
 
 fn write_note(options: &KafkaOptions, topic: &str, id: &str, partitions: u32) -> Result<(), LogError> {
-    let producer: BaseProducer<WriterContext> = options
+    let producer: BaseProducer<SingleMessage> = options
         .producer_config()
         .set("linger.ms", "0")
         .set("message.timeout.ms", KAFKA_DEAD_LETTER_TIMEOUT_MS.to_string())
-        .create_with_context(WriterContext::default())
+        .create_with_context(SingleMessage::default())
         .map_err(log_error)?;
     let note = serde_json::json!({ "topic_id": id, "partitions": partitions }).to_string();
     let record = BaseRecord::<str, str>::to(topic).partition(0).key(&options.topic).payload(&note);

@@ -203,7 +203,7 @@ impl RedisSubscriber {
 
     /// Puts the new list in place, unless another change has come; returns the place from which to follow it.
     fn install(&mut self, token: &str, number: u64, offsets: &AppliedOffsets) -> Result<Option<Place>, FeedError> {
-        let epoch = unique_text();
+        let epoch = uuid::Uuid::now_v7().to_string();
         let script = &self.install;
         let (list_ttl_ms, changes_ttl_ms) = (self.link.list_ttl_ms, self.link.changes_ttl_ms);
         let installed: Option<(u64, String)> = self.link.run(Duration::ZERO, |connection, keys| {
@@ -296,10 +296,6 @@ fn is_missing_from(offsets: &mut AppliedOffsets, steps: &[OffsetStep], more: boo
 
 fn begin_again(reason: String) -> FeedError {
     FeedError::Unavailable(format!("the list could not be loaded into Redis: {reason}"))
-}
-
-pub(super) fn unique_text() -> String {
-    uuid::Uuid::now_v7().to_string()
 }
 
 /// Rows on their way into the new list.

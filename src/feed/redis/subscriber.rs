@@ -9,7 +9,6 @@ use crate::feed::redis::RedisOptions;
 use crate::feed::redis::entry::{Entry, EntryContent, RawEntry};
 use crate::feed::redis::evictions::Evictions;
 use crate::feed::redis::link::Link;
-use crate::feed::redis::loading::unique_text;
 use crate::feed::redis::pointer;
 use crate::feed::{Acquaintance, ChangeSet, FeedError, FeedEvent, FeedSubscriber};
 use crate::limits::{REDIS_BLOCK_MAX_MS, REDIS_LOAD_WAIT_MAX_MS, REDIS_READ_MAX_ENTRIES};
@@ -170,7 +169,7 @@ impl RedisSubscriber {
             if self.current_place()?.is_warm() {
                 return self.load_warm(at_least, each);
             }
-            let token = unique_text();
+            let token = uuid::Uuid::now_v7().to_string();
             if self.take_lock(&token)? {
                 // Another process may have been done just before this one got the lock.
                 let loaded = if self.current_place()?.is_warm() {

@@ -3,6 +3,11 @@
 use crate::store::StoreError;
 use crate::store::postgres::rows::is_own_column;
 
+/// A `DATABASE_URL` that is of no use, and why.
+pub(super) fn refused(problem: &str) -> StoreError {
+    StoreError::Fatal(format!("DATABASE_URL cannot be used: {problem}"))
+}
+
 /// What the server's answer is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {

@@ -3,8 +3,8 @@
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::store::postgres::SCHEMA;
 use crate::store::postgres::error::store_error;
+use crate::store::postgres::schema::SCHEMA;
 use crate::store::{Identity, StoreError};
 
 /// The row, and the database's own number: one that was copied within a server, also as a template, has another.

@@ -7,8 +7,8 @@ use tokio::runtime::Runtime;
 
 use crate::limits::{POSTGRES_MIGRATE_TIMEOUT_MS, SERVICE_SILENCE_MS, SERVICE_WATCH_PATIENCE_MS};
 use crate::store::StoreError;
-use crate::store::postgres::SCHEMA;
 use crate::store::postgres::connection::{Connector, Session};
+use crate::store::postgres::schema::SCHEMA;
 
 /// Makes the schema, however long that takes within its bound, as long as the server answers the bystander meanwhile: only
 /// that tells a long migration from a server that is frozen.

@@ -11,6 +11,7 @@ mod identity;
 mod migration;
 mod place;
 mod rows;
+mod schema;
 mod statements;
 mod survey;
 mod tls;
@@ -29,6 +30,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 
+pub use self::schema::SCHEMA;
 use crate::command_log::{KnownLogs, LeaderEpochs, LogId, PartitionId};
 use crate::limits::{
     POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS,
@@ -48,9 +50,6 @@ use crate::store::postgres::survey::survey;
 use crate::store::postgres::transaction::{TransactionNumber, has_committed};
 use crate::store::{AppliedOffsets, Changes, Fold, Identity, LogPlace, OffsetStep, Store, StoreError, all_ids};
 use crate::todo::{Todo, TodoId};
-
-/// The schema, as `psql -f` takes it.
-pub const SCHEMA: &str = include_str!("schema.sql");
 
 /// A store in PostgreSQL: one connection, opened on need and opened again when it breaks.
 pub struct PostgresStore {

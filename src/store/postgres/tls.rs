@@ -12,7 +12,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::StoreError;
-use crate::store::postgres::url::refused;
+use crate::store::postgres::error::refused;
 
 /// `sslmode` and `sslrootcert` of the URL, with libpq's meanings.
 #[derive(Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! An option is honoured, or it asks for what is the case anyway, or it is refused by its name: none is passed over in silence.
 
 use crate::store::StoreError;
+use crate::store::postgres::error::refused;
 use crate::store::postgres::tls::{ClientCertificate, TlsMode};
 
 /// Options that the client library reads, under libpq's names.
@@ -90,10 +91,6 @@ impl PostgresUrl {
         let url = if others.is_empty() { base.to_owned() } else { format!("{base}?{}", others.join("&")) };
         Ok(PostgresUrl { url, tls, certificate })
     }
-}
-
-pub(super) fn refused(problem: &str) -> StoreError {
-    StoreError::Fatal(format!("DATABASE_URL cannot be used: {problem}"))
 }
 
 fn check_encoding(value: &str) -> Result<(), StoreError> {
