@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use reactor::Driver;
 
-use super::ProcessError;
+use super::error::ProcessError;
 use super::events::{Event, Events};
 use super::farewell::Farewell;
 use super::port::{self, Admission, PortClaim};
+use super::roles::STOP_POLL;
 use super::seams::ApiSeams;
 use crate::auth::OtherKeys;
 use crate::config::{Config, Deployment, IoDriver, Secret};
@@ -244,7 +245,7 @@ impl Api {
         }
         let give_up_at = Instant::now() + deadline;
         while self.shards.iter().any(|(_, thread)| !thread.is_finished()) {
-            let was_signalled = matches!(events.next_within(super::STOP_POLL), Some(Event::Signal(_)));
+            let was_signalled = matches!(events.next_within(STOP_POLL), Some(Event::Signal(_)));
             if was_signalled || Instant::now() >= give_up_at {
                 tracing::warn!("the drain deadline has passed, or a second signal came: closing what is left");
                 self.shards.iter().for_each(|(inbox, _)| inbox.send(Message::Abandon));

@@ -17,10 +17,13 @@
 //! `DRAIN_TIMEOUT_MS`, the threads behind them [`crate::limits::THREADS_STOP_TIMEOUT_MS`].
 
 mod api;
+mod error;
 mod events;
 mod farewell;
+mod folder;
 mod greeting;
 mod port;
+mod roles;
 mod seams;
 #[cfg(feature = "services")]
 mod service_watch;
@@ -32,87 +35,20 @@ mod worker_watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use self::api::{Api, ApiPlan};
+pub use self::error::ProcessError;
+#[cfg(not(feature = "services"))]
+pub use self::error::services_missing;
 use self::events::{Event, Events};
 use self::farewell::{Farewell, leave_threads_behind};
-use crate::command_log::LogError;
-use crate::config::Config;
-#[cfg(feature = "services")]
-use crate::config::Deployment;
-use crate::data_dir::DataDirError;
+pub use self::roles::Roles;
+use self::seams::Seams;
+use crate::config::{Config, Deployment};
+use crate::data_dir::DataDir;
 use crate::observe::status::Status;
-use crate::store::StoreError;
+use crate::producer::ShardAcknowledgements;
 use crate::worker::WorkerMetrics;
-
-/// What a process does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Roles {
-    /// Answers HTTP.
-    pub api: bool,
-    /// Applies commands.
-    pub worker: bool,
-}
-
-/// Why a process could not start, or ended by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum ProcessError {
-    /// The listeners could not be bound.
-    #[error("cannot listen on {address}: {reason}; choose another address with HTTP_HOST and HTTP_PORT")]
-    Bind {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Why, as the system says it.
-        reason: std::io::Error,
-    },
-    /// A process that does not share this one's data holds the port.
-    #[error(
-        "cannot listen on {address}: port {port} is in use by {holder}. Processes share a port only when they share their \
-         data. Stop the other one, or choose another port with HTTP_PORT", port = address.port()
-    )]
-    PortInUse {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Who has it, as text.
-        holder: String,
-    },
-    /// `IO_DRIVER=io_uring`, and there is none.
-    #[error(transparent)]
-    Ring(#[from] crate::shard::driver::DriverUnavailable),
-    /// The worker's own listener could not be bound.
-    #[error("the worker cannot listen on {address}: {reason}; choose another WORKER_HTTP_PORT")]
-    BindWorker {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Why, as the system says it.
-        reason: std::io::Error,
-    },
-    /// The data folder.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The command log.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// The store.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The feed.
-    #[error(transparent)]
-    Feed(#[from] crate::feed::FeedError),
-    /// The keys of tokens.
-    #[error(transparent)]
-    Keys(#[from] crate::keys::KeysError),
-    /// A seam that only another build has, or a setting that is missing for it.
-    #[error("{0}")]
-    Unsupported(String),
-    /// A thread could not be started, or signals not be received.
-    #[error("the system refuses a resource: {0}")]
-    System(#[from] std::io::Error),
-    /// A thread ended although nobody asked it to.
-    #[error("the {0} thread ended unexpectedly; its log lines say why")]
-    ThreadEnded(&'static str),
-}
 
 /// Runs a process until a signal ends it.
 ///
@@ -132,7 +68,7 @@ pub fn run(config: &Config, roles: Roles) -> Result<(), ProcessError> {
         },
         false => None,
     };
-    let seams = seams::open(config, roles, plan.as_ref(), &status, &events)?;
+    let seams = open_seams(config, roles, plan.as_ref(), &status, &events)?;
     let data_dir_lock = seams.data_dir_lock;
 
     let worker_metrics =
@@ -201,12 +137,34 @@ pub fn check_clients(config: &Config) -> Result<(), ProcessError> {
     Ok(())
 }
 
-/// The error of a build without the feature `services` when `DATABASE_URL` asks for it. The settings refuse that already;
-/// this is for callers that made their settings themselves.
-pub fn services_missing() -> ProcessError {
-    let reason = "DATABASE_URL is set, but this program was built without PostgreSQL, Kafka and Redis: build it with \
-                  `cargo build --release`, or unset DATABASE_URL to work embedded";
-    ProcessError::Unsupported(reason.into())
+/// Opens the seams for the deployment that the settings ask for.
+///
+/// # Errors
+/// [`ProcessError`].
+fn open_seams(
+    config: &Config,
+    roles: Roles,
+    plan: Option<&ApiPlan>,
+    status: &Arc<Status>,
+    events: &Events,
+) -> Result<Seams, ProcessError> {
+    let inboxes = plan.map(ApiPlan::inbox_senders).unwrap_or_default();
+    let acknowledgements = Arc::new(ShardAcknowledgements::new(inboxes, Arc::clone(status)));
+    match &config.deployment {
+        Deployment::Embedded { data_dir } => {
+            let data_dir = DataDir::open_with_troubles(data_dir, status.shared_troubles())?;
+            let address = plan.map(|plan| plan.address().to_string()).unwrap_or_default();
+            folder::open(config, roles, &data_dir, &address, acknowledgements)
+        }
+        #[cfg(feature = "services")]
+        Deployment::Services(services) => services::open(config, services, roles, acknowledgements, status, events),
+        #[cfg(not(feature = "services"))]
+        Deployment::Services(_) => {
+            // Nothing in an embedded process has a thread to tell of here.
+            let _ = events;
+            Err(services_missing())
+        }
+    }
 }
 
 /// Waits for the end, and has keys read again meanwhile, when told to.
@@ -225,9 +183,6 @@ fn wait(events: &Events, api: Option<&Api>) -> Result<(), ProcessError> {
         }
     }
 }
-
-/// How long the worker may need to stop after it was told to: it looks at least this often.
-pub const STOP_POLL: Duration = Duration::from_millis(100);
 
 /// Raises the limit of open files to what the system allows this process, as every connection is one.
 fn raise_file_limit() {

@@ -16,9 +16,10 @@ use crate::producer::ShardAcknowledgements;
 use crate::store::identity::keyed_hash;
 use crate::store::postgres::PostgresStore;
 
+use super::error::ProcessError;
 use super::events::Events;
+use super::roles::Roles;
 use super::seams::{ApiSeams, Seams, WorkerSeams};
-use super::{ProcessError, Roles};
 
 /// Bytes that librdkafka counts for each message beside its payload, rounded up: its own queue has to hold what the
 /// shards may have in flight, so that theirs is the limit that clients meet.

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use self::answer::Answers;
 use self::connection::{Connection, Progress};
-use super::ProcessError;
+use super::error::ProcessError;
 use crate::config::ReadyDetails;
 use crate::limits::WORKER_HTTP_CONNECTIONS_MAX;
 use crate::worker::WorkerMetrics;
