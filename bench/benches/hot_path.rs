@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use million_rps::auth::{FailedChecks, Verifier, mint};
 use million_rps::config::{Auth, Secret};
-use million_rps::http::accept_encoding::Coding;
+use million_rps::http::Coding;
 use million_rps::http::response::{CacheControl, ContentType, date};
 use million_rps::http::route::route;
 use million_rps::http::{ResponseHead, Status, parse_head, query};

@@ -1,8 +1,8 @@
 //! `Accept` (RFC 9110 section 12.5.1): whether an answer of a media type is wanted.
 
 use super::accept_encoding::read_weight;
-use super::head::FieldLines;
-use super::syntax::{list_elements, trim};
+use super::words::field_lines::FieldLines;
+use super::words::syntax::{list_elements, trim};
 
 /// Whether the client takes `type_name/subtype`. Without the field, or with nothing in it, it takes anything. The most specific
 /// range that fits decides; parameters make none more specific here. What cannot be read is ignored.

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::head::{Head, Version};
+use super::head::Head;
+use super::words::version::Version;
 
 /// Whether a person or a program on this machine asks, as far as the request tells. For a proxy on this machine everybody
 /// has its address, so what proxies leave behind decides as well: a request that names whom it is forwarded for, a host that

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::syntax::{REG_NAME, percent_decoded};
+use super::words::syntax::{REG_NAME, percent_decoded};
 
 /// Whether `text` is `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 section 3.2), with a port that TCP has.
 /// The host may be empty.

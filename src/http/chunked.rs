@@ -1,8 +1,8 @@
 //! The chunked transfer coding, taken apart byte by byte (RFC 9112 section 7.1).
 
-use super::head::Rejection;
-use super::status::Status;
-use super::syntax::{TOKEN, hex_value, is_field_value_byte};
+use super::words::rejection::Rejection;
+use super::words::status::Status;
+use super::words::syntax::{TOKEN, hex_value, is_field_value_byte};
 use crate::limits::{CHUNK_EXTENSIONS_MAX_BYTES, CHUNK_LINE_MAX_BYTES, TRAILERS_MAX_BYTES};
 
 /// Takes a chunked body apart, as its bytes come in.

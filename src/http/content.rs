@@ -2,8 +2,8 @@
 
 use super::head::Head;
 use super::problem::{Hint, Problem};
-use super::status::Status;
-use super::syntax::{list_elements, trim};
+use super::words::status::Status;
+use super::words::syntax::{list_elements, trim};
 
 /// Checks `Content-Type` and `Content-Encoding` of a request with a JSON body.
 ///

@@ -1,8 +1,9 @@
 //! How long the body of a request is (RFC 9112 section 6).
 
-use super::head::{Rejection, Version};
-use super::status::Status;
-use super::syntax::{is_token, trim};
+use super::words::rejection::Rejection;
+use super::words::status::Status;
+use super::words::syntax::{is_token, trim};
+use super::words::version::Version;
 
 /// How the body of a request is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,11 +2,14 @@
 
 use super::authority;
 use super::framing::{Framing, FramingFields};
-use super::method::Method;
 use super::request_line::{self, RequestLine};
-use super::response::Connection;
-use super::status::Status;
-use super::syntax::{list_elements, trim};
+use super::words::connection::Connection;
+use super::words::field_lines::FieldLines;
+use super::words::method::Method;
+use super::words::rejection::Rejection;
+use super::words::status::Status;
+use super::words::syntax::list_elements;
+use super::words::version::Version;
 use crate::limits::{HEAD_MAX_BYTES, HEADERS_MAX, LEADING_EMPTY_LINES_MAX};
 
 /// What stands at the start of a buffer.
@@ -21,38 +24,6 @@ pub enum Parsed<'a> {
         /// Its bytes, up to and with the empty line.
         consumed: usize,
     },
-}
-
-/// The versions that are spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0
-    Http10,
-    /// HTTP/1.1
-    Http11,
-}
-
-/// A request that is refused before it is routed. The connection closes after the answer, because where the next
-/// request starts is not known, or not worth reading on for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rejection {
-    /// The status of the answer.
-    pub status: Status,
-    /// What is wrong.
-    pub detail: &'static str,
-}
-
-impl Rejection {
-    /// The answer to a body over the limit, in short: [`Problem::body_too_large`](super::Problem::body_too_large) names it.
-    pub const BODY_TOO_LARGE: Rejection = Rejection::new(Status::ContentTooLarge, "the body is longer than allowed");
-
-    pub(super) const fn new(status: Status, detail: &'static str) -> Rejection {
-        Rejection { status, detail }
-    }
-
-    pub(super) const fn bad_request(detail: &'static str) -> Rejection {
-        Rejection::new(Status::BadRequest, detail)
-    }
 }
 
 /// The head of a request. Everything borrows from the buffer.
@@ -195,43 +166,6 @@ impl Span {
     #[inline]
     fn of(self, bytes: &[u8]) -> Option<&[u8]> {
         self.is_present().then(|| &bytes[usize::from(self.start)..usize::from(self.end)])
-    }
-}
-
-/// The values of one field, one for each of its lines, in their order, without the whitespace around them.
-#[derive(Debug, Clone)]
-pub struct FieldLines<'a> {
-    name: &'static str,
-    first: Option<&'a [u8]>,
-    /// Lines of a head that has been checked, with those of other fields, from the end of the first value on.
-    rest: &'a [u8],
-}
-
-impl<'a> FieldLines<'a> {
-    /// The field with just this value.
-    pub fn of(value: &'a [u8]) -> FieldLines<'a> {
-        FieldLines { name: "", first: Some(value), rest: b"" }
-    }
-}
-
-impl<'a> Iterator for FieldLines<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
-        }
-        while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
-            let (line, rest) = self.rest.split_at(end + 1);
-            self.rest = rest;
-            if let [name @ .., b'\r', b'\n'] = line
-                && let Some(colon) = name.iter().position(|&byte| byte == b':')
-                && name[..colon].eq_ignore_ascii_case(self.name.as_bytes())
-            {
-                return Some(trim(&name[colon + 1..]));
-            }
-        }
-        None
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::problem::Problem;
-use super::syntax::TOKEN;
+use super::words::syntax::TOKEN;
 use crate::limits::IDEMPOTENCY_KEY_MAX_BYTES;
 
 /// Reads the value of the field. Beside the string in quotes that the draft asks for, the same key without quotes is taken,

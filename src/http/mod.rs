@@ -18,6 +18,8 @@
 //!         problem           every error: status, text, JSON
 //! ```
 //!
+//! What both share (method, status, field lines, codings, entity tags, cursors) stands below them, in `words`.
+//!
 //! Architecture invariant: nothing in this room reads a socket, a clock or a snapshot, and parsing a request allocates
 //! nothing. A message is read the same way however its bytes were split: every check looks at the bytes from the left to
 //! the right, so what is an error in a prefix is the same error in the whole.
@@ -34,30 +36,31 @@ mod authority;
 pub mod chunked;
 pub mod conditional;
 pub mod content;
-pub mod event_position;
 pub mod events_query;
 pub mod framing;
 pub mod head;
 pub mod idempotency_key;
-pub mod method;
 pub mod prefer;
 pub mod problem;
 pub mod query;
 mod request_line;
 pub mod response;
 pub mod route;
-pub mod status;
-mod syntax;
+pub mod words;
 
-pub use accept_encoding::Coding;
-pub use event_position::Position;
 pub use framing::Framing;
-pub use head::{FieldLines, Head, Parsed, Rejection, Version, asks_for_head, parse_head};
-pub use method::Method;
+pub use head::{Head, Parsed, asks_for_head, parse_head};
 pub use problem::Problem;
-pub use response::{Connection, ResponseHead};
+pub use response::ResponseHead;
 pub use route::Route;
-pub use status::Status;
+pub use words::coding::Coding;
+pub use words::connection::Connection;
+pub use words::event_position::Position;
+pub use words::field_lines::FieldLines;
+pub use words::method::Method;
+pub use words::rejection::Rejection;
+pub use words::status::Status;
+pub use words::version::Version;
 
 #[cfg(test)]
 mod head_tests;

@@ -1,7 +1,7 @@
 //! `Prefer` (RFC 7240). What is not understood is ignored, whatever is wrong with it, as section 2 asks.
 
-use super::head::FieldLines;
-use super::syntax::{is_token, trim};
+use super::words::field_lines::FieldLines;
+use super::words::syntax::{is_token, trim};
 
 /// The seconds of the preference `wait` (section 4.3); `None` when the client has none, or none that can be read. Of
 /// several, the first counts. A number beyond what 64 bits hold counts as the largest.

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::head::Rejection;
-use super::response::{CacheControl, Challenge, Connection, ContentType, DATE_BYTES, ResponseHead};
-use super::status::Status;
+use super::response::{CacheControl, Challenge, ContentType, DATE_BYTES, ResponseHead};
+use super::words::connection::Connection;
+use super::words::rejection::Rejection;
+use super::words::status::Status;
 use crate::todo::{BodyError, write_json_string};
 
 /// An error, as a client sees it.

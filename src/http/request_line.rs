@@ -1,10 +1,11 @@
 //! The request line: method, target, version (RFC 9112 section 3).
 
 use super::authority;
-use super::head::{Rejection, Version};
-use super::method::Method;
-use super::status::Status;
-use super::syntax::{PLAIN_TARGET, TOKEN, is_raw_in_query, percent_encodings_are_whole};
+use super::words::method::Method;
+use super::words::rejection::Rejection;
+use super::words::status::Status;
+use super::words::syntax::{PLAIN_TARGET, TOKEN, is_raw_in_query, percent_encodings_are_whole};
+use super::words::version::Version;
 use crate::limits::{METHOD_MAX_BYTES, TARGET_MAX_BYTES};
 
 /// A request line.

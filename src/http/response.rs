@@ -2,11 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::accept_encoding::Coding;
-use super::conditional::{encoded_entity_tag, entity_tag};
-use super::event_position::Position;
-use super::query::encode_cursor;
-use super::status::Status;
+use super::words::coding::Coding;
+use super::words::connection::Connection;
+use super::words::cursor::encode_cursor;
+use super::words::entity_tag::{encoded_entity_tag, entity_tag};
+use super::words::event_position::Position;
+use super::words::status::Status;
 use crate::todo::{TODO_ID_TEXT_BYTES, TodoId, TodoKey};
 
 /// The interim answer that lets a client send the body it holds back (RFC 9110 section 10.1.1).
@@ -21,17 +22,6 @@ pub fn date(now: SystemTime) -> [u8; DATE_BYTES] {
     let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
     let written = httpdate::fmt_http_date(now.clamp(SystemTime::UNIX_EPOCH, last));
     *written.as_bytes().first_chunk().expect("a date has 29 bytes")
-}
-
-/// What an answer says about its connection (RFC 9112 section 9).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Connection {
-    /// It stays open, as HTTP/1.1 assumes; nothing is written.
-    KeepAlive,
-    /// It stays open, and an HTTP/1.0 client has to be told.
-    KeepAliveStated,
-    /// It closes after this answer.
-    Close,
 }
 
 /// The media types that are sent.

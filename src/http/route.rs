@@ -1,7 +1,7 @@
 //! Which resource a path means.
 
-use super::method::Method;
-use super::syntax::{UNRESERVED, percent_decoded};
+use super::words::method::Method;
+use super::words::syntax::{UNRESERVED, percent_decoded};
 use crate::todo::{TODO_ID_TEXT_BYTES, TodoId};
 
 /// A resource.

@@ -1,7 +1,7 @@
 //! What the parser, as a pure function of the bytes, makes of the requests on one connection.
 
+use million_rps::http::Connection;
 use million_rps::http::chunked::Decoder;
-use million_rps::http::response::Connection;
 use million_rps::http::{Framing, Method, Parsed, Rejection, Version, parse_head};
 use million_rps::limits::BODY_MAX_BYTES;
 

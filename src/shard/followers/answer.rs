@@ -15,8 +15,8 @@ use crate::change_feed::{
 };
 use crate::http::accept::accepts;
 use crate::http::events_query::{EventsQuery, events_query};
-use crate::http::query::encode_cursor;
 use crate::http::response::{CacheControl, ContentType};
+use crate::http::words::cursor::encode_cursor;
 use crate::http::{Connection, Head, Method, Position, Problem, Status, Version};
 use crate::limits::{EVENTS_AHEAD_WAIT_MS, EVENTS_RETRY_SPREAD_S};
 

@@ -4,9 +4,9 @@
 //! again and again, but not the head of their neighbours: [`SeenHeads`](super::seen::SeenHeads) knows some hundred of them.
 
 use super::{Reads, coding_of};
-use crate::http::conditional::own_entity_tag;
 use crate::http::query::{ListQuery, list_query};
 use crate::http::route::route;
+use crate::http::words::entity_tag::own_entity_tag;
 use crate::http::{Coding, Connection, Head, Method, Parsed, Rejection, Route, parse_head};
 
 /// A request for the first page of the list on a connection that stays open: what most requests are. Nothing else of the
@@ -163,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::conditional::encoded_entity_tag;
+    use crate::http::words::entity_tag::encoded_entity_tag;
 
     const HAS_CODINGS: bool = true;
 

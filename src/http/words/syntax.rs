@@ -1,7 +1,7 @@
 //! The character classes and small grammars that several parts of HTTP share.
 
 /// A set of bytes; membership is one load.
-pub(super) struct ByteSet([bool; 256]);
+pub(in crate::http) struct ByteSet([bool; 256]);
 
 impl ByteSet {
     const fn alphanumeric_and(others: &[u8]) -> ByteSet {
@@ -20,40 +20,40 @@ impl ByteSet {
     }
 
     #[inline]
-    pub(super) fn contains(&self, byte: u8) -> bool {
+    pub(in crate::http) fn contains(&self, byte: u8) -> bool {
         self.0[usize::from(byte)]
     }
 }
 
 /// `tchar`, RFC 9110 section 5.6.2.
-pub(super) static TOKEN: ByteSet = ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
+pub(in crate::http) static TOKEN: ByteSet = ByteSet::alphanumeric_and(b"!#$%&'*+-.^_`|~");
 /// `reg-name` without its `pct-encoded`, RFC 3986 section 3.2.2.
-pub(super) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=");
+pub(in crate::http) static REG_NAME: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=");
 /// `pchar` and `/`, RFC 3986 section 3.3, without the `%` of `pct-encoded`: what a path and a query are made of, but for
 /// the characters that have a meaning there.
-pub(super) static PLAIN_TARGET: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=:@/");
+pub(in crate::http) static PLAIN_TARGET: ByteSet = ByteSet::alphanumeric_and(b"-._~!$&'()*+,;=:@/");
 /// What stands in a query beside [`PLAIN_TARGET`], though RFC 3986 section 3.4 wants it percent-encoded: browsers send the ASCII
 /// ones as they are (the query percent-encode set of the URL Standard leaves them out), curl and others UTF-8. None of them
 /// separates anything, in a request line or in a query, so nobody can read them in two ways.
-pub(super) fn is_raw_in_query(byte: u8) -> bool {
+pub(in crate::http) fn is_raw_in_query(byte: u8) -> bool {
     matches!(byte, b'[' | b']' | b'{' | b'}' | b'|' | b'^' | b'`' | b'\\' | 0x80..)
 }
 
 /// `unreserved`, RFC 3986 section 2.3: these mean the same whether percent-encoded or not.
-pub(super) static UNRESERVED: ByteSet = ByteSet::alphanumeric_and(b"-._~");
+pub(in crate::http) static UNRESERVED: ByteSet = ByteSet::alphanumeric_and(b"-._~");
 
 /// Whether a byte may stand in a field value: HTAB, SP, VCHAR, obs-text (RFC 9110 section 5.5).
-pub(super) fn is_field_value_byte(byte: u8) -> bool {
+pub(in crate::http) fn is_field_value_byte(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 /// Whether `text` is a `token`, RFC 9110 section 5.6.2.
-pub(super) fn is_token(text: &[u8]) -> bool {
+pub(in crate::http) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(|&byte| TOKEN.contains(byte))
 }
 
 /// The value of a hexadecimal digit.
-pub(super) fn hex_value(digit: u8) -> Option<u8> {
+pub(in crate::http) fn hex_value(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -63,7 +63,7 @@ pub(super) fn hex_value(digit: u8) -> Option<u8> {
 }
 
 /// The byte that a percent-encoding at the start of `text` stands for.
-pub(super) fn percent_decoded(text: &[u8]) -> Option<u8> {
+pub(in crate::http) fn percent_decoded(text: &[u8]) -> Option<u8> {
     match text {
         [b'%', high, low, ..] => Some(hex_value(*high)? << 4 | hex_value(*low)?),
         _ => None,
@@ -71,13 +71,13 @@ pub(super) fn percent_decoded(text: &[u8]) -> Option<u8> {
 }
 
 /// Whether two hexadecimal digits follow each `%`, RFC 3986 section 2.1.
-pub(super) fn percent_encodings_are_whole(text: &[u8]) -> bool {
+pub(in crate::http) fn percent_encodings_are_whole(text: &[u8]) -> bool {
     let is_whole = |(at, _): (usize, &u8)| percent_decoded(&text[at..]).is_some();
     !text.contains(&b'%') || text.iter().enumerate().filter(|(_, byte)| **byte == b'%').all(is_whole)
 }
 
 /// `text` without the optional whitespace (SP, HTAB) around it.
-pub(super) fn trim(mut text: &[u8]) -> &[u8] {
+pub(in crate::http) fn trim(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
     }
@@ -86,7 +86,7 @@ pub(super) fn trim(mut text: &[u8]) -> &[u8] {
 
 /// The elements of a list of tokens, RFC 9110 section 5.6.1; empty elements are left out, as a recipient must. Their
 /// number is bounded by the size of the head.
-pub(super) fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(in crate::http) fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim).filter(|element| !element.is_empty())
 }
 
