@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::new_ids::NewIds;
-
+use crate::counted::Counted;
 use crate::todo::{Timestamp, TodoId};
 
 /// A part of the log with an order of its own. The embedded log has one, partition 0.
@@ -171,12 +171,9 @@ pub enum LogError {
     /// May pass; the reader goes on trying by itself, and the caller may call again.
     #[error("the command log is unavailable: {0}")]
     Unavailable(String),
-    /// The place to start from does not exist: the log was made anew or lost records. Never skipped in silence.
-    #[error(
-        "partition {partition} holds offsets {earliest} to {latest}, but the store has applied up to {requested}: the log was \
-         made anew or has lost records. Compare both; when the log is right, set the offset of this partition in the table \
-         applied_offsets to {earliest}, and the worker goes on there"
-    )]
+    /// The place to start from does not exist: the log was made anew, has lost records, or has deleted what the store still needs.
+    /// Never skipped in silence.
+    #[error("{}", out_of_range(*.partition, *.requested, *.earliest, *.latest))]
     OffsetOutOfRange {
         /// Which partition.
         partition: PartitionId,
@@ -193,6 +190,25 @@ pub enum LogError {
     /// Will not pass by itself: a damaged file, a missing permission.
     #[error("{0}")]
     Fatal(String),
+}
+
+fn out_of_range(partition: PartitionId, requested: Offset, earliest: Offset, latest: Offset) -> String {
+    let remedy = format!(
+        "UPDATE applied_offsets SET next = {earliest} WHERE partition = {partition}, with the topic's name where there are several, \
+         and the worker goes on there"
+    );
+    if requested < earliest {
+        return format!(
+            "partition {partition} of the command log begins at {earliest}, and the store has applied up to {requested}: {} were \
+             deleted from the log before this store applied them. Was an older copy of the store put back, or no worker there for \
+             longer than the log keeps commands? Put back a copy that is not as old. If there is none, they are lost: run {remedy}",
+            Counted(earliest - requested, "commands")
+        );
+    }
+    format!(
+        "partition {partition} holds offsets {earliest} to {latest}, but the store has applied up to {requested}: the log was made \
+         anew or has lost records. Compare both; when the log is right, run {remedy}"
+    )
 }
 
 /// What a log holds that a store has no place in.

@@ -146,6 +146,14 @@ pub trait FeedSubscriber: Send {
         Vec::new()
     }
 
+    /// The store was set back, and stands here: a list that goes beyond it is dropped, so that no process takes it any more.
+    ///
+    /// # Errors
+    /// [`FeedError::Unavailable`]: try again.
+    fn set_back(&mut self, _stored: &AppliedOffsets) -> Result<(), FeedError> {
+        Ok(())
+    }
+
     /// Waits up to `max_wait` for changes and takes all that have come.
     ///
     /// # Errors

@@ -65,12 +65,19 @@ impl RefreshLoop {
     }
 
     /// The list has been read as a whole, and this is what makes it of the present one.
-    pub(super) fn apply_differences(&self, next: &mut NextList, offsets: AppliedOffsets, changes: &Changes) {
+    pub(super) fn apply_differences(&mut self, next: &mut NextList, offsets: AppliedOffsets, changes: &Changes) {
         // A store that was set back to an earlier state, or another one.
         let is_behind = short_of(&offsets, &next.covered).is_some();
+        // Whoever reads from the store alone knows why.
+        if is_behind && self.alone.is_none() {
+            self.setback.suspect(&offsets, &next.covered);
+        }
         next.covered = offsets;
         self.apply_changes(next, changes);
         if is_behind {
+            tracing::warn!(
+                "the list that was read is an earlier one than before: the store was set back. Followers read it again"
+            );
             next.news = News::anew(ResetReason::BeganAnew, next.snapshot.position());
         }
     }

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::RefreshLoop;
+use super::setback::Setback;
 use super::store_alone::jittered;
 use crate::feed::short_of;
 use crate::limits::{FEED_COMPARE_MS, FEED_COMPARE_PATIENCE_MS, FEED_COMPARE_PAUSE_MS};
+use crate::observe::status::Component;
 use crate::store::{AppliedOffsets, StoreError};
 
 /// Where the store stood at a moment, which the list is to reach.
@@ -50,14 +52,62 @@ impl RefreshLoop {
             return Ok(());
         }
         let offsets = self.parts.store.applied_offsets()?;
-        if short_of(&offsets, &self.covered).is_some() && self.is_another_store()? {
+        let is_short = short_of(&offsets, &self.covered).is_some();
+        if is_short && self.is_another_store()? {
             self.parts.metrics.losses.add(1);
             self.go_alone("the store is another one by now, as an older copy, and does not have all that the list has");
+            return Ok(());
+        }
+        if (is_short || self.setback.is_open() || self.log.is_none()) && self.is_another_log()? {
+            // Offsets of two logs cannot be compared: `migrate` has said where the store stands in this one.
+            self.setback = Setback::default();
+            self.tell_setback();
+            if is_short {
+                self.take_back_list(&offsets);
+                return Ok(());
+            }
+        }
+        let is_set_back = self.setback.look(&offsets, &self.covered);
+        self.tell_setback();
+        if is_short {
+            if is_set_back {
+                self.take_back_list(&offsets);
+            }
+            // Until then the list is not known to be the store's.
             return Ok(());
         }
         self.goal = Some(Goal { offsets, asked_at, is_reached: false });
         self.confirm_by_goal();
         Ok(())
+    }
+
+    /// The list goes beyond the store: from now on it is what the store has, here and in each process that would take it from the
+    /// feed.
+    fn take_back_list(&mut self, stored: &AppliedOffsets) {
+        self.parts.metrics.losses.add(1);
+        if let Err(error) = self.parts.feed.set_back(stored) {
+            // It is tried again when the list that the feed has is taken and found to be the wrong one.
+            tracing::warn!("the feed cannot be told that the store was set back: {error}");
+        }
+        self.go_alone("the store was set back, and does not have all that the list has");
+        if let Some(alone) = &mut self.alone {
+            alone.feed_at = alone.look_at;
+        }
+    }
+
+    /// Says whether the store lacks what was once in the list.
+    pub(super) fn tell_setback(&mut self) {
+        let trouble = self.setback.trouble();
+        if trouble.is_some() || self.is_store_set_back {
+            self.is_store_set_back = trouble.is_some();
+            self.parts.status.shared_troubles().set(Component::Store, trouble.as_deref());
+        }
+    }
+
+    /// Whether the store follows another log than it did when this was asked before.
+    fn is_another_log(&mut self) -> Result<bool, StoreError> {
+        let log = self.parts.store.known_logs()?.followed;
+        Ok(self.log.replace(log).is_some_and(|before| before != log))
     }
 
     /// Whether the store is not the one that the list is of. Its workers publish under another name then, and the changes that are

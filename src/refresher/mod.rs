@@ -6,6 +6,7 @@
 mod changes;
 mod comparison;
 mod metrics;
+mod setback;
 mod store_alone;
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::change_feed::{News, ResetReason};
-use crate::command_log::Coverage;
+use crate::command_log::{Coverage, LogId};
 use crate::feed::{Acquaintance, FeedError, FeedEvent, FeedSubscriber};
 use crate::limits::FEED_COMPARE_MS;
 use crate::memory::{self, Occupancy};
@@ -28,6 +29,7 @@ use crate::todo::{IDEMPOTENCY, IdKey, Todo};
 use changes::{NextList, progress};
 use comparison::Goal;
 pub use metrics::RefresherMetrics;
+use setback::Setback;
 use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
 
 /// Least time between two swaps: changes that arrive meanwhile go into one snapshot, so that a flood of writes costs the
@@ -106,6 +108,11 @@ pub struct RefreshLoop {
     /// When to compare the list with the store by its offsets.
     compare_at: Instant,
     goal: Option<Goal>,
+    setback: Setback,
+    /// The log that the store follows; `None` as long as nobody has asked.
+    log: Option<Option<LogId>>,
+    /// Whether the status says that it was.
+    is_store_set_back: bool,
     /// Whether the feed's trouble in the status is of this thread.
     is_in_trouble: bool,
     clock: Box<dyn Fn() -> Instant + Send>,
@@ -138,6 +145,9 @@ impl RefreshLoop {
             alone: None,
             compare_at: now,
             goal: None,
+            setback: Setback::default(),
+            log: None,
+            is_store_set_back: false,
             is_in_trouble: false,
             clock: Box::new(Instant::now),
             chance: Box::new(|| RandomState::new().hash_one(())),
@@ -258,8 +268,11 @@ impl RefreshLoop {
         if is_due(self.alone.as_ref().map(|alone| alone.look_at), (self.clock)()) {
             let started_at = (self.clock)();
             let looked = match self.parts.store.applied_offsets() {
-                Ok(offsets) if offsets == self.covered => Ok(()),
-                Ok(_) => self.read_list(Source::Store),
+                Ok(offsets) => {
+                    self.setback.forget_moved(&offsets);
+                    self.tell_setback();
+                    if offsets == self.covered { Ok(()) } else { self.read_list(Source::Store) }
+                }
                 Err(error) => Err(error.into()),
             };
             let now = (self.clock)();

@@ -74,6 +74,8 @@ pub struct Worker {
     found: (Vec<OffsetStep>, Changes),
     /// When the newest record that was taken from the log had been written: what is not read yet is younger.
     newest_taken: Option<Timestamp>,
+    /// Why partitions wait that have not the place that the store wants, as the log has it.
+    lost_places: BTreeMap<PartitionId, String>,
     /// The trouble that was logged last, so that each is logged once.
     trouble: Option<String>,
     /// What this lane has noted as being in trouble.
@@ -113,6 +115,7 @@ impl Worker {
             back_off: BackOff::default(),
             found: Default::default(),
             newest_taken: None,
+            lost_places: BTreeMap::new(),
             trouble: None,
             noted: None,
             has_log: false,
@@ -226,6 +229,7 @@ impl Worker {
                 let waits = self.partitions.values().any(|partition| matches!(partition, Partition::Waiting(_)));
                 if self.back_off.is_over() && !waits && self.trouble.take().is_some() {
                     tracing::info!("the worker goes on");
+                    self.lost_places.clear();
                     self.metrics.set_state(self.lane, WorkerState::Running, None);
                     self.noted.take().inspect(|component| self.metrics.troubles.clear(*component));
                 }

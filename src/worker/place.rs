@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::metrics::add;
-use super::{Partition, Trouble, Worker};
+use super::{Partition, Trouble, Worker, WorkerState};
 use crate::command_log::{AnotherLog, KnownLogs, LogError, LogHistory, LogId, Offset, PartitionId};
 use crate::counted::Counted;
 use crate::limits::{
@@ -64,8 +64,11 @@ impl Worker {
     pub(super) fn lose_place(&mut self, error: LogError) -> Result<(), Trouble> {
         let LogError::OffsetOutOfRange { partition, requested, latest, .. } = error else { return Ok(()) };
         self.restart(partition, (self.clock)() + Duration::from_millis(WORKER_RETRY_MAX_MS));
-        self.show_trouble(error.to_string());
+        self.show_lost_place(partition, error.to_string());
         if latest >= requested || !matches!(self.recognise_log()?, Recognised::Followed) {
+            // Other partitions go on. It passes when none waits any more.
+            self.metrics.troubles.note(Component::Store, &error.to_string());
+            self.noted = Some(Component::Store);
             return Ok(());
         }
         self.store.move_back(partition, requested, latest)?;
@@ -77,6 +80,17 @@ impl Worker {
         add(&self.metrics.moved_back, 1);
         self.restart(partition, (self.clock)());
         Ok(())
+    }
+
+    /// Shows that a partition has not the place that the store wants: in the log once, as several partitions may take turns.
+    fn show_lost_place(&mut self, partition: PartitionId, reason: String) {
+        if self.lost_places.get(&partition) != Some(&reason) {
+            tracing::warn!("the worker waits and tries again: {reason}");
+            self.lost_places.insert(partition, reason.clone());
+        }
+        let state = if self.has_log { WorkerState::Retrying } else { WorkerState::Starting };
+        self.metrics.set_state(self.lane, state, Some(reason.clone()));
+        self.trouble = Some(reason);
     }
 
     /// Notices when somebody else has moved the store's place: `migrate`, or who put an older copy of the store in its place. By

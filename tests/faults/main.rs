@@ -42,6 +42,7 @@ mod later_leader;
 mod life;
 mod links;
 mod measured;
+mod older_store;
 mod original;
 mod poison;
 mod pooled;

@@ -21,6 +21,7 @@ impl RedisSubscriber {
     /// Reads the list from Redis. Changes in the meantime may be in it or not; `next` delivers them all the same.
     pub(super) fn load_warm(
         &mut self,
+        store: &mut dyn Store,
         at_least: &AppliedOffsets,
         each: &mut dyn FnMut(Todo),
     ) -> Result<AppliedOffsets, FeedError> {
@@ -36,6 +37,9 @@ impl RedisSubscriber {
             if Instant::now() < give_up_at {
                 std::thread::sleep(WAIT_PAUSE);
                 continue;
+            }
+            if is_all_of(store, &offsets, at_least) {
+                break (place, offsets);
             }
             self.try_to_write()?;
             return Err(FeedError::Unavailable(format!(
@@ -267,6 +271,13 @@ impl RedisSubscriber {
         let (number, last) = marked.ok_or_else(|| begin_again("another process has taken over loading it".into()))?;
         Ok(Place { epoch: String::new(), number, last })
     }
+}
+
+/// Whether a list with these offsets is all that the store has, although there has been a list that went farther: the store was
+/// set back, and another process of the fleet has loaded it since.
+fn is_all_of(store: &mut dyn Store, offsets: &AppliedOffsets, before: &AppliedOffsets) -> bool {
+    let stored = store.applied_offsets();
+    stored.is_ok_and(|stored| short_of(&stored, before).is_some() && short_of(offsets, &stored).is_none())
 }
 
 /// Whether a batch with these steps is not in a list that was read from the store at `offsets`. Its last part moves them.

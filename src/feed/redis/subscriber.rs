@@ -24,6 +24,7 @@ pub struct RedisSubscriber {
     pub(super) begin: Script,
     pub(super) fill: Script,
     pub(super) install: Script,
+    set_back: Script,
     pub(super) parser: JsonParser,
     /// Up to where this process has the list; `None` before it is loaded.
     pub(super) place: Option<Place>,
@@ -77,6 +78,7 @@ impl RedisSubscriber {
             begin: Script::new(include_str!("begin.lua")),
             fill: Script::new(include_str!("fill.lua")),
             install: Script::new(include_str!("install.lua")),
+            set_back: Script::new(include_str!("set_back.lua")),
             parser: JsonParser::default(),
             place: None,
             pending: Vec::new(),
@@ -142,6 +144,18 @@ impl FeedSubscriber for RedisSubscriber {
         std::mem::take(&mut self.pending)
     }
 
+    fn set_back(&mut self, stored: &AppliedOffsets) -> Result<(), FeedError> {
+        let (script, changes_ttl_ms) = (&self.set_back, self.link.changes_ttl_ms);
+        self.link.run(Duration::ZERO, |connection, keys| {
+            let mut call = script.key(&keys.todos);
+            call.key(&keys.offsets).key(&keys.changes).arg(changes_ttl_ms);
+            for (partition, next) in stored {
+                call.arg(partition).arg(next);
+            }
+            call.invoke::<usize>(connection).map(drop)
+        })
+    }
+
     fn next(&mut self, max_wait: Duration) -> Result<FeedEvent, FeedError> {
         let event = self.next_event(max_wait)?;
         Ok(match event {
@@ -167,13 +181,13 @@ impl RedisSubscriber {
         let deadline = Instant::now() + Duration::from_millis(REDIS_LOAD_WAIT_MAX_MS);
         while Instant::now() < deadline {
             if self.current_place()?.is_warm() {
-                return self.load_warm(at_least, each);
+                return self.load_warm(store, at_least, each);
             }
             let token = uuid::Uuid::now_v7().to_string();
             if self.take_lock(&token)? {
                 // Another process may have been done just before this one got the lock.
                 let loaded = if self.current_place()?.is_warm() {
-                    self.load_warm(at_least, each).inspect(|_| self.release_lock_soon(&token))
+                    self.load_warm(store, at_least, each).inspect(|_| self.release_lock_soon(&token))
                 } else {
                     self.load_cold(&token, store, each)
                 };
