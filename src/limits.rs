@@ -184,6 +184,9 @@ pub const KEY_FETCH_RETRY_MIN_MS: u64 = 1_000;
 pub const KEY_FETCH_RETRY_MAX_MS: u64 = 60_000;
 /// Least time between two fetches of keys that tokens ask for by an unknown `kid`, in seconds, however many do.
 pub const KEY_FETCH_ASKED_INTERVAL_SEC: i64 = 60;
+/// How far a shard's clock, which it looks at once a tick, may be behind the time of a fetch of keys, in whole seconds: the second
+/// that is not over yet, and one for a shard that is busy.
+pub const CLOCK_BEHIND_MAX_S: i64 = 2;
 /// Tokens whose costly check may fail on a connection in a second: a client whose key was replaced has one.
 pub const FAILED_CHECKS_PER_CONNECTION_MAX: u32 = 10;
 /// Costly checks of tokens that may fail on a shard in a second before connections that have brought such tokens wait: at 40 µs

@@ -53,11 +53,11 @@ fn der_of(pem: &str) -> Vec<u8> {
 
 fn all() -> Verifier {
     let keys = signers().into_iter().map(|(_, key)| key).chain([Key::from_secret(&Secret::new(SECRET))]);
-    Verifier::new(Arc::new(KeySet::new(keys)), &Auth::default())
+    Verifier::new(Arc::new(KeySet::new(keys).expect("few keys")), &Auth::default())
 }
 
 fn with_keys(keys: impl IntoIterator<Item = Key>) -> Verifier {
-    Verifier::new(Arc::new(KeySet::new(keys)), &Auth::default())
+    Verifier::new(Arc::new(KeySet::new(keys).expect("few keys")), &Auth::default())
 }
 
 fn minted(key: &SigningKey, id: Option<&str>) -> String {
@@ -261,10 +261,10 @@ fn tokens_of_a_key_that_is_gone_are_forgotten_at_once() {
     let mut verifier = all();
     let (by_key, by_secret) = (minted(&signer, None), minted(&SigningKey::from_secret(&secret), None));
     assert!(verify(&mut verifier, &by_key).is_ok() && verify(&mut verifier, &by_secret).is_ok());
-    verifier.use_keys(Arc::new(KeySet::new([Key::from_secret(&secret)])));
+    verifier.use_keys(Arc::new(KeySet::from(Key::from_secret(&secret))));
     assert_eq!(verify(&mut verifier, &by_key), Err(AuthError::WrongHeader), "also from the cache");
     assert!(verify(&mut verifier, &by_secret).is_ok());
-    verifier.use_keys(Arc::new(KeySet::new([key])));
+    verifier.use_keys(Arc::new(KeySet::from(key)));
     assert!(verify(&mut verifier, &by_key).is_ok());
     assert_eq!(verify(&mut verifier, &by_secret), Err(AuthError::WrongAlgorithm));
 }
@@ -309,7 +309,7 @@ fn tokens_that_are_signed_and_refused_all_the_same_count_too() {
     ] {
         let (signer, key) = signers().remove(2);
         let token = signed(&signer, r#"{"alg":"ES256"}"#, &claims);
-        let mut verifier = Verifier::new(Arc::new(KeySet::new([key])), &settings);
+        let mut verifier = Verifier::new(Arc::new(KeySet::from(key)), &settings);
         let connection = FailedChecks::default();
         for _ in 0..FAILED_CHECKS_PER_CONNECTION_MAX {
             assert_eq!(verify_on(&mut verifier, &token, NOW, &connection), Err(why), "{claims}");
@@ -331,7 +331,7 @@ fn an_unknown_key_is_asked_for_and_not_refused_until_the_issuer_has_answered() {
             Fetch::Awaited => Vec::new(),
             _ => read_key_set(json.as_bytes(), SetOrigin::Address).expect("a key set").keys,
         };
-        Arc::new(KeySet::new(keys.into_iter().chain([Key::from_secret(&secret)])).with_fetch(fetch))
+        Arc::new(KeySet::new(keys.into_iter().chain([Key::from_secret(&secret)])).expect("few keys").with_fetch(fetch))
     };
     let mut verifier = Verifier::new(set(Fetch::Awaited), &Auth::default()).asking(Some(asks));
     let (old, new) = (minted(&signer, Some("old")), minted(&other, Some("new")));

@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use super::{Algorithm, Key, UnixSeconds};
 use crate::config::Secret;
-use crate::limits::{KEY_FETCH_ASKED_INTERVAL_SEC, KEYS_MAX};
-
-/// How far a shard's clock, which it looks at once a tick, may be behind the time of a fetch, in whole seconds.
-const CLOCK_BEHIND_MAX_S: i64 = 2;
+use crate::limits::{CLOCK_BEHIND_MAX_S, KEY_FETCH_ASKED_INTERVAL_SEC, KEYS_MAX};
 
 /// A set of keys; what changes is replaced as a whole.
 #[derive(Debug, Default, Clone)]
@@ -29,17 +26,32 @@ pub enum Fetch {
     At(UnixSeconds),
 }
 
+/// More keys than tokens are checked with. None of them is left out in silence, since its tokens would be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{count} different keys; {KEYS_MAX} are the most that tokens are checked with")]
+pub struct TooManyKeys {
+    count: usize,
+}
+
+impl From<Key> for KeySet {
+    fn from(key: Key) -> KeySet {
+        KeySet { keys: vec![key.into()], ..KeySet::default() }
+    }
+}
+
 impl KeySet {
-    /// A set of these; one that stands twice counts once. Those beyond [`KEYS_MAX`] are left out: whoever reads keys from
-    /// elsewhere refuses so many.
-    pub fn new(keys: impl IntoIterator<Item = impl Into<Arc<Key>>>) -> KeySet {
+    /// A set of these; one that stands twice counts once.
+    ///
+    /// # Errors
+    /// [`TooManyKeys`].
+    pub fn new(keys: impl IntoIterator<Item = impl Into<Arc<Key>>>) -> Result<KeySet, TooManyKeys> {
         let mut set = KeySet::default();
         for key in keys.into_iter().map(Into::into) {
-            if set.keys.len() < KEYS_MAX && !set.contains(&key) {
+            if !set.contains(&key) {
                 set.keys.push(key);
             }
         }
-        set
+        if set.keys.len() > KEYS_MAX { Err(TooManyKeys { count: set.keys.len() }) } else { Ok(set) }
     }
 
     /// The set, a part of which comes from an address.
@@ -117,6 +129,17 @@ impl KeySet {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_key_is_left_out_and_one_that_stands_twice_counts_once() {
+        let keys = |count: usize| {
+            let secret = |number| Secret::new(format!("{number:032}"));
+            (0..count).map(move |number| Key::from_secret(&secret(number))).chain([Key::from_secret(&secret(0))])
+        };
+        assert_eq!(KeySet::new(keys(KEYS_MAX)).map(|set| set.len()).ok(), Some(KEYS_MAX));
+        let many = KeySet::new(keys(KEYS_MAX + 1)).expect_err("one is too many");
+        assert_eq!(many, TooManyKeys { count: KEYS_MAX + 1 });
+    }
 
     #[test]
     fn a_set_that_was_fetched_lately_lacks_no_key_also_by_a_clock_that_is_a_little_behind() {

@@ -36,7 +36,7 @@ pub use failures::FailedChecks;
 pub use jwk::{ReadSet, SetOrigin, read_key_set};
 pub use key::{Key, KeyFault};
 pub use key_file::{KEY_FILE_NAME, KeyFileError, read_key_file};
-pub use key_set::{Fetch, KeySet};
+pub use key_set::{Fetch, KeySet, TooManyKeys};
 pub use mint::{MintError, mint, mint_with};
 pub use other_keys::{KeySource, OtherKeys};
 pub use page_key::{is_page_key, page_key};

@@ -36,7 +36,7 @@ fn keys() -> KeySet {
         attack_tests::rsa_for_pss(),
     ];
     keys.extend(["HS256", "HS384", "HS512"].map(secret));
-    KeySet::new(keys)
+    KeySet::new(keys).expect("few keys")
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl Verifier {
 
     /// A verifier for tokens signed with this secret (HS256).
     pub fn of_secret(secret: &Secret, settings: &Auth) -> Verifier {
-        Verifier::new(Arc::new(KeySet::new([Key::from_secret(secret)])), settings)
+        Verifier::new(Arc::new(KeySet::from(Key::from_secret(secret))), settings)
     }
 
     /// The verifier, which asks here for newer keys. The channel holds one wish; more are the same wish.

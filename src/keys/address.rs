@@ -122,7 +122,8 @@ impl KeyAddress {
         let body = answer.body_mut().with_config().limit(KEYS_MAX_BYTES as u64).read_to_vec();
         let body = body.map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(_) => format!("its answer has more than {KEYS_MAX_BYTES} bytes"),
-            other => reason_of(&other),
+            ureq::Error::Timeout(_) => reason_of(&error),
+            other => format!("its answer broke off: {}", reason_of(&other)),
         })?;
         Ok((read_key_set(&body, SetOrigin::Address)?, good_for_ms))
     }

@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::auth::{KEY_FILE_NAME, Key, KeyFileError, SetOrigin, read_key_file, read_key_set, read_public_keys};
+use crate::auth::{
+    KEY_FILE_NAME, Key, KeyFileError, SetOrigin, TooManyKeys, read_key_file, read_key_set, read_public_keys,
+};
 use crate::config::{Auth, DotEnv, KeySetPlace, Origin, PEM_BEGINS, Secret};
 use crate::limits::KEYS_MAX_BYTES;
 
@@ -17,6 +19,11 @@ pub enum KeysError {
     /// The file in the data folder.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
+    /// All settings and files together.
+    #[error(
+        "JWT_SECRET, JWT_SECRET_PREVIOUS, JWT_PUBLIC_KEY and JWT_JWKS have {0} together. Remove those that sign no tokens any more"
+    )]
+    TooMany(#[from] TooManyKeys),
     /// A setting, or a file that one names.
     #[error("{setting}: {reason}")]
     Setting {

@@ -23,7 +23,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select, unbounded};
 
 use self::address::{Fetched, KeyAddress};
 pub use self::files::{KeyFiles, KeysError};
-use crate::auth::{Fetch, Key, KeySet};
+use crate::auth::{Fetch, Key, KeySet, TooManyKeys};
 use crate::config::{Auth, ConnectionUrl, KeySetPlace};
 use crate::counted::Counted;
 use crate::data_dir::{Fault, Footing};
@@ -36,9 +36,11 @@ const THREAD: &str = "keys";
 /// The keys at the start, and what keeps them up to date once it is started.
 pub struct Keys {
     files: KeyFiles,
+    /// Those that were read last; not all of them are in `set` when they are too many together.
     of_files: Vec<Arc<Key>>,
     of_address: Vec<Arc<Key>>,
     fetch: Fetch,
+    /// Those that tokens are checked with.
     set: Arc<KeySet>,
     address: Option<KeyAddress>,
     status: Arc<Status>,
@@ -48,6 +50,7 @@ pub struct Keys {
     wishes: Receiver<()>,
     file_trouble: Option<String>,
     fetch_trouble: Option<String>,
+    join_trouble: Option<String>,
 }
 
 /// The running thread.
@@ -106,8 +109,9 @@ impl Keys {
             wishes,
             file_trouble: None,
             fetch_trouble: None,
+            join_trouble: None,
         };
-        keys.join();
+        keys.join()?;
         Ok(keys)
     }
 
@@ -196,8 +200,8 @@ impl Keys {
                     footing.set(Fault::Key, None);
                 }
                 self.file_trouble = None;
-                let is_new = self.hand_over(inboxes, "read again");
-                if was_told_to && !is_new {
+                let handed_over = self.hand_over(inboxes, "read again");
+                if was_told_to && matches!(handed_over, Ok(false)) {
                     tracing::info!("keys of tokens: they were read again, and are the same");
                 }
             }
@@ -223,7 +227,8 @@ impl Keys {
     }
 
     fn take_fetched(&mut self, inboxes: &[InboxSender], fetched: Fetched, url: &ConnectionUrl) {
-        let figures = self.status.keys();
+        let status = Arc::clone(&self.status);
+        let figures = status.keys();
         match fetched.outcome {
             Ok(set) => {
                 for reason in &set.left_out {
@@ -232,9 +237,13 @@ impl Keys {
                 self.of_address = set.keys.into_iter().map(Arc::new).collect();
                 self.fetch = Fetch::At(fetched.at);
                 self.fetch_trouble = None;
-                self.hand_over(inboxes, "fetched");
-                // Behind the hand-over: who reads `/ready` may send a token next.
-                self.status.keys().confirm(self.status.now_ms());
+                match self.hand_over(inboxes, "fetched") {
+                    // Behind the hand-over: who reads `/ready` may send a token next.
+                    Ok(_) => figures.confirm(self.status.now_ms()),
+                    Err(_) => {
+                        figures.failed.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
             }
             Err(reason) => {
                 figures.failed.fetch_add(1, Ordering::Relaxed);
@@ -253,8 +262,11 @@ impl Keys {
     }
 
     fn tell_trouble(&self) {
-        let reasons: Vec<&str> =
-            [&self.file_trouble, &self.fetch_trouble].into_iter().flatten().map(String::as_str).collect();
+        let reasons: Vec<&str> = [&self.file_trouble, &self.fetch_trouble, &self.join_trouble]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         match reasons.is_empty() {
             true => self.status.well(Component::Keys),
             false => self.status.trouble(Component::Keys, &reasons.join("; ")),
@@ -262,29 +274,37 @@ impl Keys {
     }
 
     /// Hands the keys to every shard; says whether they are others than before.
-    fn hand_over(&mut self, inboxes: &[InboxSender], how: &str) -> bool {
+    ///
+    /// # Errors
+    /// [`TooManyKeys`]: those from before go on.
+    fn hand_over(&mut self, inboxes: &[InboxSender], how: &str) -> Result<bool, TooManyKeys> {
         let before = self.set();
-        self.join();
+        let joined = self.join();
+        self.join_trouble = joined.as_ref().err().map(|error| {
+            format!("{}. Those from before go on; once they are fewer, all are taken", KeysError::from(*error))
+        });
+        joined?;
         for inbox in inboxes {
             inbox.send(Message::Keys(self.set()));
         }
         let new = self.set.iter().filter(|key| !before.contains(key)).count();
         let gone = before.iter().filter(|key| !self.set.contains(key)).count();
         if new + gone == 0 {
-            return false;
+            return Ok(false);
         }
         tracing::info!(
             "keys of tokens: they were {how}, and tokens are checked with {} from now on: {new} new, {gone} gone. Tokens of a key \
              that is gone are refused",
             Counted(self.set.len(), "keys")
         );
-        true
+        Ok(true)
     }
 
-    /// Makes one set of all keys.
-    fn join(&mut self) {
+    /// Makes one set of all keys that were read last, unless they are too many.
+    fn join(&mut self) -> Result<(), TooManyKeys> {
         let all = self.of_files.iter().chain(&self.of_address).cloned();
-        self.set = Arc::new(KeySet::new(all).with_fetch(self.fetch).with_secret(self.files.secret().cloned()));
+        self.set = Arc::new(KeySet::new(all)?.with_fetch(self.fetch).with_secret(self.files.secret().cloned()));
         self.status.keys().count.store(self.set.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 }

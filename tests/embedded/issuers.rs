@@ -1,6 +1,9 @@
 //! Keys at an https address (`JWT_JWKS`): an issuer that comes late, rotates, breaks, lies, is slow, floods or sends us elsewhere.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use million_rps::limits::KEY_FETCH_ASKED_INTERVAL_SEC;
 
 use crate::harness::client::Answer;
 use crate::harness::eventually;
@@ -8,6 +11,8 @@ use crate::harness::issuer::{Behaviour, Issuer, IssuerKey};
 use crate::harness::request::{delete, get};
 use crate::harness::server::Server;
 
+/// How long an unknown key may be asked for in vain: the minute after the last fetch, and what a busy machine takes.
+const FETCH_PATIENCE: Duration = Duration::from_secs(KEY_FETCH_ASKED_INTERVAL_SEC as u64 + 30);
 const SOME_ID: &str = "01900000-0000-7000-8000-000000000000";
 
 fn write(server: &Server, token: &str) -> Answer {
@@ -72,7 +77,7 @@ fn an_issuer_rotates_breaks_lies_floods_and_comes_back() {
         (Behaviour::Answers("{\"keys\":[]}".to_owned(), ""), "it has no keys"),
         (Behaviour::Answers(secret, ""), "a key of HMAC belongs into a file"),
         (Behaviour::Floods(100 << 20), "more than 1048576 bytes"),
-        (Behaviour::BreaksOff, ""),
+        (Behaviour::BreaksOff, "its answer broke off: "),
     ] {
         issuer.behave(behaviour.clone());
         let reason = eventually(named, || trouble(&server).filter(|reason| reason.contains(named)));
@@ -125,6 +130,40 @@ fn unknown_keys_do_not_make_it_fetch_however_many_tokens_name_them() {
     }
     assert!(issuer.asked() <= before + 1, "{} fetches", issuer.asked() - before);
     write(&server, &known).expect(202);
+}
+
+/// The issuer signs with a new key before it is time to fetch: the tokens themselves say so. The set was fetched at the start, so
+/// this takes the minute that lies between two such fetches.
+#[test]
+fn an_unknown_key_makes_it_fetch_at_most_once_a_minute_and_is_taken_at_once() {
+    let issuer = Issuer::start(Behaviour::keys(&[(IssuerKey::Ec, "old")]));
+    let setup = issuer.setup();
+    let server = setup.start();
+    let (old, new) = (IssuerKey::Ec.token(&setup, "anna", "old"), IssuerKey::Ed.token(&setup, "anna", "new"));
+    write(&server, &old).expect(202);
+    assert_eq!(issuer.asked(), 1);
+    issuer.behave(Behaviour::keys(&[(IssuerKey::Ed, "new")]));
+    let begun_at = Instant::now();
+    let mut clients: Vec<_> = (0..8).map(|_| server.connect()).collect();
+    // Many tokens, but not so many that other tests would wait for them.
+    while issuer.asked() == 1 {
+        for client in &mut clients {
+            let answer = client.call(&delete(&new, SOME_ID));
+            assert!([202, 401, 503].contains(&answer.status), "{answer:?}");
+        }
+        assert!(begun_at.elapsed() < FETCH_PATIENCE, "nobody has asked for the new key");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for client in &mut clients {
+        eventually("the new key in every shard", || (client.call(&delete(&new, SOME_ID)).status == 202).then_some(()));
+        eventually("the end of the old one", || (client.call(&delete(&old, SOME_ID)).status == 401).then_some(()));
+    }
+    // The old one is unknown by now, and others come.
+    let unknown = IssuerKey::Ec.token(&setup, "anna", "no-such-key");
+    for _ in 0..500 {
+        assert_eq!(clients[0].call(&delete(&unknown, SOME_ID)).status, 401);
+    }
+    assert_eq!(issuer.asked(), 2, "two within a minute");
 }
 
 #[test]

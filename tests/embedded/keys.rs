@@ -3,14 +3,16 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
+use jsonwebtoken::Algorithm;
+use million_rps::limits::KEYS_MAX;
 use serde_json::json;
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
-use crate::harness::issuer::{IssuerKey, key_set};
+use crate::harness::issuer::{Behaviour, Issuer, IssuerKey, key_set};
 use crate::harness::request::{delete, get, post};
 use crate::harness::server::{Server, Setup};
-use crate::harness::token::{now, token, token_of};
+use crate::harness::token::{encode, now, sign, token, token_of};
 
 const SOME_ID: &str = "01900000-0000-7000-8000-000000000000";
 const KEY_A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -194,6 +196,91 @@ fn a_server_does_not_start_with_keys_that_are_none() {
     }
     let both = Setup::new().set("JWT_PUBLIC_KEY", IssuerKey::Ec.private().to_str().expect("UTF-8")).run(&[]);
     assert!(both.stderr.contains("it is a private key"), "{both:?}");
+}
+
+/// Keys of HMAC by these numbers, in a key set, and a token by one of them.
+fn secrets(numbers: std::ops::Range<usize>) -> String {
+    let key =
+        |number: usize| json!({ "kty": "oct", "alg": "HS256", "kid": number.to_string(), "k": encode(secret(number)) });
+    json!({ "keys": numbers.map(key).collect::<Vec<_>>() }).to_string()
+}
+
+fn secret(number: usize) -> String {
+    format!("{number:036}")
+}
+
+fn token_of_secret(number: usize) -> String {
+    let header = json!({ "alg": "HS256", "kid": number.to_string() });
+    sign(&header, &json!({ "sub": "anna", "exp": now() + 600 }), Algorithm::HS256, secret(number).as_bytes())
+}
+
+/// No key is left out in silence: its tokens would be refused, and nobody would know why.
+#[test]
+fn as_many_keys_as_are_taken_are_and_one_more_is_refused_in_one_file_and_in_several_sources() {
+    let setup = Setup::new();
+    let set = setup.folder().join("keys.json");
+    let (alone, beside) = (
+        setup.clone().unset("JWT_SECRET").set("JWT_JWKS", "keys.json"),
+        // Two more: the secret and the one before it.
+        setup.set("JWT_SECRET_PREVIOUS", KEY_A).set("JWT_JWKS", "keys.json"),
+    );
+    let too_many = |setup: &Setup, keys: usize, named: &str| {
+        write(&set, &secrets(0..keys));
+        let finished = setup.run(&[]);
+        assert!(!finished.status.success() && finished.stderr.contains(named), "{keys}: {finished:?}");
+    };
+    too_many(&alone, KEYS_MAX + 1, "JWT_JWKS (keys.json): it has 33 keys; 32 are the most");
+    too_many(
+        &beside,
+        KEYS_MAX - 1,
+        "JWT_JWKS have 33 different keys; 32 are the most that tokens are checked with together",
+    );
+
+    for (setup, most) in [(alone, KEYS_MAX), (beside, KEYS_MAX - 2)] {
+        write(&set, &secrets(0..most));
+        let server = setup.start();
+        let mut client = server.connect();
+        for number in 0..most {
+            assert_eq!(status(&mut client, &token_of_secret(number)), 202, "key {number} of {most}");
+        }
+        write(&set, &secrets(1..most + 2));
+        let reason = eventually("the trouble", || trouble(&server));
+        assert!(reason.contains("33") && reason.contains("Those from before go on"), "{reason}");
+        let metrics = client.call(&get("/metrics")).expect(200).text().to_owned();
+        assert!(metrics.contains("million_rps_component_up{component=\"keys\"} 0"), "{metrics}");
+        assert_eq!(status(&mut client, &token_of_secret(0)), 202, "nothing has changed");
+        assert_eq!(status(&mut client, &token_of_secret(most)), 401);
+        write(&set, &secrets(1..most + 1));
+        eventually_all("the new key", &mut [server.connect(), server.connect()], &token_of_secret(most), 202);
+        eventually_all("the end of the old one", &mut [client], &token_of_secret(0), 401);
+        assert_eq!(trouble(&server), None);
+        assert!(server.stop().stderr.contains("33"), "the log has it as well");
+    }
+}
+
+/// What comes from an address counts with what files have.
+#[test]
+fn keys_of_an_issuer_that_are_too_many_beside_those_of_files_are_refused() {
+    let names: Vec<String> = (0..KEYS_MAX).map(|number| number.to_string()).collect();
+    let set = |count: usize| {
+        Behaviour::keys(&names[..count].iter().map(|name| (IssuerKey::Ec, name.as_str())).collect::<Vec<_>>())
+    };
+    let issuer = Issuer::start(set(KEYS_MAX));
+    let setup = issuer.setup().set("JWT_SECRET", KEY_A).set("JWT_JWKS_REFRESH_SEC", "1");
+    let server = setup.start_unready(|_| {});
+    let reason = eventually("the trouble", || trouble(&server));
+    assert!(reason.contains("33 different keys"), "{reason}");
+    assert_eq!(server.connect().call(&get("/ready")).status, 503, "none of the issuer's keys is there yet");
+    issuer.behave(set(KEYS_MAX - 1));
+    let by_last = IssuerKey::Ec.token(&setup, "anna", &names[KEYS_MAX - 2]);
+    eventually_all("the issuer's keys", &mut clients(&server), &by_last, 202);
+    eventually("the end of the trouble", || trouble(&server).is_none().then_some(()));
+    issuer.behave(set(KEYS_MAX));
+    let reason = eventually("the trouble again", || trouble(&server));
+    assert!(reason.contains("Those from before go on"), "{reason}");
+    eventually_all("the keys from before", &mut clients(&server), &by_last, 202);
+    let answer = server.connect().call(&get("/ready"));
+    assert_eq!((answer.status, &answer.json()["keys"]["count"]), (200, &json!(KEYS_MAX)));
 }
 
 #[test]
