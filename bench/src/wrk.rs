@@ -11,6 +11,7 @@ use crate::unlike::{Order, Requests};
 const READS: &str = include_str!("../wrk/load.lua");
 const MIXED: &str = include_str!("../wrk/mixed.lua");
 const TURNS: &str = include_str!("../wrk/turns.lua");
+const DONE: &str = include_str!("../wrk/done.lua");
 
 /// Writes between the reads.
 #[derive(Debug, Clone, Copy)]
@@ -77,7 +78,7 @@ impl ReadLoad<'_> {
             }
             (None, None) => READS,
         };
-        script.write_all(text.as_bytes())?;
+        script.write_all([text, DONE].concat().as_bytes())?;
         let mut command = Command::new("wrk");
         // wrk wants at least a second.
         command.args([

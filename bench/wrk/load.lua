@@ -10,12 +10,3 @@ function init(arguments)
    local requests = string.rep(wrk.format(), depth)
    wrk.format = function() return requests end
 end
-
-function done(summary, latency, requests)
-   local errors = summary.errors
-   io.write(string.format(
-      "RESULT %d %d %d %d %d %d %d %d %d\n",
-      summary.requests, summary.duration, summary.bytes,
-      errors.connect, errors.read, errors.write, errors.status, errors.timeout,
-      latency:percentile(99)))
-end

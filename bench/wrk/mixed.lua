@@ -16,12 +16,3 @@ function request()
    count = count + 1
    return count % every == 0 and write or read
 end
-
-function done(summary, latency, requests)
-   local errors = summary.errors
-   io.write(string.format(
-      "RESULT %d %d %d %d %d %d %d %d %d\n",
-      summary.requests, summary.duration, summary.bytes,
-      errors.connect, errors.read, errors.write, errors.status, errors.timeout,
-      latency:percentile(99)))
-end

@@ -1,6 +1,10 @@
 //! A service that does not answer: since when, and what to do. It ends with an answer, and with nothing else, so what is said
 //! of it does not come and go while the service is away.
 
+use std::time::Duration;
+
+use super::troubles::{Component, Troubles};
+use crate::limits::SERVICE_WATCH_INTERVAL_MS;
 use crate::todo::Timestamp;
 
 /// What is known of one service.
@@ -17,6 +21,25 @@ impl Silence {
     /// Of a service that may be answering.
     pub fn new(service: String, remedy: &'static str) -> Silence {
         Silence { service, remedy, answered_at: Timestamp::now() }
+    }
+
+    /// Asks every few seconds until it is over, and notes what to say of the service as this trouble. `ask` fails when there is no
+    /// answer.
+    pub fn watch(
+        mut self,
+        component: Component,
+        troubles: &Troubles,
+        is_over: impl Fn() -> bool,
+        mut ask: impl FnMut() -> Result<(), String>,
+    ) {
+        while !is_over() {
+            let told = self.take(ask().err().as_deref());
+            // What comes after the end is about a service that nobody uses.
+            if !is_over() {
+                troubles.set(component, told.as_deref());
+            }
+            std::thread::sleep(Duration::from_millis(SERVICE_WATCH_INTERVAL_MS));
+        }
     }
 
     /// Takes the outcome of a question; `unanswered` says why there was no answer. Returns what to say of the service.

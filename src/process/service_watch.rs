@@ -9,7 +9,7 @@ use super::{ProcessError, services};
 use crate::config::{Config, Services};
 use crate::feed::FeedError;
 use crate::feed::redis::RedisProbe;
-use crate::limits::{SERVICE_WATCH_INTERVAL_MS, SERVICE_WATCH_PATIENCE_MS};
+use crate::limits::SERVICE_WATCH_PATIENCE_MS;
 use crate::observe::silence::Silence;
 use crate::observe::troubles::{Component, Troubles};
 use crate::store::{Store, StoreError};
@@ -45,17 +45,12 @@ pub fn start(config: &Config, services: &Services, troubles: &Arc<Troubles>) -> 
 fn watch(
     thread: &str,
     component: Component,
-    mut silence: Silence,
+    silence: Silence,
     troubles: &Arc<Troubles>,
-    mut ask: impl FnMut() -> Result<(), String> + Send + 'static,
+    ask: impl FnMut() -> Result<(), String> + Send + 'static,
 ) -> Result<(), ProcessError> {
     let troubles = Arc::clone(troubles);
-    std::thread::Builder::new().name(thread.into()).spawn(move || {
-        loop {
-            let asked = ask();
-            troubles.set(component, silence.take(asked.as_ref().err().map(String::as_str)).as_deref());
-            std::thread::sleep(Duration::from_millis(SERVICE_WATCH_INTERVAL_MS));
-        }
-    })?;
+    let watching = move || silence.watch(component, &troubles, || false, ask);
+    std::thread::Builder::new().name(thread.into()).spawn(watching)?;
     Ok(())
 }

@@ -16,6 +16,13 @@ use crate::servers::Database;
 use crate::setting::{eventually, required, todo};
 
 impl Database {
+    /// A store that reaches it through a proxy alone.
+    fn store_behind_proxy(&self) -> (Proxy, PostgresStore) {
+        let proxy = Proxy::before(&server_address());
+        let store = database_store(&self.url_through(&proxy));
+        (proxy, store)
+    }
+
     /// Its URL, through a proxy.
     fn url_through(&self, proxy: &Proxy) -> String {
         self.url().replace(&server_address(), &proxy.address.to_string())
@@ -282,8 +289,7 @@ fn a_session_ended_in_mid_transaction_leaves_nothing_behind() {
 fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::before(&server_address());
-    let mut store = database_store(&database.url_through(&proxy));
+    let (proxy, mut store) = database.store_behind_proxy();
     put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
 
     // The server can be asked at once.
@@ -316,8 +322,7 @@ fn a_commit_whose_answer_was_lost_is_found_to_have_happened() {
 fn a_batch_that_was_cut_before_its_commit_is_applied_by_the_next_attempt() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::before(&server_address());
-    let mut store = database_store(&database.url_through(&proxy));
+    let (proxy, mut store) = database.store_behind_proxy();
     put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
     let second = todo(2, "cut off here");
     proxy.cut_reply_to("cut off here");
@@ -331,8 +336,7 @@ fn a_batch_that_was_cut_before_its_commit_is_applied_by_the_next_attempt() {
 fn a_worker_that_slept_through_the_end_of_its_transaction_writes_nothing() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::before(&server_address());
-    let mut store = database_store(&database.url_through(&proxy));
+    let (proxy, mut store) = database.store_behind_proxy();
     // Whether the end of the session is seen before the next statement is sent is a matter of microseconds.
     for round in 0..5 {
         put(&mut store, step((round > 0).then_some(2 * round), 2 * round + 1), &[]).expect("stored");
@@ -360,8 +364,7 @@ fn a_worker_that_slept_through_the_end_of_its_transaction_writes_nothing() {
 fn a_frozen_database_is_given_up_and_used_again_when_it_thaws() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::before(&server_address());
-    let mut store = database_store(&database.url_through(&proxy));
+    let (proxy, mut store) = database.store_behind_proxy();
     put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
     let second = todo(2, "second");
     let frozen = store.apply(&[step(Some(1), 2)], &[], &mut |_| {
@@ -380,8 +383,7 @@ fn a_link_that_falls_silent_is_noticed_within_its_bound() {
     let leniency = Duration::from_secs(5);
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::before(&server_address());
-    let mut store = database_store(&database.url_through(&proxy));
+    let (proxy, mut store) = database.store_behind_proxy();
     store.applied_offsets().expect("it answers");
     // In the middle of a conversation, and while connecting.
     proxy.black_hole();
@@ -398,8 +400,7 @@ fn a_link_that_falls_silent_is_noticed_within_its_bound() {
 fn a_migration_does_not_wait_for_a_server_that_has_fallen_silent() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::before(&server_address());
-    let mut store = database_store(&database.url_through(&proxy));
+    let (proxy, mut store) = database.store_behind_proxy();
     store.applied_offsets().expect("it answers");
     proxy.black_hole();
     let (ended, end) = std::sync::mpsc::channel();
@@ -412,8 +413,7 @@ fn a_migration_does_not_wait_for_a_server_that_has_fallen_silent() {
 fn the_largest_batch_gets_through_a_narrow_link() {
     let database = Database::create();
     database.migrated_store();
-    let proxy = Proxy::before(&server_address());
-    let mut store = database_store(&database.url_through(&proxy));
+    let (proxy, mut store) = database.store_behind_proxy();
     put(&mut store, step(None, 1), &[todo(1, "first")]).expect("stored");
     let count = APPLY_BATCH_MAX_BYTES / DESCRIPTION_MAX_CHARS;
     let large = |number| Todo { description: "d".repeat(DESCRIPTION_MAX_CHARS), ..todo(number, "large") };

@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use crate::command_log::LogError;
 use crate::command_log::kafka::host::KafkaHost;
 use crate::command_log::kafka::options::KafkaOptions;
-use crate::limits::{SERVICE_WATCH_INTERVAL_MS, SERVICE_WATCH_PATIENCE_MS};
+use crate::limits::SERVICE_WATCH_PATIENCE_MS;
 use crate::observe::silence::Silence;
 use crate::observe::troubles::Component;
 
@@ -32,21 +32,16 @@ pub(super) fn start(
     ending: Arc<AtomicBool>,
 ) -> Result<(), LogError> {
     let guard = host.guard("log-watch");
-    let mut silence = Silence::new(format!("Kafka at {}", options.brokers), REMEDY);
+    let silence = Silence::new(format!("Kafka at {}", options.brokers), REMEDY);
     let topic = options.topic.clone();
     let watching = move || {
-        while !ending.load(Ordering::SeqCst) {
-            let patience = Duration::from_millis(SERVICE_WATCH_PATIENCE_MS);
+        let patience = Duration::from_millis(SERVICE_WATCH_PATIENCE_MS);
+        let is_over = || ending.load(Ordering::SeqCst);
+        silence.watch(Component::LogLink, host.troubles(), is_over, || {
             let asked = admin.inner().fetch_metadata(Some(&topic), patience);
             // What the client has told of its connections says more.
-            let unanswered = asked.err().map(|error| host.brokers().reason().unwrap_or_else(|| error.to_string()));
-            let told = silence.take(unanswered.as_deref());
-            // What comes after the end is about a log that nobody uses.
-            if !ending.load(Ordering::SeqCst) {
-                host.troubles().set(Component::LogLink, told.as_deref());
-            }
-            std::thread::sleep(Duration::from_millis(SERVICE_WATCH_INTERVAL_MS));
-        }
+            asked.map(drop).map_err(|error| host.brokers().reason().unwrap_or_else(|| error.to_string()))
+        });
         guard.end_in_order();
     };
     match std::thread::Builder::new().name("log-watch".into()).spawn(watching) {
