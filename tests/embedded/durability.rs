@@ -290,6 +290,7 @@ fn a_second_process_on_the_folder_is_refused() {
 #[test]
 fn a_full_disk_refuses_writes_and_loses_none() {
     const FILE_MAX_BYTES: u64 = 3 * 1024 * 1024;
+    const TOGETHER: usize = 20;
     let setup = Setup::new().set("ACK_TIMEOUT_MS", "500");
     // Made before the limit: the schema and the first segment.
     assert_eq!(setup.start().stop().status.code(), Some(0));
@@ -300,13 +301,15 @@ fn a_full_disk_refuses_writes_and_loses_none() {
         let server = setup.start_limited(FILE_MAX_BYTES);
         let mut client = server.connect();
         let refused = eventually("the disk to be full", || {
+            // Together, so that they wait for the disk together.
             let body = json!({ "title": format!("number {}", accepted.len()), "description": description });
-            let answer = client.call(&post(&token, body.to_string()));
-            if answer.status != 202 {
-                return Some(answer);
-            }
-            accepted.push(answer.json()["id"].as_str().expect("an id").to_owned());
-            None
+            client.send(post(&token, body.to_string()).bytes().repeat(TOGETHER));
+            let answers: Vec<_> = (0..TOGETHER).map(|_| client.answer()).collect();
+            let (taken, mut others): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 202);
+            accepted.extend(taken.iter().map(|answer| answer.json()["id"].as_str().expect("an id").to_owned()));
+            // A disk that is slow has writes refused, too.
+            let ready = client.call(&get("/ready")).json();
+            others.pop().filter(|_| ready["reasons"].to_string().contains("data_folder: "))
         });
         refused.problem(503);
         assert!(refused.required("Retry-After").parse::<u32>().is_ok(), "{refused:?}");

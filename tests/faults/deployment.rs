@@ -307,19 +307,29 @@ impl Api {
         within("/ready without trouble", || is_well(&self.ready().1).then_some(()));
     }
 
-    /// The whole list.
+    /// The whole list, as new as any of the shards had it when this was called: each hears of a change by itself, and a connection
+    /// is at one of them.
     pub fn list(&self) -> Answer {
+        let newest = self.metric("million_rps_snapshot_version");
+        within("the newest list at every shard", || {
+            let versions = self.samples("million_rps_shard_snapshot_version");
+            versions.iter().all(|version| *version >= newest).then_some(())
+        });
         self.connect().call(&get("/todos")).expect(200)
     }
 
     /// The sum of a metric's samples.
     pub fn metric(&self, name: &str) -> f64 {
+        self.samples(name).iter().sum()
+    }
+
+    fn samples(&self, name: &str) -> Vec<f64> {
         let answer = self.connect().call(&get("/metrics")).expect(200);
         let samples = answer.text().lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
             rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
         });
-        samples.sum()
+        samples.collect()
     }
 
     /// Memory that the process holds, in bytes (VmRSS).
