@@ -50,6 +50,10 @@ const REMEDY: &str = "By these offsets its first commands would count as applied
                       settings lead to the wrong log, correct them. If the store is to follow this one from now on, run \
                       `million-rps migrate --from-beginning`, which has all of it applied, or `--from-end`, which has none";
 
+/// How a rejected log is looked at again: the rows are those that the store notes rejected logs in. Not by itself, because a log
+/// that was made anew and has grown looks the same.
+const LOOK_AGAIN: &str = "run DELETE FROM applied_offsets WHERE partition BETWEEN -999999 AND -4";
+
 /// The log is not the one whose offsets the store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AnotherLog {
@@ -67,7 +71,8 @@ pub enum AnotherLog {
     /// By its end. The store does not know whose offsets it holds: a version noted them that took down no ids.
     #[error(
         "this command log (id {found}) is not the one whose offsets the store holds: when a worker first looked, it ended \
-         before them. It was made anew, has lost records, or is another deployment's. {REMEDY}"
+         before them. It was made anew, has lost records, or is another deployment's. {REMEDY}. If it is the right one, and was \
+         too short for a moment only, as when a broker answered that was behind, {LOOK_AGAIN}, and it is looked at again"
     )]
     Rejected {
         /// The log that is there, however long it is by now.

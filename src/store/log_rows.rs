@@ -61,6 +61,15 @@ fn rejected_rows(number: PartitionId) -> [PartitionId; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command_log::AnotherLog;
+
+    #[test]
+    fn what_a_rejected_log_is_told_by_names_the_rows_that_it_is_noted_in() {
+        let found = LogId::from_bits(1).expect("not zero");
+        let rows = format!("partition BETWEEN {} AND {}", EPOCH + 1, REJECTED[0]);
+        let text = AnotherLog::Rejected { found }.to_string();
+        assert!(text.contains(&rows) && LOG_ID.iter().all(|row| *row > REJECTED[0]), "{text}");
+    }
 
     #[test]
     fn rows_come_apart_by_what_they_say() {

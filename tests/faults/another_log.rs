@@ -173,6 +173,33 @@ fn a_store_of_an_older_version_goes_on_with_its_topic_after_another_was_rejected
     assert_eq!(noted(&deployment).len(), 2);
 }
 
+/// A broker that was behind has answered the first look. That it is long enough later proves nothing, so somebody has to say it.
+#[test]
+fn a_topic_that_was_too_short_for_a_moment_is_looked_at_again_when_that_is_said() {
+    const LOOK_AGAIN: &str = "DELETE FROM applied_offsets WHERE partition BETWEEN -999999 AND -4";
+    let deployment = Deployment::beside_others();
+    migrate(&deployment, &[]);
+    let api = deployment.serve();
+    let worker = deployment.worker();
+    let mut expected = write_before(&api);
+    worker.signal(libc::SIGKILL);
+    drop(worker);
+    forget_ids(&deployment);
+    deployment.query("UPDATE applied_offsets SET next = next + 1000 WHERE partition >= 0");
+    assert_workers_apply_nothing(&deployment, REJECTED, || {
+        deployment.query("UPDATE applied_offsets SET next = next - 1000 WHERE partition >= 0");
+    });
+    let worker = deployment.worker();
+    within("the remedy", || worker.stderr.text().contains(LOOK_AGAIN).then_some(()));
+    assert_refuses_writes(&api);
+    deployment.query(LOOK_AGAIN);
+    within("the id", || (noted(&deployment).len() == 2).then_some(()));
+    within("writes to be taken", || (api.metric("million_rps_topic_writes_refused") == 0.0).then_some(()));
+    expected.insert(write_new(&api, "after all"), "after all".to_owned());
+    api.await_well();
+    assert_eq!((shown(&api), stored(&deployment)), (expected.clone(), expected));
+}
+
 #[test]
 fn a_topic_made_anew_while_no_worker_runs_is_not_taken_for_the_one_before() {
     let deployment = Deployment::beside_others();
