@@ -155,6 +155,41 @@ fn in_a_log_that_has_lost_applied_records_the_place_moves_back_to_its_end() {
     assert_eq!(count(&metrics.moved_back), 1);
 }
 
+/// The log has deleted what the store would apply next, as when an older copy of that was put back in place.
+#[test]
+fn a_partition_that_begins_behind_the_place_is_named_until_somebody_moves_it() {
+    let fixture = migrated();
+    applied_to(&fixture, 5, 90);
+    fixture.sqlite().note_log(log(1)).expect("noted");
+    let script = vec![
+        Ok(LogEvent::Assigned(vec![5])),
+        Err(LogError::OffsetOutOfRange { partition: 5, requested: 90, earliest: 100, latest: 130 }),
+    ];
+    let (mut reader, _, started) = scripted(script, log(1));
+    reader.inner.script.push_back((1, Ok(LogEvent::Records(vec![batch(5, 1, 100)]))));
+    let may_read = Arc::clone(&reader.inner.store_calls);
+    let (publisher, _) = in_process::channel();
+    let mut reasons = None;
+    let (result, metrics) = run_worker(reader, fixture.sqlite(), publisher, |metrics| {
+        if reasons.is_none() && !metrics.troubles.all().is_empty() {
+            reasons = Some(metrics.troubles.all());
+            let store = rusqlite::Connection::open(fixture.data_dir.store_path()).expect("opened");
+            store.execute("UPDATE applied_offsets SET next = 100 WHERE partition = 5", []).expect("as it is said");
+        }
+        may_read.store(u64::from(started.lock().expect("not poisoned").len() == 2), Ordering::Relaxed);
+        count(&metrics.commands) == 1
+    });
+    result.expect("it has not ended");
+    let reasons = reasons.expect("it was named");
+    assert!(
+        matches!(&reasons[..], [(Component::Store, text)] if text.contains("10 commands were deleted from the log")
+        && text.contains("UPDATE applied_offsets SET next = 100 WHERE partition = 5")),
+        "{reasons:?}"
+    );
+    assert_eq!(*started.lock().expect("not poisoned"), [(5, Some(90)), (5, Some(100))]);
+    assert_eq!((metrics.troubles.all(), count(&metrics.moved_back)), (vec![], 0));
+}
+
 /// By `migrate`, or by an older copy of the store that was put back in place: a worker that has nothing to apply goes there, too.
 #[test]
 fn a_place_that_somebody_else_moves_is_gone_to_while_nothing_is_applied() {
