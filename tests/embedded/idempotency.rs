@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::client::Client;
 use crate::harness::eventually;
+use crate::harness::metrics::await_shards;
 use crate::harness::request::{Request, delete, get, post, put};
 use crate::harness::server::{Driver, Server, Setup};
 use crate::harness::shared::on_both_drivers;
@@ -100,6 +101,7 @@ fn repetitions_at_the_same_time_are_one_todo(server: &Server) {
     });
     assert_eq!(ids.len(), 80);
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    await_shards(server.address);
     assert_eq!(count(&mut server.connect(), &title), 1);
 }
 
@@ -183,6 +185,7 @@ fn a_restart_forgets_no_key(driver: &Driver) {
     let server = setup.start();
     let request = create(&token, "\"over the restart\"", "first");
     let id = accepted(&mut server.connect(), &request);
+    await_shards(server.address);
     let first = shown(&mut server.connect(), &id);
     let tag = |path: &str, server: &Server| server.connect().call(&get(path)).expect(200).required("ETag").to_owned();
     let paths = ["/todos".to_owned(), "/todos?limit=1".to_owned(), format!("/todos/{id}")];

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::events::{change, create, metric, small};
 use crate::harness::client::Client;
 use crate::harness::eventually;
+use crate::harness::metrics::await_shards;
 use crate::harness::request::{Request, delete, get, put};
 use crate::harness::server::{Driver, Server};
 use crate::harness::shared::on_both_drivers;
@@ -32,7 +33,9 @@ fn poll(request: Request, tag: &str, wait_s: u64) -> Request {
     request.field("If-None-Match", tag).field("Prefer", &format!("wait={wait_s}"))
 }
 
-fn tag_of(client: &mut Client, target: &str) -> String {
+/// The tag of the newest version, which each connection has by then.
+fn tag_of(server: &Server, client: &mut Client, target: &str) -> String {
+    await_shards(server.address);
     client.call(&get(target)).expect(200).required("ETag").to_owned()
 }
 
@@ -62,10 +65,10 @@ fn each_kind_of_read_waits_for_its_change(driver: &Driver) {
     let next = next.split(['<', '>']).nth(1).expect("a link").to_owned();
     let one = format!("/todos/{}", ids[2]);
     let targets = ["/todos", "/todos?limit=100", &next, &one];
-    let polls: Vec<Request> = targets.iter().map(|at| poll(get(*at), &tag_of(&mut writer, at), 30)).collect();
+    let polls: Vec<Request> = targets.iter().map(|at| poll(get(*at), &tag_of(&server, &mut writer, at), 30)).collect();
     let mut clients = begin(&server, &polls);
-    let to_head = poll(Request::new("HEAD", &one), &tag_of(&mut writer, &one), 30);
-    let coded = poll(get("/todos").field("Accept-Encoding", "gzip"), &tag_of(&mut writer, "/todos"), 30);
+    let to_head = poll(Request::new("HEAD", &one), &tag_of(&server, &mut writer, &one), 30);
+    let coded = poll(get("/todos").field("Accept-Encoding", "gzip"), &tag_of(&server, &mut writer, "/todos"), 30);
     let mut others = [server.connect(), server.connect()];
     others[0].send(to_head.bytes());
     others[1].send(coded.bytes());
@@ -76,17 +79,17 @@ fn each_kind_of_read_waits_for_its_change(driver: &Driver) {
         let answer = client.answer().expect(200);
         assert!(answer.text().contains("changed"), "{target}: {answer:?}");
         assert_eq!(answer.field("Preference-Applied"), None, "{target}");
-        assert_eq!(answer.required("ETag"), tag_of(&mut writer, target));
+        assert_eq!(answer.required("ETag"), tag_of(&server, &mut writer, target));
         client.assert_goes_on();
     }
     let answer = others[0].answer_to_head();
-    assert_eq!((answer.status, answer.required("ETag")), (200, &*tag_of(&mut writer, &one)));
+    assert_eq!((answer.status, answer.required("ETag")), (200, &*tag_of(&server, &mut writer, &one)));
     others[0].assert_goes_on();
     others[1].answer().expect(200);
     await_waiting(&server, 0);
 
     // A todo that goes away is another answer, too.
-    let mut gone = begin(&server, &[poll(get(&one), &tag_of(&mut writer, &one), 30)]);
+    let mut gone = begin(&server, &[poll(get(&one), &tag_of(&server, &mut writer, &one), 30)]);
     change(&mut writer, delete(&token("me"), &ids[2]));
     gone[0].answer().problem(404);
 }
@@ -96,7 +99,7 @@ fn a_page_that_stays_as_it_is_keeps_waiting(driver: &Driver) {
     let mut writer = server.connect();
     let ids: Vec<String> = (0..6).map(|n| create(&mut writer, "me", &format!("{n}"))).collect();
     let one = format!("/todos/{}", ids[5]);
-    let polls = ["/todos?limit=2", &one].map(|at| poll(get(at), &tag_of(&mut writer, at), 30));
+    let polls = ["/todos?limit=2", &one].map(|at| poll(get(at), &tag_of(&server, &mut writer, at), 30));
     let mut clients = begin(&server, &polls);
     for n in 0..10 {
         change(&mut writer, put(&token("me"), &ids[n % 4], json!({ "title": format!("{n}!") }).to_string()));
@@ -114,7 +117,7 @@ fn a_wait_ends_with_its_time(driver: &Driver) {
     let mut client = server.connect();
     let id = create(&mut client, "me", "stays");
     for target in ["/todos", "/todos?limit=1", &format!("/todos/{id}")] {
-        let tag = tag_of(&mut client, target);
+        let tag = tag_of(&server, &mut client, target);
         let answer = client.call(&poll(get(target), &tag, 2)).expect(304);
         assert_eq!((answer.required("Preference-Applied"), answer.required("ETag")), ("wait=2", &*tag));
         assert!(answer.field("Event-Position").is_some());
@@ -136,7 +139,7 @@ fn what_names_no_version_is_answered_at_once(driver: &Driver) {
         client.call(&waiting(target).field("If-None-Match", "\"0000000000000000\"")).expect(200);
         let answer = client.call(&waiting(target).field("If-None-Match", "*")).expect(304);
         assert_eq!(answer.field("Preference-Applied"), None, "it was not waited for");
-        let tag = tag_of(&mut client, target);
+        let tag = tag_of(&server, &mut client, target);
         for preference in ["wait", "wait=0", "wait=soon", "respond-async", "x; wait=9"] {
             let request = get(target).field("If-None-Match", &tag).field("Prefer", preference);
             assert_eq!(client.call(&request).expect(304).field("Preference-Applied"), None, "{preference}");
@@ -154,8 +157,8 @@ fn every_version_that_the_client_has_is_waited_out(driver: &Driver) {
     let mut writer = server.connect();
     let id = create(&mut writer, "me", "first");
     let target = format!("/todos/{id}");
-    let tag = tag_of(&mut writer, &target);
-    let list = tag_of(&mut writer, "/todos");
+    let tag = tag_of(&server, &mut writer, &target);
+    let list = tag_of(&server, &mut writer, "/todos");
     // What is in a weak tag, in the tag of another coding, and among others, is known.
     let weak = format!("\"a\", W/{list} , \"b\"");
     let coded = format!("\"{}-gzip\"", list.trim_matches('"'));
@@ -179,7 +182,7 @@ fn a_repeated_poll_waits_each_time(driver: &Driver) {
     let mut writer = server.connect();
     create(&mut writer, "me", "stays");
     for target in ["/todos", "/todos?limit=3"] {
-        let tag = tag_of(&mut writer, target);
+        let tag = tag_of(&server, &mut writer, target);
         let known = get(target).field("If-None-Match", &tag);
         let mut client = server.connect();
         client.call(&known).expect(304);
@@ -199,7 +202,7 @@ fn what_stands_behind_a_waiting_read_keeps_its_order(driver: &Driver) {
     let id = create(&mut writer, "me", "first");
     let target = format!("/todos/{id}");
     let mut client = server.connect();
-    let tag = tag_of(&mut writer, &target);
+    let tag = tag_of(&server, &mut writer, &target);
     // What comes with it, what comes in two pieces, and another wait.
     client.send([get("/todos?limit=1").bytes(), poll(get(&target), &tag, 30).bytes(), get("/health").bytes()].concat());
     client.answer().expect(200);
@@ -214,7 +217,7 @@ fn what_stands_behind_a_waiting_read_keeps_its_order(driver: &Driver) {
     assert!(client.answer().expect(200).text().contains("second"));
     client.answer().expect(304);
     // A client may send more than anybody reads ahead.
-    let tag = tag_of(&mut writer, &target);
+    let tag = tag_of(&server, &mut writer, &target);
     client.send(poll(get(&target), &tag, 30).bytes());
     await_waiting(&server, 1);
     let mut sender = client.sender();
@@ -234,7 +237,7 @@ fn a_read_waits_behind_a_write_for_what_comes_then(driver: &Driver) {
     let mut writer = server.connect();
     let id = create(&mut writer, "me", "first");
     let target = format!("/todos/{id}");
-    let old = tag_of(&mut writer, &target);
+    let old = tag_of(&server, &mut writer, &target);
     let mut client = server.connect();
     // The write shows before the read is looked at: the read is answered with it.
     let write = put(&token("me"), &id, r#"{"title":"second"}"#).field("Prefer", "wait=30");
@@ -242,7 +245,7 @@ fn a_read_waits_behind_a_write_for_what_comes_then(driver: &Driver) {
     client.answer().expect(202);
     assert!(client.answer().expect(200).text().contains("second"));
     // A read that waits for the very write behind it would wait in vain: it gets its time, and no more.
-    let tag = tag_of(&mut writer, &target);
+    let tag = tag_of(&server, &mut writer, &target);
     client.send([poll(get(&target), &tag, 1).bytes(), put(&token("me"), &id, r#"{"title":"third"}"#).bytes()].concat());
     assert_eq!(client.answer().expect(304).required("Preference-Applied"), "wait=1");
     client.answer().expect(202);
@@ -252,7 +255,7 @@ fn old_clients_and_closing_ones_wait_too(driver: &Driver) {
     let server = small(*driver).start();
     let mut writer = server.connect();
     create(&mut writer, "me", "first");
-    let tag = tag_of(&mut writer, "/todos");
+    let tag = tag_of(&server, &mut writer, "/todos");
     let mut old = server.connect();
     old.send(format!("GET /todos HTTP/1.0\r\nIf-None-Match: {tag}\r\nPrefer: wait=30\r\n\r\n"));
     let mut closing = server.connect();
@@ -285,7 +288,7 @@ fn who_leaves_while_waiting_gives_the_place_back(driver: &Driver) {
     let server = small(*driver).start();
     let mut writer = server.connect();
     create(&mut writer, "me", "first");
-    let request = poll(get("/todos"), &tag_of(&mut writer, "/todos"), 30);
+    let request = poll(get("/todos"), &tag_of(&server, &mut writer, "/todos"), 30);
     let mut clients = begin(&server, &[request.clone(), request.clone(), request.clone()]);
     clients[0].reset_when_dropped();
     // One that only ends what it sends is answered.
@@ -309,7 +312,7 @@ fn as_many_wait_as_may(driver: &Driver) {
     let server = small(*driver).set("EVENTS_FOLLOWERS_MAX", "3").start();
     let mut client = server.connect();
     create(&mut client, "me", "first");
-    let request = poll(get("/todos"), &tag_of(&mut client, "/todos"), 30);
+    let request = poll(get("/todos"), &tag_of(&server, &mut client, "/todos"), 30);
     let waiting = begin(&server, &[request.clone(), request.clone(), request.clone()]);
     let answer = client.call(&request).expect(304);
     assert_eq!(answer.field("Preference-Applied"), None);
@@ -324,7 +327,7 @@ fn a_drain_answers_who_waits(driver: &Driver) {
     let server = small(*driver).set("DRAIN_TIMEOUT_MS", "600000").start();
     let mut writer = server.connect();
     create(&mut writer, "me", "first");
-    let request = poll(get("/todos"), &tag_of(&mut writer, "/todos"), 30);
+    let request = poll(get("/todos"), &tag_of(&server, &mut writer, "/todos"), 30);
     let mut clients = begin(&server, &vec![request; 20]);
     clients[0].send(get("/health").bytes());
     server.process.signal(libc::SIGTERM);
@@ -346,7 +349,7 @@ fn a_crowd_that_waits_is_told_of_one_change(driver: &Driver) {
     let id = create(&mut writer, "me", "first");
     let one = format!("/todos/{id}");
     let targets = ["/todos", "/todos?limit=1", &one];
-    let tags = targets.map(|target| tag_of(&mut writer, target));
+    let tags = targets.map(|target| tag_of(&server, &mut writer, target));
     let polls: Vec<Request> = (0..600).map(|n| poll(get(targets[n % 3]), &tags[n % 3], 30)).collect();
     let mut clients = begin(&server, &polls);
     change(&mut writer, put(&token("me"), &id, r#"{"title":"told to all"}"#));
@@ -361,7 +364,7 @@ fn what_waits_costs_nothing(driver: &Driver) {
     let mut writer = server.connect();
     let id = create(&mut writer, "me", "first");
     let target = format!("/todos/{id}");
-    let request = poll(get(&target), &tag_of(&mut writer, &target), 30);
+    let request = poll(get(&target), &tag_of(&server, &mut writer, &target), 30);
     let waiting = begin(&server, &vec![request; 10]);
     let answered = |server: &Server| metric(server, "million_rps_responses_total");
     let before = answered(&server);

@@ -14,6 +14,7 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::harness::client::{Answer, Client};
 use crate::harness::is_well;
+use crate::harness::metrics::await_shards;
 use crate::harness::process::{Finished, Process};
 use crate::harness::request::get;
 use crate::harness::server::Setup;
@@ -307,29 +308,20 @@ impl Api {
         within("/ready without trouble", || is_well(&self.ready().1).then_some(()));
     }
 
-    /// The whole list, as new as any of the shards had it when this was called: each hears of a change by itself, and a connection
-    /// is at one of them.
+    /// The whole list, as new as any of the shards had it when this was called.
     pub fn list(&self) -> Answer {
-        let newest = self.metric("million_rps_snapshot_version");
-        within("the newest list at every shard", || {
-            let versions = self.samples("million_rps_shard_snapshot_version");
-            versions.iter().all(|version| *version >= newest).then_some(())
-        });
+        await_shards(self.address);
         self.connect().call(&get("/todos")).expect(200)
     }
 
     /// The sum of a metric's samples.
     pub fn metric(&self, name: &str) -> f64 {
-        self.samples(name).iter().sum()
-    }
-
-    fn samples(&self, name: &str) -> Vec<f64> {
         let answer = self.connect().call(&get("/metrics")).expect(200);
         let samples = answer.text().lines().filter_map(|line| {
             let rest = line.strip_prefix(name)?;
             rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
         });
-        samples.collect()
+        samples.sum()
     }
 
     /// Memory that the process holds, in bytes (VmRSS).

@@ -1,6 +1,11 @@
 //! Prometheus' text format, read strictly.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use super::client::Client;
+use super::eventually;
+use super::request::get;
 
 /// Samples by name and labels.
 pub type Samples = HashMap<String, f64>;
@@ -68,4 +73,16 @@ pub fn total(samples: &Samples, name: &str, label: &str) -> f64 {
             .is_some_and(|labels| (labels.is_empty() || labels.starts_with('{')) && labels.contains(label))
     });
     series.map(|(_, value)| value).sum()
+}
+
+/// Waits until each shard of a server answers from a list as new as any of them had when this was called: a shard hears of a change
+/// by itself, and a connection is at one of them.
+pub fn await_shards(address: SocketAddr) {
+    let scrape = || parse(Client::connect(address).call(&get("/metrics")).expect(200).text());
+    let newest = scrape()["million_rps_snapshot_version"];
+    eventually("the newest list at every shard", || {
+        let samples = scrape();
+        let mut of_shards = samples.iter().filter(|(name, _)| name.starts_with("million_rps_shard_snapshot_version{"));
+        of_shards.all(|(_, version)| *version >= newest).then_some(())
+    });
 }
