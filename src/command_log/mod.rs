@@ -194,20 +194,19 @@ pub enum LogError {
 
 fn out_of_range(partition: PartitionId, requested: Offset, earliest: Offset, latest: Offset) -> String {
     let remedy = format!(
-        "UPDATE applied_offsets SET next = {earliest} WHERE partition = {partition}, with the topic's name where there are several, \
-         and the worker goes on there"
+        "set the offset of this partition in the table applied_offsets to {earliest}, and the worker goes on there"
     );
     if requested < earliest {
         return format!(
             "partition {partition} of the command log begins at {earliest}, and the store has applied up to {requested}: {} were \
              deleted from the log before this store applied them. Was an older copy of the store put back, or no worker there for \
-             longer than the log keeps commands? Put back a copy that is not as old. If there is none, they are lost: run {remedy}",
+             longer than the log keeps commands? Put back a copy that is not as old. If there is none, they are lost: {remedy}",
             Counted(earliest - requested, "commands")
         );
     }
     format!(
         "partition {partition} holds offsets {earliest} to {latest}, but the store has applied up to {requested}: the log was made \
-         anew or has lost records. Compare both; when the log is right, run {remedy}"
+         anew or has lost records. Compare both; when the log is right, {remedy}"
     )
 }
 

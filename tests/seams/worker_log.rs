@@ -174,7 +174,9 @@ fn a_partition_that_begins_behind_the_place_is_named_until_somebody_moves_it() {
         if reasons.is_none() && !metrics.troubles.all().is_empty() {
             reasons = Some(metrics.troubles.all());
             let store = rusqlite::Connection::open(fixture.data_dir.store_path()).expect("opened");
-            store.execute("UPDATE applied_offsets SET next = 100 WHERE partition = 5", []).expect("as it is said");
+            store
+                .execute("UPDATE applied_offsets SET next_offset = 100 WHERE partition = 5", [])
+                .expect("as it is said");
         }
         may_read.store(u64::from(started.lock().expect("not poisoned").len() == 2), Ordering::Relaxed);
         count(&metrics.commands) == 1
@@ -183,7 +185,7 @@ fn a_partition_that_begins_behind_the_place_is_named_until_somebody_moves_it() {
     let reasons = reasons.expect("it was named");
     assert!(
         matches!(&reasons[..], [(Component::Store, text)] if text.contains("10 commands were deleted from the log")
-        && text.contains("UPDATE applied_offsets SET next = 100 WHERE partition = 5")),
+        && text.contains("in the table applied_offsets to 100")),
         "{reasons:?}"
     );
     assert_eq!(*started.lock().expect("not poisoned"), [(5, Some(90)), (5, Some(100))]);
