@@ -101,12 +101,18 @@ pub const PIPELINE_FREE: usize = 8;
 pub const PIPELINE_TURN: usize = 64;
 /// Such requests that a shard answers in one turn: 200 microseconds of errors, however many connections want them.
 pub const PIPELINES_TURN_MAX: usize = 256;
+/// Connections of a shard that are closed in one turn. The kernel takes some ten microseconds to close one, and thousands may end at
+/// once.
+pub const CLOSINGS_TURN_MAX: usize = 8;
 /// Bytes read from a connection ahead of what has been parsed.
 pub const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// What the system keeps for a client of what it has been sent, in bytes, until the client has taken
 /// [`SEND_BOUND_LIFTED_BYTES`]: the answers to a pipeline of 64 reads. The system's own choice, some megabytes on fast links, is
 /// for clients that read: one that does not would have it filled.
 pub const SEND_BUFFER_AT_FIRST_BYTES: usize = 256 * 1024;
+/// What the system is asked to keep for a client that has taken [`SEND_BOUND_LIFTED_BYTES`], in bytes, before it chooses itself:
+/// otherwise it would begin with the bound and grow step by step. `net.core.wmem_max` caps it.
+pub const SEND_BUFFER_LIFTED_BYTES: usize = 2 * 1024 * 1024;
 /// What a client has taken, in bytes, that gets more: more than its system takes for a program that does not read, which is 64 to
 /// 128 KiB with Linux, where nothing is set.
 pub const SEND_BOUND_LIFTED_BYTES: u64 = 192 * 1024;
@@ -149,9 +155,15 @@ pub const LINGER_MAX_MS: u64 = 30_000;
 pub const LINGER_TURN_MS: u64 = 10;
 /// Longest pause between two looks at one that sends nothing, in milliseconds; it doubles from [`LINGER_TURN_MS`].
 pub const LINGER_PAUSE_MAX_MS: u64 = 160;
-/// Bytes that a shard drops each time, of all such clients together; the rest waits in the kernel, and then at the client. 200 MB
-/// a second: more than clients reach over a network of 1 Gbit/s, and some hundredths of a CPU, as dropped bytes are not copied.
-pub const LINGER_TURN_MAX_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes that a shard drops each time, of all such clients together; the rest waits in the kernel, and then at the client. 100 MB
+/// a second: most of what a network of 1 Gbit/s carries, and at most a twentieth of a CPU. Dropped bytes are not copied, and still
+/// each costs half a nanosecond.
+pub const LINGER_TURN_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes of them after which others have the thread: some 60 microseconds, and as long again for the last look.
+pub const LINGER_PART_MIN_BYTES: usize = 128 * 1024;
+/// Bytes that are dropped of one such client at a time, if it has sent as many: what a socket takes at first for a program that does
+/// not read. With less, hundreds of clients would be a system call for each few kilobytes.
+pub const LINGER_LOOK_MIN_BYTES: usize = 64 * 1024;
 /// Such clients of a process at a time, one to so many connections of `MAX_CONNECTIONS`, which leaves a fourth of the limit of
 /// open files: with these it leaves a sixth.
 pub const LINGERING_ONE_TO_CONNECTIONS: usize = 8;
@@ -434,6 +446,7 @@ const _: () = {
     assert!(LOG_MAX_BYTES_MIN >= 4 * (BODY_MAX_BYTES + COMMAND_OVERHEAD_BYTES) as u64);
     assert!(REDIS_CHANGES_MAX_BYTES > 2 * TODO_JSON_MAX_BYTES, "a reader can follow the largest changes");
     assert!(LOG_READ_BYTES >= LOG_RECORD_MAX_BYTES);
+    assert!(LINGER_LOOK_MIN_BYTES <= LINGER_PART_MIN_BYTES && LINGER_PART_MIN_BYTES <= LINGER_TURN_MAX_BYTES);
     assert!(LINGER_TURN_MS < LINGER_PAUSE_MAX_MS && LINGER_PAUSE_MAX_MS < LINGER_SILENCE_MS);
     assert!(LINGER_SILENCE_MS < LINGER_MAX_MS && LINGERING_MIN < LINGERING_MAX);
     // A write that is full is long, with either driver, and a turn has room for one.

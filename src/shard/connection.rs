@@ -24,6 +24,7 @@ use super::registry::{ConnectionState, NEVER, Phase};
 use super::{LINGER_SILENCE, Shard};
 use crate::limits::{
     CONNECTION_FREE_BYTES, LONG_WRITE_MIN_BYTES, PIPELINE_FREE, PIPELINE_TURN, SEND_BOUND_LIFTED_BYTES,
+    SEND_BUFFER_LIFTED_BYTES,
 };
 
 /// The buffers of a connection that has bytes; an idle one has none.
@@ -283,7 +284,7 @@ impl Connection {
     fn look_whether_much_is_taken(&mut self) {
         self.has_taken_much = self.state.socket.acknowledged_bytes() >= SEND_BOUND_LIFTED_BYTES;
         if self.has_taken_much {
-            self.state.socket.lift_send_bound();
+            self.state.socket.lift_send_bound(SEND_BUFFER_LIFTED_BYTES);
         }
     }
 

@@ -15,22 +15,36 @@ use std::time::{Duration, Instant};
 use super::Shard;
 use super::answer::refuse_connection;
 use super::places::{Place, Places};
-use crate::limits::{LINGER_MAX_MS, LINGER_PAUSE_MAX_MS, LINGER_SILENCE_MS, LINGER_TURN_MAX_BYTES, LINGER_TURN_MS};
+use crate::limits::{
+    LINGER_LOOK_MIN_BYTES, LINGER_MAX_MS, LINGER_PART_MIN_BYTES, LINGER_PAUSE_MAX_MS, LINGER_SILENCE_MS,
+    LINGER_TURN_MAX_BYTES, LINGER_TURN_MS,
+};
 
-/// Each gets at least a fourth of what a turn may drop, however few there are.
+/// Each gets a fourth of what a turn may drop, where no more than four send.
 const SHARE_MIN_PARTS: usize = 4;
+/// Sockets that are looked at before others have the thread: each look is a system call.
+const LOOKS_MAX: usize = 64;
 
 /// The sockets of a shard.
 pub struct Lingering {
-    /// Those that have lingered longest stand first.
+    /// Those that have lingered longest stand first, which is the order of their numbers.
     sockets: VecDeque<LingeringSocket>,
     /// The process's places for them.
     places: Arc<Places>,
-    /// Those of them that sent something in the last turn.
+    /// Sockets that have ever been here.
+    admitted: u64,
+    /// The number of the socket that is looked at next; behind the last one comes the first.
+    next: u64,
+    /// Sockets that this turn has still to look at, and bytes that it may still drop.
+    unseen: usize,
+    allowance: usize,
+    /// Sockets of this turn, and of the one before, of which something was dropped.
     sending: usize,
+    were_sending: usize,
 }
 
 struct LingeringSocket {
+    number: u64,
     socket: OwnedFd,
     began_at: Instant,
     heard_at: Instant,
@@ -50,7 +64,16 @@ enum Looked {
 impl Lingering {
     /// No sockets; they take these places.
     pub fn new(places: Arc<Places>) -> Lingering {
-        Lingering { sockets: VecDeque::new(), places, sending: 0 }
+        Lingering {
+            sockets: VecDeque::new(),
+            places,
+            admitted: 0,
+            next: 0,
+            unseen: 0,
+            allowance: 0,
+            sending: 0,
+            were_sending: 0,
+        }
     }
 
     /// Whether there is none.
@@ -72,44 +95,80 @@ impl Lingering {
             place = self.places.take();
         }
         if let Some(place) = place {
-            let (heard_at, pause) = (now, Duration::from_millis(LINGER_TURN_MS));
-            let socket = LingeringSocket { socket, began_at: now, heard_at, look_at: now, pause, _place: place };
+            let (heard_at, pause, number) = (now, Duration::from_millis(LINGER_TURN_MS), self.admitted);
+            self.admitted += 1;
+            let socket =
+                LingeringSocket { number, socket, began_at: now, heard_at, look_at: now, pause, _place: place };
             self.sockets.push_back(socket);
         }
         closed
     }
 
-    /// Drops what has come, and closes those that have ended, fallen silent, or had their time.
-    pub fn turn(&mut self, now: Instant) {
-        let share = LINGER_TURN_MAX_BYTES / self.sending.max(SHARE_MIN_PARTS);
-        let mut allowance = LINGER_TURN_MAX_BYTES;
-        let mut sending = 0;
-        self.sockets.retain_mut(|socket| {
-            if now.saturating_duration_since(socket.began_at) >= Duration::from_millis(LINGER_MAX_MS) {
-                return false;
+    /// Closes those that have had their time, and begins a turn, in which each of the others is looked at once as long as the turn
+    /// may drop something. It goes on behind the socket that was the last of the turn before.
+    pub fn begin_turn(&mut self, now: Instant) {
+        let longest = Duration::from_millis(LINGER_MAX_MS);
+        while self.sockets.front().is_some_and(|socket| now.saturating_duration_since(socket.began_at) >= longest) {
+            self.sockets.pop_front();
+        }
+        self.unseen = self.sockets.len();
+        self.allowance = LINGER_TURN_MAX_BYTES;
+        self.were_sending = std::mem::take(&mut self.sending);
+    }
+
+    /// Drops a part of what may be dropped in this turn, and closes those that have ended or fallen silent. Returns whether more is
+    /// left of the turn.
+    pub fn drop_some(&mut self, now: Instant) -> bool {
+        let fair = LINGER_TURN_MAX_BYTES / self.were_sending.max(SHARE_MIN_PARTS);
+        let share = fair.max(LINGER_LOOK_MIN_BYTES);
+        let (mut dropped, mut looks) = (0, 0);
+        while self.unseen > 0 && self.allowance > 0 && dropped < LINGER_PART_MIN_BYTES && looks < LOOKS_MAX {
+            self.unseen -= 1;
+            let mut at = self.sockets.partition_point(|socket| socket.number < self.next);
+            if at == self.sockets.len() {
+                at = 0;
             }
-            if socket.look_at > now || allowance == 0 {
-                return true;
+            let Some(socket) = self.sockets.get_mut(at) else { break };
+            self.next = socket.number + 1;
+            if socket.look_at > now {
+                continue;
             }
-            match look(&socket.socket, share.min(allowance)) {
-                Looked::Ended => return false,
+            looks += 1;
+            match look(&socket.socket, share.min(self.allowance)) {
+                Looked::Ended => {
+                    self.sockets.remove(at);
+                }
                 Looked::Dropped(bytes) => {
-                    allowance -= bytes;
-                    sending += 1;
-                    socket.heard_at = now;
-                    socket.pause = Duration::from_millis(LINGER_TURN_MS);
+                    self.allowance -= bytes;
+                    dropped += bytes;
+                    self.sending += 1;
+                    socket.hear(now);
                 }
-                Looked::Nothing => {
-                    if now.saturating_duration_since(socket.heard_at) >= Duration::from_millis(LINGER_SILENCE_MS) {
-                        return false;
-                    }
-                    socket.pause = (socket.pause * 2).min(Duration::from_millis(LINGER_PAUSE_MAX_MS));
+                Looked::Nothing if socket.is_silent(now) => {
+                    self.sockets.remove(at);
                 }
+                Looked::Nothing => socket.wait_longer(now),
             }
-            socket.look_at = now + socket.pause;
-            true
-        });
-        self.sending = sending;
+        }
+        self.unseen > 0 && self.allowance > 0
+    }
+}
+
+impl LingeringSocket {
+    /// It has sent something.
+    fn hear(&mut self, now: Instant) {
+        self.heard_at = now;
+        self.pause = Duration::from_millis(LINGER_TURN_MS);
+        self.look_at = now + self.pause;
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard_at) >= Duration::from_millis(LINGER_SILENCE_MS)
+    }
+
+    fn wait_longer(&mut self, now: Instant) {
+        self.pause = (self.pause * 2).min(Duration::from_millis(LINGER_PAUSE_MAX_MS));
+        self.look_at = now + self.pause;
     }
 }
 
@@ -133,7 +192,11 @@ impl Shard {
 
     async fn drop_what_comes(self: Rc<Shard>) {
         loop {
-            self.lingering.borrow_mut().turn(Instant::now());
+            let now = Instant::now();
+            self.lingering.borrow_mut().begin_turn(now);
+            while self.lingering.borrow_mut().drop_some(now) {
+                self.reactor.next_turn().await;
+            }
             let lingering = self.lingering.borrow().len();
             self.metrics.connections_lingering.set(lingering as u64);
             if lingering == 0 {
@@ -168,6 +231,22 @@ mod tests {
     use super::*;
 
     const TURN: Duration = Duration::from_millis(LINGER_TURN_MS);
+
+    impl Lingering {
+        /// A whole turn; returns the bytes that each part of it has dropped.
+        fn turn(&mut self, now: Instant) -> Vec<usize> {
+            self.begin_turn(now);
+            let mut dropped = Vec::new();
+            loop {
+                let before = self.allowance;
+                let has_more = self.drop_some(now);
+                dropped.push(before - self.allowance);
+                if !has_more {
+                    return dropped;
+                }
+            }
+        }
+    }
 
     /// A client, and the socket that lingers for it.
     fn pair() -> (TcpStream, OwnedFd) {
@@ -242,13 +321,41 @@ mod tests {
         const TURNS: usize = 20;
         for _ in 0..TURNS {
             now += TURN;
-            lingering.turn(now);
+            let dropped = lingering.turn(now);
+            let part_max = LINGER_PART_MIN_BYTES + LINGER_TURN_MAX_BYTES / SHARE_MIN_PARTS;
+            assert!(dropped.iter().all(|bytes| *bytes < part_max), "{dropped:?}: others wait meanwhile");
             clients.iter().zip(&mut written).for_each(|(client, written)| *written += flood(client));
         }
         let all: usize = written.iter().sum();
         assert!(all <= buffered * 2 + TURNS * LINGER_TURN_MAX_BYTES, "{all} bytes");
         assert_eq!(lingering.len(), 8, "nobody is cut off who sends");
         assert!(written.iter().all(|bytes| *bytes > buffered / 8), "{written:?}");
+    }
+
+    #[test]
+    fn of_many_that_flood_some_are_dropped_much_of_at_a_time_and_each_has_its_turn() {
+        const CLIENTS: usize = 4 * LINGER_TURN_MAX_BYTES / LINGER_LOOK_MIN_BYTES;
+        let mut lingering = Lingering::new(Places::new(CLIENTS));
+        let mut now = Instant::now();
+        let clients: Vec<TcpStream> = (0..CLIENTS)
+            .map(|_| {
+                let (client, socket) = pair();
+                lingering.admit(socket, now);
+                client
+            })
+            .collect();
+        clients.iter().for_each(|client| assert!(flood(client) > 2 * LINGER_LOOK_MIN_BYTES));
+        let most_at_a_time = LINGER_TURN_MAX_BYTES / LINGER_LOOK_MIN_BYTES;
+        // The first turn does not know yet how many send.
+        lingering.turn(now);
+        for _ in 0..2 * CLIENTS / most_at_a_time {
+            now += TURN;
+            lingering.turn(now);
+            // What came in two parts was looked at twice.
+            assert!(lingering.sending <= 2 * most_at_a_time, "{} looks", lingering.sending);
+        }
+        assert!(lingering.sockets.iter().all(|socket| socket.heard_at > socket.began_at), "somebody had no turn");
+        drop(clients);
     }
 
     #[test]

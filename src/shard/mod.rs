@@ -11,6 +11,7 @@
 //!                  inbox: snapshots, acknowledgements, drain
 //! ```
 
+mod admission;
 mod answer;
 mod authorize;
 mod clock;
@@ -39,19 +40,16 @@ mod write_watch;
 pub mod writes;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::panic::AssertUnwindSafe;
+use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
-use futures_util::FutureExt;
-use reactor::{Driver, Listener, Reactor, Socket};
+use reactor::{Driver, Reactor};
 
 use self::clock::Clock;
-use self::connection::Connection;
 use self::connection_memory::{ConnectionMemory, ShardMemory};
 use self::documents::Document;
 use self::followers::Followers;
@@ -60,7 +58,7 @@ use self::lingering::Lingering;
 use self::long_writes::LongWrites;
 use self::places::Places;
 use self::reads::Reads;
-use self::registry::{ConnectionState, NEVER, Phase, Registry, TICK};
+use self::registry::{NEVER, Phase, Registry, TICK};
 pub use self::settings::Settings;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::turns::Turns;
@@ -72,7 +70,7 @@ use crate::change_feed::News;
 use crate::command_log::new_ids::NewIds;
 use crate::config::Auth;
 use crate::encoder::WishQueue;
-use crate::limits::{LINGER_SILENCE_MS, PIPELINES_TURN_MAX};
+use crate::limits::{CLOSINGS_TURN_MAX, LINGER_SILENCE_MS, PIPELINES_TURN_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
@@ -185,6 +183,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         spare_buffers: RefCell::default(),
         long_writes: LongWrites::new(parts.driver, &reactor),
         pipelines: Rc::new(Turns::new(PIPELINES_TURN_MAX)),
+        closings: Rc::new(Turns::new(CLOSINGS_TURN_MAX)),
         has_closed: Cell::new(false),
         draining: Cell::new(false),
         is_accepting: Cell::new(false),
@@ -193,7 +192,9 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let fast_path: Weak<Shard> = Rc::downgrade(&shard);
     reactor.set_fast_path(fast_path);
     reactor.spawn(Rc::clone(&shard).tick_for_ever(parts.number));
-    reactor.spawn(Rc::clone(&shard.pipelines).turn_for_ever(Rc::clone(&reactor)));
+    for turns in [&shard.pipelines, &shard.closings] {
+        reactor.spawn(Rc::clone(turns).turn_for_ever(Rc::clone(&reactor)));
+    }
     let mut accepting = None;
     if !parts.listens_with_list
         && let Some(listener) = idle_listener.take()
@@ -255,6 +256,8 @@ pub(crate) struct Shard {
     long_writes: LongWrites,
     /// Requests that stand behind [`PIPELINE_FREE`](crate::limits::PIPELINE_FREE) others of their connection.
     pipelines: Rc<Turns>,
+    /// Connections that are closed.
+    closings: Rc<Turns>,
     /// Connections have been closed since memory was last given back.
     has_closed: Cell<bool>,
     draining: Cell<bool>,
@@ -300,78 +303,6 @@ impl Shard {
             self.metrics.event_history_bytes.set(self.followers.history.borrow().memory_bytes());
             self.writes.expire(self.settings.ack_timeout);
         }
-    }
-
-    /// Starts to accept connections; returns the listener's descriptor, which is good until that ends.
-    fn accept(self: &Rc<Shard>, listener: std::net::TcpListener) -> std::io::Result<RawFd> {
-        let listener = Listener::new(&self.reactor, listener)?;
-        let descriptor = listener.as_socket().as_raw_fd();
-        self.is_accepting.set(true);
-        self.reactor.spawn(Rc::clone(self).accept_connections(listener));
-        Ok(descriptor)
-    }
-
-    async fn accept_connections(self: Rc<Shard>, listener: Listener) {
-        loop {
-            match listener.accept().await {
-                Ok(descriptor) => self.admit(descriptor),
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::ECANCELED) => break,
-                    // The client has gone again before it was accepted, or a signal came.
-                    Some(libc::ECONNABORTED | libc::EINTR | libc::EPROTO) => {}
-                    _ => {
-                        self.count_accept_error(&error);
-                        self.reactor.sleep(listener::ACCEPT_PAUSE).await;
-                    }
-                },
-            }
-        }
-        // What the kernel has completed already: a closed listener would reset it.
-        while let Some(descriptor) = listener.accept_completed().await {
-            self.admit(descriptor);
-        }
-        self.is_accepting.set(false);
-    }
-
-    fn count_accept_error(&self, error: &std::io::Error) {
-        if self.metrics.accept_errors.get().is_multiple_of(1000) {
-            tracing::error!(%error, "connections cannot be accepted; raise `ulimit -n` or lower MAX_CONNECTIONS");
-        }
-        self.metrics.accept_errors.add(1);
-    }
-
-    /// Serves the connection of this descriptor, which nobody else closes.
-    fn admit(self: &Rc<Shard>, descriptor: RawFd) {
-        self.metrics.connections_accepted.add(1);
-        let Some(place) = self.places.take() else {
-            self.metrics.connections_refused.add(1);
-            // SAFETY: the descriptor is open, and nobody else's.
-            self.refuse(unsafe { OwnedFd::from_raw_fd(descriptor) });
-            return;
-        };
-        let socket = match Socket::new(&self.reactor, descriptor) {
-            Ok(socket) => socket,
-            Err(error) => return self.count_accept_error(&error),
-        };
-        let shard = Rc::clone(self);
-        let state = Rc::new(ConnectionState::new(socket));
-        let registration = shard.registry.enter(Rc::clone(&state));
-        let mut connection = Connection::new(Rc::clone(&shard), Rc::clone(&state));
-        // Every open connection has such a task, so nothing is moved within it: a future keeps room for what has moved.
-        self.reactor.spawn(async move {
-            shard.metrics.connections_open.add(1);
-            let serving = std::pin::pin!(connection.serve());
-            if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
-                shard.metrics.panics.add(1);
-                tracing::error!("a connection panicked and was closed");
-            }
-            shard.metrics.connections_open.subtract(1);
-            drop(registration);
-            shard.has_closed.set(true);
-            // A write that waits for the log keeps the state.
-            state.socket.close();
-            drop(place);
-        });
     }
 
     fn swap(&self, snapshot: Arc<Snapshot>, news: &News) {

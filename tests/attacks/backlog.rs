@@ -14,7 +14,10 @@ const CROWD: usize = 2_000;
 /// of them fit into the buffers on the way, so that the client need not read for the shard to go on.
 const PAIRS: usize = 4;
 
-on_both_drivers!(std::convert::identity => connections_are_served_while_a_crowd_is_accepted);
+on_both_drivers!(std::convert::identity =>
+    connections_are_served_while_a_crowd_is_accepted,
+    connections_are_served_while_a_crowd_leaves,
+);
 
 fn accepted(text: &str) -> usize {
     metrics::total(&metrics::parse(text), "million_rps_connections_accepted_total", "") as usize
@@ -48,6 +51,26 @@ fn connections_are_served_while_a_crowd_is_accepted(driver: &Driver) {
     assert!(counts.iter().any(is_between), "{before} before, then {counts:?}: all of the crowd came first, or last");
     assert_accepted(&server, before + CROWD);
     drop(crowd);
+}
+
+fn connections_are_served_while_a_crowd_leaves(driver: &Driver) {
+    const LEAVING: usize = CROWD / 4;
+    raise_own_file_limit();
+    let server = Setup::new().driver(*driver).set("SHARDS", "1").start();
+    let mut crowd: Vec<_> = (0..LEAVING).map(|_| server.connect()).collect();
+    let mut client = server.connect();
+    // All have been accepted.
+    crowd.iter_mut().chain([&mut client]).for_each(|client| drop(client.call(&get("/health")).expect(200)));
+    let open = |text: &str| metrics::total(&metrics::parse(text), "million_rps_connections_open", "") as usize;
+    server.process.signal(libc::SIGSTOP);
+    drop(crowd);
+    client.send(get("/metrics").bytes());
+    server.process.signal(libc::SIGCONT);
+    let still_open = open(client.answer().expect(200).text());
+    assert!(still_open > LEAVING / 4, "all but {still_open} of {LEAVING} were closed first");
+    crate::harness::eventually("all of the crowd to be closed", || {
+        (open(client.call(&get("/metrics")).expect(200).text()) == 1).then_some(())
+    });
 }
 
 /// Waits until all have been accepted: a crowd that waits is not forgotten.

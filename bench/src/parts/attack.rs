@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{Bench, PartError, USER, setting};
 use crate::attackers::{Kind, attack};
+use crate::candidate::{Candidate, Setting};
 use crate::client::{Client, get};
 use crate::cpu;
 use crate::measurement::{Measurement, percentile};
@@ -30,6 +31,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 const QUIET_MIN: Duration = Duration::from_secs(15);
 /// An honest request that takes longer than this has not been served.
 const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// What the floor answers.
+const FLOOR_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const MIB: f64 = 1024.0 * 1024.0;
 
 /// What the part takes.
@@ -116,6 +119,13 @@ pub fn run(bench: &Bench, arguments: &AttackArguments) -> Result<Report, PartErr
             ]);
             rows.push(row(name, &seen, &quiet));
         }
+        if kinds.contains(&Kind::Reconnecting) && !alone.is_zero() {
+            eprintln!("attack: {driver}, {} at the floor", Kind::Reconnecting.name());
+            match observe_floor(bench, &product, driver, arguments.clients, alone)? {
+                Ok(seen) => rows.push(row("reconnecting, at the floor (a limit, not a server)", &seen, &quiet)),
+                Err(reason) => report.remarks.push(format!("The floor was not measured: {reason}")),
+            }
+        }
         if !together.is_zero() {
             eprintln!("attack: {driver}, all at once at another server");
             let (server, attacked) = (start(bench, &product, driver)?, start(bench, &other, driver)?);
@@ -136,6 +146,36 @@ pub fn run(bench: &Bench, arguments: &AttackArguments) -> Result<Report, PartErr
 
 fn start(bench: &Bench, product: &Product, driver: &str) -> Result<Server, PartError> {
     Ok(product.start_with(&[bench.server_cpu], &[("IO_DRIVER", driver)])?)
+}
+
+/// What clients that come and go cost a program that does nothing but accept, receive, send and close; or why there is none.
+fn observe_floor(
+    bench: &Bench,
+    product: &Product,
+    driver: &str,
+    clients: usize,
+    time: Duration,
+) -> Result<Result<Seen, String>, PartError> {
+    let name = format!("floor-{driver}");
+    let Some(floor) = Candidate::named(&name) else { return Ok(Err(format!("there is no {name}"))) };
+    if let Err(reason) = floor.prepare(&bench.programs, bench.builds) {
+        return Ok(Err(reason));
+    }
+    std::fs::create_dir_all(&bench.scratch)?;
+    let folder = tempfile::tempdir_in(&bench.scratch)?;
+    let setting = Setting {
+        product,
+        programs: &bench.programs,
+        target: "/health",
+        response: FLOOR_RESPONSE,
+        in_turn: &[],
+        unconditional: FLOOR_RESPONSE,
+        folder: folder.path(),
+        server_cpu: bench.server_cpu,
+        kafka_brokers: None,
+    };
+    let server = floor.start(&setting)?;
+    Ok(Ok(observe(&server, server.address(), &[Kind::Reconnecting], clients, time)?))
 }
 
 /// CPU time beyond what the honest client costs by itself, in percent of one CPU.

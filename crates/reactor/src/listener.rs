@@ -10,8 +10,8 @@ use crate::Reactor;
 use crate::backend::Backend as _;
 
 /// Connections that are accepted before others have their turn. Each takes some 25 microseconds, so a full backlog holds up
-/// nobody for more than a millisecond.
-pub const ACCEPTS_TURN_MAX: usize = 32;
+/// nobody for more than 0.2 ms.
+pub const ACCEPTS_TURN_MAX: usize = 8;
 
 /// The listener that a reactor accepts connections from; it has one at most. It yields to others after each
 /// [`ACCEPTS_TURN_MAX`] connections.

@@ -159,9 +159,10 @@ impl Socket {
         self.with(|backend, slot| backend.acknowledged_bytes(slot)).unwrap_or(0)
     }
 
-    /// Lets the system decide how much of what is sent it keeps for the client, where that was bounded before.
-    pub fn lift_send_bound(&self) {
-        self.with(|backend, slot| backend.lift_send_bound(slot));
+    /// Lets the system decide how much of what is sent it keeps for the client, where that was bounded before: `first_bytes` at
+    /// first, or as much as any program may ask for.
+    pub fn lift_send_bound(&self, first_bytes: usize) {
+        self.with(|backend, slot| backend.lift_send_bound(slot, first_bytes));
     }
 
     /// Has what was not sent dropped when the socket is closed. Otherwise the system would go on to send it, and keep some

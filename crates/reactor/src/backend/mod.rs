@@ -136,8 +136,8 @@ pub trait Backend {
     }
 
     /// See [`tcp::lift_send_bound`].
-    fn lift_send_bound(&mut self, slot: Slot) {
-        tcp::lift_send_bound(self.descriptor(slot));
+    fn lift_send_bound(&mut self, slot: Slot, first_bytes: usize) {
+        tcp::lift_send_bound(self.descriptor(slot), first_bytes);
     }
 
     /// See [`tcp::drop_unsent_at_close`].
@@ -279,8 +279,8 @@ impl Backend for AnyBackend {
         each!(self.acknowledged_bytes(slot))
     }
 
-    fn lift_send_bound(&mut self, slot: Slot) {
-        each!(self.lift_send_bound(slot));
+    fn lift_send_bound(&mut self, slot: Slot, first_bytes: usize) {
+        each!(self.lift_send_bound(slot, first_bytes));
     }
 
     fn drop_unsent_at_close(&mut self, slot: Slot) {

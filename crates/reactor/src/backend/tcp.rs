@@ -78,14 +78,15 @@ pub fn acknowledged_bytes(socket: RawFd) -> u64 {
 }
 
 /// Lets the system decide how much of what is sent it keeps for the client, where that was bounded before (`SO_BUF_LOCK`,
-/// Linux 5.14). Where that fails, the bound stays.
-pub fn lift_send_bound(socket: RawFd) {
+/// Linux 5.14): `first_bytes` at first, or as much as any program may ask for. Where that fails, the bound stays.
+pub fn lift_send_bound(socket: RawFd, first_bytes: usize) {
+    // The kernel doubles it for what it needs beside the bytes (socket(7)).
+    let first = libc::c_int::try_from(first_bytes / 2).unwrap_or(libc::c_int::MAX);
     let by_system: libc::c_int = 0;
-    let length = size_of_val(&by_system) as libc::socklen_t;
-    // SAFETY: a plain system call with a value that outlives it.
-    unsafe {
-        let value = (&raw const by_system).cast();
-        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_BUF_LOCK, value, length);
+    for (option, value) in [(libc::SO_SNDBUF, first), (libc::SO_BUF_LOCK, by_system)] {
+        let length = size_of_val(&value) as libc::socklen_t;
+        // SAFETY: a plain system call with a value that outlives it.
+        unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, option, (&raw const value).cast(), length) };
     }
 }
 

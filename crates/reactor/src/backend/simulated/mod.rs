@@ -407,7 +407,7 @@ impl Backend for Simulated {
         self.simulation.world.borrow().clients[connection.client].read_bytes()
     }
 
-    fn lift_send_bound(&mut self, _: Slot) {}
+    fn lift_send_bound(&mut self, _: Slot, _: usize) {}
 
     fn segment_bytes(&self, _: Slot) -> u64 {
         1460
