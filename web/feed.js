@@ -2,8 +2,8 @@
 // The change feed, read as a stream: unlike EventSource this shows heartbeats, so a feed that has died in silence is noticed.
 
 const FIRST_PAGE = 100;
-// A heartbeat comes every 15 seconds, unless EVENTS_HEARTBEAT_SEC says otherwise; connecting again costs little.
-const SILENCE_MS = 50000;
+// Some heartbeats may be late; connecting again costs little.
+const silenceMs = () => 5000 + 3000 * desk.heartbeat_s;
 
 const feed = { state: 'connecting', reason: '', position: '', retryMs: 2000 };
 let arrived = [];
@@ -24,12 +24,15 @@ async function follow() {
     setFeed('lost');
     // So that pages that were cut off together do not come back together.
     await pause(wait * (0.75 + Math.random() / 2));
+    // It may be another process by now, with other settings.
+    askDesk();
   }
 }
 
 async function followOnce() {
   const abort = new AbortController();
-  let silence = setTimeout(() => abort.abort(), SILENCE_MS);
+  let heard = performance.now();
+  const watch = setInterval(() => performance.now() - heard > silenceMs() && abort.abort(), 1000);
   try {
     const response = await fetch(`/todos/events?limit=${FIRST_PAGE}`, {
       cache: 'no-store', signal: abort.signal, headers: feed.position ? { 'Last-Event-ID': feed.position } : {},
@@ -44,8 +47,7 @@ async function followOnce() {
     for (let text = '';;) {
       const { value, done } = await reader.read();
       if (done) return;
-      clearTimeout(silence);
-      silence = setTimeout(() => abort.abort(), SILENCE_MS);
+      heard = performance.now();
       text += value;
       const end = text.lastIndexOf('\n\n');
       if (end < 0) continue;
@@ -53,7 +55,7 @@ async function followOnce() {
       text = text.slice(end + 2);
     }
   } finally {
-    clearTimeout(silence);
+    clearInterval(watch);
     abort.abort();
   }
 }

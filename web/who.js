@@ -4,6 +4,8 @@
 const who = { token: null, user: null };
 // The server prints it in the address of the page: whoever has it may be given tokens.
 const pageKey = location.hash.split('#key=')[1];
+// What the server tells its page. Until it has, what holds where nothing is set.
+let desk = { user_claim: ['sub'], heartbeat_s: 15 };
 
 function claimsOf(token) {
   const part = token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/');
@@ -12,15 +14,14 @@ function claimsOf(token) {
 
 function signIn(token) {
   try {
-    const { sub, exp } = claimsOf(token);
-    if (typeof sub !== 'string') throw new Error();
+    const claims = claimsOf(token), user = desk.user_claim.reduce((value, name) => value[name], claims);
+    if (typeof user !== 'string') throw new Error();
     who.token = token;
-    who.user = sub;
-    $('user').textContent = sub;
-    $('until').textContent = exp ? `until ${timeOf(new Date(1000 * exp))}` : '';
+    who.user = $('user').textContent = user;
+    $('until').textContent = claims.exp ? `until ${timeOf(new Date(1000 * claims.exp))}` : '';
     sessionStorage.setItem('token', token);
   } catch {
-    return whoTrouble('That is no token: it has three parts, with dots between.');
+    return whoTrouble('That is no token that names a user.');
   }
   $('token').value = '';
   whoTrouble('');
@@ -75,16 +76,22 @@ async function mint(name) {
 }
 
 async function startWho() {
-  const kept = sessionStorage.getItem('token');
-  if (kept) signIn(kept);
   $('mint').addEventListener('submit', event => { event.preventDefault(); mint($('mint-name').value); });
   $('paste').addEventListener('submit', event => { event.preventDefault(); signIn($('token').value.trim()); if (who.token) $('title').focus(); });
   $('sign-out').addEventListener('click', signOut);
+  await askDesk();
+  const kept = sessionStorage.getItem('token');
+  if (kept) signIn(kept);
+  showWho();
+}
+
+async function askDesk() {
   try {
-    $('mint').hidden = !pageKey || !(await (await get('/page/token')).json()).makes_tokens;
+    Object.assign(desk, await (await get('/page/token')).json());
   } catch {
     // A token can be pasted.
   }
+  $('mint').hidden = !pageKey || !desk.makes_tokens;
   $('paste').classList.toggle('second', !$('mint').hidden);
-  showWho();
+  if (who.token) signIn(who.token);
 }

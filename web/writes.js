@@ -10,7 +10,7 @@ const SEEN_MS = 200;
 // A durable write shows in milliseconds, or when the worker gets on: then nobody may tell, because somebody else wrote behind it.
 const LOOK_AGAIN_MS = 5000;
 
-const headers = more => ({ Authorization: `Bearer ${who.token}`, 'Content-Type': 'application/json', ...more });
+const headers = (it, more) => ({ Authorization: `Bearer ${it.token = who.token}`, 'Content-Type': 'application/json', ...more });
 const hasFields = (todo, body) => Object.keys(body).every(name => todo[name] === body[name]);
 const short = text => text.length > 60 ? `${text.slice(0, 60)}…` : text;
 
@@ -60,11 +60,11 @@ async function send(it) {
 
 async function request(it) {
   if (it.kind === 'create') {
-    return fetch('/todos', { method: 'POST', headers: headers({ 'Idempotency-Key': it.key }), body: JSON.stringify(it.body) });
+    return fetch('/todos', { method: 'POST', headers: headers(it, { 'Idempotency-Key': it.key }), body: JSON.stringify(it.body) });
   }
   const url = `/todos/${it.id}`;
-  if (it.kind === 'delete') return fetch(url, { method: 'DELETE', headers: headers() });
-  const put = tag => fetch(url, { method: 'PUT', headers: headers(tag && { 'If-Match': tag }), body: JSON.stringify(it.body) });
+  if (it.kind === 'delete') return fetch(url, { method: 'DELETE', headers: headers(it) });
+  const put = tag => fetch(url, { method: 'PUT', headers: headers(it, tag && { 'If-Match': tag }), body: JSON.stringify(it.body) });
   if (!it.base) return put();
   // An edit holds for the text that was seen. Other members, and tags of before a restart, may have changed beside it.
   for (let rounds = 5; ; rounds--) {
@@ -86,7 +86,8 @@ async function request(it) {
 async function refuse(it, response) {
   const { detail } = await problemOf(response);
   become(it, 'refused', detail);
-  if (response.status !== 401) return;
+  // Another token may have come meanwhile.
+  if (response.status !== 401 || it.token !== who.token) return;
   signOut();
   whoTrouble(`The token is not taken: ${detail}`);
 }

@@ -3,6 +3,8 @@
 //! The document has styles and scripts inside, so one answer brings all of it. Its policy lets nothing in but those: it names each
 //! by its hash, and nothing else can run, not even what somebody has found a way to write into a todo.
 
+mod room;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use brotli::enc::BrotliEncoderParams;
@@ -11,6 +13,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
 use std::io::Write;
 
+use self::room::{narrow_script, narrow_style, without_comments};
 use crate::http::Coding;
 
 /// Quality of brotli: the last before its time multiplies tenfold. A start of the process takes some milliseconds longer for it.
@@ -21,15 +24,16 @@ const ZSTD_LEVEL: i32 = 15;
 /// The document, which names the others.
 const DOCUMENT: &str = include_str!("../../web/page.html");
 
-/// What stands in the document's place of each: the tag that names the file, and how it is written inside.
+/// What stands in the document's place of each: the tag that names the file, and how it is written inside. Scripts that are alike
+/// stand beside each other, which compresses better.
 const PARTS: &[Part] = &[
     Part::style("page.css", include_str!("../../web/page.css")),
-    Part::script("todos.js", include_str!("../../web/todos.js")),
-    Part::script("feed.js", include_str!("../../web/feed.js")),
-    Part::script("who.js", include_str!("../../web/who.js")),
-    Part::script("writes.js", include_str!("../../web/writes.js")),
-    Part::script("rows.js", include_str!("../../web/rows.js")),
     Part::script("machine.js", include_str!("../../web/machine.js")),
+    Part::script("writes.js", include_str!("../../web/writes.js")),
+    Part::script("who.js", include_str!("../../web/who.js")),
+    Part::script("feed.js", include_str!("../../web/feed.js")),
+    Part::script("todos.js", include_str!("../../web/todos.js")),
+    Part::script("rows.js", include_str!("../../web/rows.js")),
     Part::script("page.js", include_str!("../../web/page.js")),
 ];
 
@@ -57,9 +61,10 @@ impl Part {
         }
     }
 
-    /// Its text without what is for whoever reads the file. A style needs no line ends, a script ends statements by them.
+    /// Its text without what is for whoever reads the file.
     fn inner(&self) -> String {
-        if self.is_script { without_comments(self.text) } else { without_room(&without_comments(self.text)) }
+        let text = without_comments(self.text);
+        if self.is_script { narrow_script(&text) } else { narrow_style(&text) }
     }
 
     /// What takes its place.
@@ -72,21 +77,6 @@ impl Part {
     fn hash(&self) -> String {
         format!("'sha256-{}'", STANDARD.encode(Sha256::digest(self.inner())))
     }
-}
-
-/// The lines without what is for whoever reads the file: comments that have a line of their own, and the room before a line.
-fn without_comments(text: &str) -> String {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// A style without the room that only its readers need.
-fn without_room(style: &str) -> String {
-    let mut style = style.replace('\n', "");
-    for (wide, narrow) in [(": ", ":"), (" {", "{"), ("{ ", "{"), (", ", ","), (";}", "}")] {
-        style = style.replace(wide, narrow);
-    }
-    style
 }
 
 /// The page, ready to be sent.
@@ -183,6 +173,7 @@ mod tests {
         let page = Page::new();
         for coding in Coding::COMPRESSED {
             let bytes = page.body(coding).len();
+            println!("{}: {bytes} bytes", coding.name());
             assert!(bytes <= COMPRESSED_MAX_BYTES, "{}: {bytes} of {COMPRESSED_MAX_BYTES} bytes", coding.name());
         }
     }

@@ -337,5 +337,5 @@ fn desk(config: &Config) -> Desk {
     let is_embedded = matches!(config.deployment, Deployment::Embedded { .. });
     let makes_tokens = config.auth.page_tokens && is_embedded && has_secret;
     let minter = makes_tokens.then(|| Arc::new(Minter::new(config.auth.clone())));
-    Desk { page: Arc::new(Page::new()), minter }
+    Desk { page: Arc::new(Page::new()), minter, user_claim: config.auth.claim_names().user().into() }
 }

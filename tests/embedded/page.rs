@@ -26,6 +26,7 @@ mod own {
     use super::*;
 
     on_both_drivers!(std::convert::identity =>
+        the_page_is_told_what_it_has_to_know_of_the_settings,
         no_token_is_given_where_the_setting_says_so,
         no_token_is_given_to_another_machine,
     );
@@ -217,6 +218,17 @@ fn what_is_no_user_gets_no_token(server: &Server) {
     client.assert_goes_on();
 }
 
+fn the_page_is_told_what_it_has_to_know_of_the_settings(driver: &Driver) {
+    let told = |server: &Server| server.connect().call(&get("/page/token")).expect(200).json();
+    let plain = json!({ "makes_tokens": true, "user_claim": ["sub"], "heartbeat_s": 15 });
+    assert_eq!(told(&Setup::new().driver(*driver).start()), plain);
+    for (claim, path) in [("email", json!(["email"])), ("/realm/user", json!(["realm", "user"]))] {
+        let setup = Setup::new().driver(*driver).set("JWT_USER_CLAIM", claim).set("EVENTS_HEARTBEAT_SEC", "90");
+        let expected = json!({ "makes_tokens": true, "user_claim": path, "heartbeat_s": 90 });
+        assert_eq!(told(&setup.set("PAGE_TOKENS", "local").start()), expected, "{claim}");
+    }
+}
+
 fn no_token_is_given_where_the_setting_says_so(driver: &Driver) {
     let server = Setup::new().driver(*driver).set("PAGE_TOKENS", "off").start();
     let mut client = server.connect();
@@ -236,12 +248,16 @@ fn other_address(port: u16) -> Option<SocketAddr> {
 
 fn no_token_is_given_to_another_machine(driver: &Driver) {
     let server = Setup::new().driver(*driver).set("HTTP_HOST", "0.0.0.0").start();
-    let Some(address) = other_address(server.address.port()) else {
-        return eprintln!("not tried: this machine has no address but loopback");
-    };
-    let mut client = Client::connect(address);
-    assert!(!says_it_makes_tokens(&mut client));
-    client.call(&for_user(token_request(&server, "localhost"), "me")).problem(403);
+    let port = server.address.port();
+    let other = other_address(port);
+    // Where there is nothing but loopback, what asks by another name comes nearest; that another address is refused whatever it
+    // sends is tested beside the decision, in `src/shard/page/minter.rs`.
+    let address = other.unwrap_or(SocketAddr::from(([203, 0, 113, 1], port)));
+    let mut client = Client::connect(other.unwrap_or(SocketAddr::from(([127, 0, 0, 1], port))));
+    if other.is_some() {
+        assert!(!says_it_makes_tokens(&mut client));
+        client.call(&for_user(token_request(&server, "localhost"), "me")).problem(403);
+    }
     client.call(&for_user(token_request(&server, &address.to_string()), "me")).problem(403);
 }
 

@@ -100,3 +100,24 @@ fn many_changes_at_once_end_in_the_servers_list() {
                 list.every((todo, at) => { const mine = todoAt(order, at); return mine.id === todo.id && mine.completed === todo.completed; }))";
     eventually("the same list", || (window.look(same) == json!(true)).then_some(()));
 }
+
+#[test]
+fn silence_is_longer_than_the_servers_heartbeat() {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let start = |heartbeat_s: u32| {
+        let setup = Setup::new().set("HTTP_PORT", &port.to_string());
+        setup.set("EVENTS_HEARTBEAT_SEC", &heartbeat_s.to_string()).start()
+    };
+    let server = start(300);
+    let window = window_as(&server, "me");
+    window.wait("more patience than for a heartbeat", "silenceMs() > 2 * 300e3");
+    server.kill();
+    // The next process on this port has another setting, and the page is still open.
+    let server = start(1);
+    window.wait("less patience", "silenceMs() < 15e3 && $('live').dataset.state === 'live'");
+    server.process.signal(libc::SIGSTOP);
+    window.wait("the feed is lost", "feed.state === 'lost'");
+    server.process.signal(libc::SIGCONT);
+    window.wait("the feed", "$('live').dataset.state === 'live' && !$('banner').checkVisibility()");
+}

@@ -13,6 +13,7 @@ mod following;
 mod frames;
 mod list;
 mod looks;
+mod who;
 mod window;
 mod writing;
 

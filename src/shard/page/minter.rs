@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,12 +50,17 @@ impl Minter {
 }
 
 impl Request<'_> {
-    /// To GET whether a token would be made, to POST the token.
+    /// To GET whether a token would be made and what else the page has to know of the settings, to POST the token.
     pub(in super::super) fn answer_page_token(&mut self, body: &[u8]) -> Result<(), Problem> {
         let allowed = self.check_minting();
         if self.head.method.is_read() {
-            let text: &[u8] = if allowed.is_ok() { b"{\"makes_tokens\":true}" } else { b"{\"makes_tokens\":false}" };
-            self.reply.document(Status::Ok, ContentType::Json, text);
+            let settings = &self.shard.settings;
+            let text = serde_json::json!({
+                "makes_tokens": allowed.is_ok(),
+                "user_claim": *settings.desk.user_claim,
+                "heartbeat_s": settings.events.heartbeat.as_secs(),
+            });
+            self.reply.document(Status::Ok, ContentType::Json, text.to_string().as_bytes());
             return Ok(());
         }
         let minter = allowed?;
@@ -85,12 +91,18 @@ impl Request<'_> {
                 "this server makes no tokens (PAGE_TOKENS); `million-rps token` does, for whoever has its key",
             ));
         };
-        if !asker::is_local(self.state.socket.peer().map(|peer| peer.ip()), self.head) {
-            let detail = "tokens are made for whoever asks from this machine, by a name of its own, without a proxy";
-            return Err(Problem::new(Status::Forbidden, detail));
-        }
+        check_asker(self.state.socket.peer().map(|peer| peer.ip()), self.head)?;
         Ok(Arc::clone(minter))
     }
+}
+
+/// Refuses whoever does not ask from this machine.
+fn check_asker(peer: Option<IpAddr>, head: &Head<'_>) -> Result<(), Problem> {
+    if asker::is_local(peer, head) {
+        return Ok(());
+    }
+    let detail = "tokens are made for whoever asks from this machine, by a name of its own, without a proxy";
+    Err(Problem::new(Status::Forbidden, detail))
 }
 
 /// Refuses what a page of another origin, or a form, has a browser send.
@@ -114,11 +126,27 @@ mod tests {
     use super::*;
     use crate::http::{Parsed, parse_head};
 
-    fn is_refused(fields: &str) -> bool {
+    fn is_refused_by(fields: &str, check: impl Fn(&Head<'_>) -> Result<(), Problem>) -> bool {
         let request = format!("POST /page/token HTTP/1.1\r\nHost: localhost:8080\r\n{fields}\r\n");
         match parse_head(request.as_bytes()) {
-            Ok(Parsed::Complete { head, .. }) => check_asking_page(&head).is_err(),
+            Ok(Parsed::Complete { head, .. }) => check(&head).is_err(),
             other => panic!("{request}: {other:?}"),
+        }
+    }
+
+    fn is_refused(fields: &str) -> bool {
+        is_refused_by(fields, check_asking_page)
+    }
+
+    #[test]
+    fn no_other_machine_is_given_tokens_whatever_it_sends() {
+        let fields = "Page-Token: 1\r\nSec-Fetch-Site: same-origin\r\nOrigin: http://localhost:8080\r\n";
+        let is_refused_to = |peer: &str| is_refused_by(fields, |head| check_asker(peer.parse().ok(), head));
+        for peer in ["127.0.0.1", "127.0.0.2", "::1", "::ffff:127.0.0.1"] {
+            assert!(!is_refused_to(peer), "{peer}");
+        }
+        for peer in ["192.0.2.2", "10.0.0.1", "::ffff:192.0.2.2", "fe80::1", "2001:db8::1", "0.0.0.0", "nobody"] {
+            assert!(is_refused_to(peer), "{peer}");
         }
     }
 

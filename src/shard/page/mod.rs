@@ -19,6 +19,8 @@ pub struct Desk {
     pub page: Arc<Page>,
     /// Who makes tokens for the page, where that is allowed.
     pub minter: Option<Arc<Minter>>,
+    /// The members of a token that lead to its user, from the outermost on.
+    pub user_claim: Arc<[String]>,
 }
 
 impl Request<'_> {
