@@ -17,7 +17,7 @@ use std::task::Poll;
 use reactor::{Driver, Pieces, Received, SendManner, Unsent};
 
 use super::dispatch::{Dispatch, Progress};
-use super::followers::Follow;
+use super::followers::{Follow, Following};
 use super::input::Input;
 use super::output::Output;
 use super::registry::{ConnectionState, NEVER, Phase};
@@ -66,14 +66,15 @@ pub struct Connection {
     received_end: bool,
     /// The client has taken so much that the system may keep more for it.
     has_taken_much: bool,
-    /// It has had the head of an event stream.
-    is_following: bool,
+    /// As long as it follows: it has had the head of an event stream.
+    following: Option<Rc<Following>>,
     /// What it holds of the memory of connections.
     held_bytes: usize,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.stop_following();
         self.hold(0);
     }
 }
@@ -88,7 +89,7 @@ impl Connection {
             dispatch: Dispatch::default(),
             received_end: false,
             has_taken_much: false,
-            is_following: false,
+            following: None,
             held_bytes: 0,
         }
     }
@@ -97,7 +98,9 @@ impl Connection {
     /// async function keeps what it is given by value twice.
     pub async fn serve(&mut self) {
         self.enter_read_phase();
-        if self.exchange().await.is_ok() {
+        let ended = self.exchange().await;
+        self.stop_following();
+        if ended.is_ok() {
             self.linger().await;
         }
         self.give_buffers_back();
@@ -135,9 +138,10 @@ impl Connection {
                 }
             } else if self.has_output() {
                 self.wait_for_log().await?;
+            } else if let Some(following) = self.following.clone() {
+                self.follow(&following).await?;
             } else if let Some(follow) = self.take_follow() {
-                // Few connections follow: the others have no room for it in their task.
-                return Box::pin(self.follow(*follow)).await;
+                self.begin_to_follow(*follow);
             } else if self.dispatch.waiting_read().is_some() {
                 Box::pin(self.wait_for_change()).await?;
             } else if self.dispatch.is_closing() || self.received_end {
@@ -441,7 +445,7 @@ impl Connection {
 
     /// Whether there is nothing to wait for behind what is being sent.
     fn is_ending(&self) -> bool {
-        self.dispatch.is_closing() && !self.is_following || self.received_end
+        self.dispatch.is_closing() && self.following.is_none() || self.received_end
     }
 
     fn take_follow(&mut self) -> Option<Box<Follow>> {

@@ -60,7 +60,7 @@ pub struct ConnectionState {
     /// Of its tokens.
     pub failed_checks: FailedChecks,
     /// While an answer is being sent that did not fit into the socket.
-    watch: Cell<Option<WriteWatch>>,
+    watch: Cell<Option<Box<WriteWatch>>>,
 }
 
 /// A tick that is never reached.
@@ -107,14 +107,14 @@ impl ConnectionState {
     /// takes it.
     pub fn watch_send(&self, now: u64, oldest_list: Option<u64>, limits: &WriteLimits) {
         self.enter_send(now + limits.look_ticks());
-        let mut watch = self.watch.get().unwrap_or_else(|| WriteWatch::new(now));
+        let mut watch = self.watch.take().unwrap_or_else(|| Box::new(WriteWatch::new(now)));
         watch.go_on(now, oldest_list);
         self.watch.set(Some(watch));
     }
 
     /// The socket of a connection that is watched has taken so much more.
     pub fn hand_over(&self, bytes: usize) {
-        if let Some(mut watch) = self.watch.get() {
+        if let Some(mut watch) = self.watch.take() {
             watch.hand_over(bytes);
             self.watch.set(Some(watch));
         }
@@ -202,7 +202,7 @@ impl ConnectionState {
             Phase::Linger => Expiry::Linger,
         };
         if self.phase.get() == Phase::Send
-            && let Some(watch) = self.watch.get()
+            && let Some(watch) = self.watch.take()
         {
             match self.look(watch, now, limits) {
                 Ok(()) => {
@@ -226,13 +226,17 @@ impl ConnectionState {
     /// How fast the client takes its answer, if that is of a list older than this version, and if it can be said.
     fn speed_of_holder(&self, now: u64, version: u64) -> Option<Option<u64>> {
         let is_sending = self.phase.get() == Phase::Send && !self.expired.get();
-        let mut watch = self.watch.get().filter(|watch| is_sending && watch.holds_older_than(version))?;
-        let speed = watch.bytes_per_sec(now, self.socket.unacknowledged_bytes()?);
+        let mut watch = self.watch.take()?;
+        let speed_of = |watch: &mut WriteWatch| {
+            let is_holder = is_sending && watch.holds_older_than(version);
+            is_holder.then(|| Some(watch.bytes_per_sec(now, self.socket.unacknowledged_bytes()?)))?
+        };
+        let speed = speed_of(&mut watch);
         self.watch.set(Some(watch));
-        Some(speed)
+        speed
     }
 
-    fn look(&self, mut watch: WriteWatch, now: u64, limits: &WriteLimits) -> Result<(), Expiry> {
+    fn look(&self, mut watch: Box<WriteWatch>, now: u64, limits: &WriteLimits) -> Result<(), Expiry> {
         // Nobody takes anything of a socket that cannot be asked.
         let unacknowledged_bytes = self.socket.unacknowledged_bytes().ok_or(Expiry::Stalled)?;
         let verdict = watch.look(now, unacknowledged_bytes, || self.socket.segment_bytes(), limits);
