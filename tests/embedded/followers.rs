@@ -19,6 +19,7 @@ use crate::plain;
 
 on_both_drivers!(std::convert::identity =>
     a_silent_stream_gives_signs_of_life,
+    who_waits_for_a_position_over_a_heartbeat_holds_up_nobody,
     who_does_not_keep_up_is_cut_off_and_goes_on,
     who_takes_nothing_holds_up_nobody,
     as_many_follow_as_may,
@@ -44,6 +45,32 @@ fn a_silent_stream_gives_signs_of_life(driver: &Driver) {
     let id = create(&mut server.connect(), "me", "still there");
     for stream in &mut streams {
         assert_eq!(stream.next().data["id"], json!(id));
+    }
+}
+
+/// A position that is still to come is waited for, for as long as three heartbeats here.
+fn who_waits_for_a_position_over_a_heartbeat_holds_up_nobody(driver: &Driver) {
+    let server = small(*driver).set("SHARDS", "1").set("EVENTS_HEARTBEAT_SEC", "1").start();
+    let mut client = server.connect();
+    create(&mut client, "me", "there");
+    let present = position(&mut client);
+    let (sum, hash) = present.split_once('-').expect("a position");
+    let ahead = format!("{}-{hash}", sum.parse::<u64>().expect("a number") + 1_000);
+    let mut streams = ["/todos/events?limit=1", "/todos/events?limit=1&user_id=me"].map(|target| {
+        let target = format!("{target}&last_event_id={ahead}");
+        EventStream::open(server.address, &target)
+    });
+    for stream in &mut streams {
+        // As long as nothing is told, others are answered.
+        eventually("the end of the wait", || {
+            client.call(&get("/todos?limit=1")).expect(200);
+            (stream.look(Duration::from_millis(50)) != Look::Nothing).then_some(())
+        });
+        eventually("a heartbeat", || {
+            client.call(&get("/todos?limit=1")).expect(200);
+            let _ = stream.look(Duration::from_millis(50));
+            (stream.comments > 0).then_some(())
+        });
     }
 }
 

@@ -220,7 +220,11 @@ impl Connection {
         self.give_buffers_back();
         self.hold(0);
         self.state.enter(Phase::Follow, NEVER);
+        // What is to be done has just been looked at, and found to be nothing. To look again before something wakes the task could
+        // only find that two looks disagree, and then nothing else would ever run on this shard.
+        let mut is_woken = false;
         poll_fn(|_| {
+            let looks = std::mem::replace(&mut is_woken, true);
             let socket = &self.state.socket;
             if let Some(unsent) = socket.take_unsent() {
                 return Poll::Ready(Awaited::Unsent(unsent));
@@ -232,7 +236,7 @@ impl Connection {
                 match socket.poll_receive().map_ok(|received| received.len()) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Awaited::Gone),
                     Poll::Ready(Ok(received)) => self.shard.metrics.bytes_received.add(received as u64),
-                    Poll::Pending if follower.has_work(&self.shard) => return Poll::Ready(Awaited::Work),
+                    Poll::Pending if looks && follower.has_work(&self.shard) => return Poll::Ready(Awaited::Work),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -247,10 +251,10 @@ impl Following {
         let is_behind = || self.next.get() < shard.followers.history.borrow().end();
         self.is_too_slow.get()
             || self.reset.get().is_some()
-            || self.is_heartbeat_due.get()
             || shard.is_draining()
             || match self.awaited.get() {
-                None => is_behind(),
+                None => self.is_heartbeat_due.get() || is_behind(),
+                // A sign of life names a position that the client has come to. It goes out when the wait is over, in seconds.
                 Some((position, until)) => {
                     shard.clock.ticks() >= until || shard.followers.history.borrow().find(position) != Found::Ahead
                 }
