@@ -19,3 +19,7 @@ pub const EVENTS_COPIED_MAX_BYTES: usize = 64 * 1024;
 pub const EVENTS_RETRY_SPREAD_S: u64 = 10;
 /// Least value of `EVENTS_HISTORY_MAX_BYTES` and `EVENTS_UNSENT_MAX_BYTES`, in bytes: some hundred changes.
 pub const EVENTS_BYTES_MIN: u64 = 64 * 1024;
+/// Pages and todos that are looked at with each snapshot, because reads wait for them; where there are more, all are looked at with
+/// each tick. A look takes some tenths of a microsecond, so that a change costs a shard a tenth of a millisecond for it at most, and
+/// reads that wait for as many unlike todos as there are places cost some percent of a CPU, however many changes come.
+pub const WATCHED_AT_ONCE_MAX: usize = 256;

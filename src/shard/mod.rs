@@ -298,7 +298,7 @@ impl Shard {
             }
             last_excess = excess;
             self.look_at_memory();
-            self.followers.tick(self.clock.ticks());
+            self.followers.tick(self.clock.ticks(), self.reads.snapshot().as_deref().map(|snapshot| &**snapshot));
             self.metrics.reads_waiting.set(self.followers.waiting_reads.len() as u64);
             self.metrics.event_history_bytes.set(self.followers.history.borrow().memory_bytes());
             self.writes.expire(self.settings.ack_timeout);

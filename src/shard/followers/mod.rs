@@ -196,7 +196,8 @@ impl Followers {
     }
 
     /// Lets the heartbeats go out that are due, ends waits, and forgets what is too old; at each tick.
-    pub fn tick(&self, now: u64) {
+    pub fn tick(&self, now: u64, snapshot: Option<&Snapshot>) {
+        snapshot.into_iter().for_each(|snapshot| self.waiting_reads.catch_up(snapshot));
         self.waiting_reads.expire(now);
         let period = ticks(self.settings.heartbeat).max(1);
         let slots = self.slots.borrow();

@@ -2,7 +2,8 @@
 //!
 //! A read that would be answered with 304 waits with its connection instead, and holds one of the followers' places. With each
 //! snapshot the shard looks once at everything that is waited for, however many wait for it, and wakes those alone whose answer
-//! is another. Deadlines are in one order, so a tick looks at those that are due and at no others.
+//! is another; where that is much, it looks at each tick. Deadlines are in one order, so a tick looks at those that are due and
+//! at no others.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use super::super::reads::{Subject, Unchanged, write_unchanged};
 use super::super::registry::ConnectionState;
 use crate::http::prefer::wait_s;
 use crate::http::{ResponseHead, Status};
-use crate::limits::PREFER_WAIT_MAX_S;
+use crate::limits::{PREFER_WAIT_MAX_S, WATCHED_AT_ONCE_MAX};
 use crate::snapshot::Snapshot;
 
 impl Subject {
@@ -80,6 +81,8 @@ pub struct WaitingReads {
     due: RefCell<BTreeMap<(u64, u64), Rc<Wait>>>,
     /// Waits that have begun.
     begun: Cell<u64>,
+    /// A snapshot has come that was not looked at.
+    is_behind: Cell<bool>,
 }
 
 impl WaitingReads {
@@ -107,8 +110,23 @@ impl WaitingReads {
         Registration { reads: Rc::clone(self), wait, subject, until, number }
     }
 
-    /// A new snapshot has come: wakes those for whom there is something else.
+    /// A new snapshot has come: wakes those for whom there is something else, at once or at the next tick.
     pub fn look(&self, snapshot: &Snapshot) {
+        if self.watched.borrow().len() > WATCHED_AT_ONCE_MAX {
+            return self.is_behind.set(true);
+        }
+        self.look_at_all(snapshot);
+    }
+
+    /// Looks at what was left for this tick.
+    pub fn catch_up(&self, snapshot: &Snapshot) {
+        if self.is_behind.get() {
+            self.look_at_all(snapshot);
+        }
+    }
+
+    fn look_at_all(&self, snapshot: &Snapshot) {
+        self.is_behind.set(false);
         for (subject, watched) in self.watched.borrow_mut().iter_mut() {
             let entity_tag = subject.entity_tag(snapshot);
             if watched.entity_tag != entity_tag {
@@ -295,6 +313,32 @@ mod tests {
         // As it was last seen by those who wait, it is nothing new; as it was at first, it is.
         assert_eq!(change(7, Some("b")), [false; 5]);
         assert_eq!(change(1, Some("a")), [false, false, false, true, true]);
+    }
+
+    #[test]
+    fn much_that_is_waited_for_is_looked_at_once_a_tick() {
+        let numbers = 1..=WATCHED_AT_ONCE_MAX as u64 + 1;
+        let mut todos: BTreeMap<u64, &str> = numbers.map(|number| (number, "a")).collect();
+        let first = list(&todos);
+        let reads = Rc::new(WaitingReads::default());
+        let subjects = todos.keys().map(|number| Subject::Todo(TodoId::from_u128((*number).into())));
+        let mut waits: Vec<_> = subjects.map(|subject| wait_for(&reads, subject, &first, 100)).collect();
+        let woken = |waits: &[Registration]| waits.iter().filter(|wait| wait.wait.end.take().is_some()).count();
+        todos.insert(7, "b");
+        reads.look(&list(&todos));
+        assert_eq!(woken(&waits), 0);
+        todos.insert(8, "b");
+        let last = list(&todos);
+        reads.look(&last);
+        reads.catch_up(&last);
+        assert_eq!(woken(&waits), 2);
+        reads.catch_up(&last);
+        assert_eq!(woken(&waits), 0, "nothing was left");
+        // With one less, each snapshot is looked at.
+        waits.pop();
+        todos.insert(7, "a");
+        reads.look(&list(&todos));
+        assert_eq!(woken(&waits), 1);
     }
 
     #[test]
