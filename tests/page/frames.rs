@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::eventually;
 use crate::harness::request::{delete, post, put};
@@ -48,7 +48,8 @@ fn change(server: &Server) {
             (start + (batch + 1) * Duration::from_secs(1) / BATCHES).saturating_duration_since(Instant::now()),
         );
     }
-    println!("{} changes in {:.1} s", SECONDS as usize * BATCHES as usize * CHANGES, start.elapsed().as_secs_f64());
+    let changes = SECONDS as usize * BATCHES as usize * CHANGES;
+    println!("{:.0} changes/s", changes as f64 / start.elapsed().as_secs_f64());
 }
 
 /// How many frames a second the page came to is printed, for whoever looks (`-- frames --nocapture`): it depends on the machine.
@@ -57,12 +58,25 @@ fn a_thousand_changes_a_second_end_in_the_servers_list() {
     let (server, window) = open_as("me");
     window.look(
         "window.frames_ = 0, window.longest = 0, window.from = performance.now(), (function frame(last) { requestAnimationFrame(now => { \
-         frames_++; longest = Math.max(longest, now - last); frame(now); }); })(performance.now()), window.drawing = 0, (draw_ => { drawNow = () => { const from = performance.now(); draw_(); \
-         drawing += performance.now() - from; }; })(drawNow), 0",
+         frames_++; longest = Math.max(longest, now - last); frame(now); }); })(performance.now()), \
+         window.drawing = window.draws = window.batches = window.drawn = 0, (draw_ => { drawNow = () => { const from = performance.now(); \
+         draws++; drawn += arrived.length; draw_(); drawing += performance.now() - from; }; })(drawNow), \
+         (take => { takeEvent = text => { batches++; take(text); }; })(takeEvent), 0",
     );
     change(&server);
-    let seen = window.look("[frames_ / (performance.now() - from) * 1000, longest, drawing / frames_]");
-    println!("{seen} frames/s, the longest frame in ms, script of a frame in ms");
+    let seen = window.look(
+        "[frames_ / (performance.now() - from) * 1000, longest, drawing / frames_, drawn / (performance.now() - from) * 1000]",
+    );
+    let seen: Vec<f64> = seen.as_array().expect("figures").iter().map(|one| one.as_f64().expect("a figure")).collect();
+    println!(
+        "{:.1} frames/s, the longest after {:.0} ms; script of {:.2} ms a frame; {:.0} changes/s drawn",
+        seen[0], seen[1], seen[2], seen[3]
+    );
+    // However many events come, each frame draws once: a page that drew each event would not keep up, on any machine.
+    let (frames, draws, events) = (window.look("frames_"), window.look("draws"), window.look("batches"));
+    let count = |value: &Value| value.as_u64().expect("a number");
+    assert!(count(&draws) <= count(&frames) + 1, "{draws} draws in {frames} frames");
+    assert!(count(&draws) < count(&events), "{draws} draws for {events} events");
     let same = "get('/todos').then(answer => answer.json()).then(list => \
                 loadMore(10000).then(() => next === null && list.length > 1000 && list.length === order.length && \
                 list.every((todo, at) => { const mine = todoAt(order, at); return mine.id === todo.id && mine.title === todo.title && \
