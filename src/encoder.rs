@@ -12,14 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 use self::demand::Demand;
 use crate::http::Coding;
 use crate::limits::{ENCODED_PAGES_MAX, ENCODED_PIECES_LIFETIME_S, ENCODER_QUEUE};
 use crate::observe::counter::{Counter, Histogram};
-use crate::shard::inbox::{InboxSender, Message};
-use crate::snapshot::{EncodedBody, Encoder, OldLists, Snapshot};
+use crate::snapshot::{Encoder, OldLists};
+use crate::wires::inbox::{InboxSender, Message};
+use crate::wires::pages::{EncodedPage, PageKey, Wish, WishQueue};
 
 /// Longest wait before the thread looks whether it can let go of something.
 const WISH_WAIT: Duration = Duration::from_millis(100);
@@ -28,45 +29,6 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 /// Longest pause after a page. It pauses as long as it has worked, so that under a flood of writes it takes no more than
 /// half of a CPU from the shards.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
-
-/// A first page in a coding: how many todos, all where there is no number.
-pub type PageKey = (Option<usize>, Coding);
-
-/// A first page that a shard answers with in a coding, or would rather.
-pub struct Wish {
-    /// The list.
-    pub snapshot: Arc<Snapshot>,
-    /// The first so many todos; `None` for all.
-    pub limit: Option<usize>,
-    /// The coding.
-    pub coding: Coding,
-    /// How often it was asked for since the last wish for it.
-    pub answers: u64,
-}
-
-impl Wish {
-    fn page(&self) -> PageKey {
-        (self.limit, self.coding)
-    }
-}
-
-/// A first page in a coding.
-#[derive(Clone)]
-pub struct EncodedPage {
-    /// The version of its snapshot.
-    pub version: u64,
-    /// The first so many todos; `None` for all.
-    pub limit: Option<usize>,
-    /// The coding that was wished for.
-    pub coding: Coding,
-    /// The bytes.
-    pub body: Arc<EncodedBody>,
-    /// The page of the same snapshot whose place it takes.
-    pub replaces: Option<PageKey>,
-}
-
-/// The way of wishes to the encoder: bounded, and whoever finds it full goes on without.
-pub type WishQueue = Sender<Wish>;
 
 /// What the encoder counts.
 #[derive(Debug, Default)]
@@ -264,7 +226,7 @@ impl EncodeLoop {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::HashKeys;
+    use crate::snapshot::{HashKeys, Snapshot};
 
     const CODING: Coding = Coding::Gzip;
 

@@ -63,4 +63,5 @@ pub mod shard;
 pub mod snapshot;
 pub mod store;
 pub mod todo;
+pub mod wires;
 pub mod worker;

@@ -14,7 +14,7 @@ use crate::command_log::{
 };
 use crate::observe::counter::{Counter, Histogram};
 use crate::observe::status::{Component, Status};
-use crate::shard::inbox::{InboxSender, Message};
+use crate::wires::inbox::{InboxSender, Message};
 
 /// Most commands of one batch: enough to fill a broker's batch for each partition, small enough that the first of them
 /// does not wait long for the last to be copied.
@@ -179,8 +179,8 @@ mod tests {
     use std::task::{Context, Poll, Wake, Waker};
 
     use super::*;
-    use crate::shard::inbox::Inbox;
     use crate::todo::TodoId;
+    use crate::wires::inbox::Inbox;
 
     /// Commands that are submitted in one go, by two shards in turn.
     const TOGETHER: usize = 64;

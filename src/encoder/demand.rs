@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::PageKey;
 use crate::limits::ENCODER_DEMAND_MAX;
+use crate::wires::pages::PageKey;
 
 /// How long demand takes to count half: a page that was liked and is not any more makes room within some of these.
 const HALF_LIFE: Duration = Duration::from_secs(2);

@@ -29,7 +29,7 @@ use crate::counted::Counted;
 use crate::data_dir::{Fault, Footing};
 use crate::limits::KEY_FILES_LOOK_MS;
 use crate::observe::status::{Component, Status};
-use crate::shard::inbox::{InboxSender, Message};
+use crate::wires::inbox::{InboxSender, Message};
 
 const THREAD: &str = "keys";
 

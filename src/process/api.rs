@@ -29,13 +29,13 @@ use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::connection_memory::ConnectionMemory;
 use crate::shard::driver::{DriverChoice, choose_driver};
 use crate::shard::followers::EventSettings;
-use crate::shard::inbox::{Inbox, InboxSender, Message};
 use crate::shard::page::{Desk, Minter};
 use crate::shard::places::Places;
 use crate::shard::writes::room::ListRoom;
 use crate::shard::writes::user_rates::UserRates;
 use crate::shard::{Settings, ShardParts, listener, placement};
 use crate::snapshot::OldLists;
+use crate::wires::inbox::{Inbox, InboxSender, Message};
 use crate::worker::WorkerMetrics;
 
 /// How long the producer may go on waiting for acknowledgements after the last shard has left: every answer is given by

@@ -8,9 +8,9 @@ use crate::change_feed::{BatchDraft, News, ResetReason};
 use crate::command_log::Coverage;
 use crate::feed::{ChangeSet, short_of};
 use crate::observe::status::Component;
-use crate::shard::inbox::Message;
 use crate::snapshot::Snapshot;
 use crate::store::{AppliedOffsets, Changes};
+use crate::wires::inbox::Message;
 
 /// The progress of a list that has taken in this much of the log.
 pub(super) fn progress(offsets: &AppliedOffsets) -> u64 {

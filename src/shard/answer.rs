@@ -317,10 +317,6 @@ fn refused(refusal: Refusal) -> Problem {
     }
 }
 
-pub fn not_loaded() -> Problem {
-    Problem::unavailable("the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
-}
-
 /// Tells a client that there are as many connections as there may be, as far as the socket takes it at once.
 /// Its request has not been read, and may be HEAD: so the answer is the same to each, and has no body.
 pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {

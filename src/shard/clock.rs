@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::registry::TICK;
 use crate::todo::Timestamp;
 
+/// How often deadlines are looked at: the precision of every timeout.
+pub const TICK: Duration = Duration::from_millis(100);
 /// [`TICK`] as a plain number: this division is made for every request, and one of 128 bits is a call.
 const TICK_MS: u64 = TICK.as_millis() as u64;
 use crate::http::response::{DATE_BYTES, date};

@@ -6,14 +6,14 @@
 use std::rc::Rc;
 
 use super::Shard;
-use super::answer::{Request, not_loaded, refuse_by_head};
+use super::answer::{Request, refuse_by_head};
 use super::followers::waiting_reads::{ReadWait, WaitingRead};
 use super::input::Input;
 use super::output::Output;
 use super::reads::{Asked, Recognised, read_head, repetitions};
 use super::registry::ConnectionState;
-use super::reply::RETRY_AFTER_S;
 use super::reply::Reply;
+use super::reply::{RETRY_AFTER_S, not_loaded};
 use crate::http::chunked::Decoder;
 use crate::http::response::CONTINUE;
 use crate::http::{Connection, Framing, Head, Parsed, Problem, Rejection, asks_for_head, parse_head};

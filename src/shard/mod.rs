@@ -21,7 +21,6 @@ mod dispatch;
 mod documents;
 pub mod driver;
 pub mod followers;
-pub mod inbox;
 mod input;
 mod lingering;
 pub mod listener;
@@ -49,16 +48,15 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use reactor::{Driver, Reactor};
 
-use self::clock::Clock;
+use self::clock::{Clock, TICK};
 use self::connection_memory::{ConnectionMemory, ShardMemory};
 use self::documents::Document;
 use self::followers::Followers;
-use self::inbox::{Inbox, InboxSender, Message};
 use self::lingering::Lingering;
 use self::long_writes::LongWrites;
 use self::places::Places;
 use self::reads::Reads;
-use self::registry::{NEVER, Phase, Registry, TICK};
+use self::registry::{NEVER, Phase, Registry};
 pub use self::settings::Settings;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
 use self::turns::Turns;
@@ -69,12 +67,13 @@ use crate::auth::{KeySet, OtherKeys, Verifier};
 use crate::change_feed::News;
 use crate::command_log::new_ids::NewIds;
 use crate::config::Auth;
-use crate::encoder::WishQueue;
 use crate::limits::{CLOSINGS_TURN_MAX, LINGER_SILENCE_MS, PIPELINES_TURN_MAX};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::producer::SubmissionQueue;
 use crate::snapshot::Snapshot;
 use crate::todo::JsonParser;
+use crate::wires::inbox::{Inbox, InboxSender, Message};
+use crate::wires::pages::WishQueue;
 
 /// How long an idle connection gets to send one more request while the process drains. It is answered with
 /// `Connection: close`; closing at once would lose a request that is on its way. Also how long a write goes on waiting until

@@ -12,13 +12,11 @@ use std::time::Duration;
 
 use reactor::Socket;
 
+use super::clock::TICK;
 use super::write_watch::{SPEED_KNOWN_TICKS, WriteLimits, WriteWatch};
 use crate::auth::FailedChecks;
 use crate::limits::MEMORY_HELD_MIN_MS;
 use crate::observe::expiry::Expiry;
-
-/// How often deadlines are looked at: the precision of every timeout.
-pub const TICK: Duration = Duration::from_millis(100);
 
 /// What a connection is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -108,6 +108,11 @@ impl<'r> Reply<'r> {
     }
 }
 
+/// The answer while there is no list yet.
+pub fn not_loaded() -> Problem {
+    Problem::unavailable("the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
+}
+
 /// Counts answers of this status.
 #[inline]
 pub fn count_responses(metrics: &ShardMetrics, status: Status, responses: usize) {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::registry::TICK;
+use super::clock::TICK;
 use crate::limits::WRITE_STEP_BYTES_PER_SEC;
 use crate::observe::expiry::Expiry;
 

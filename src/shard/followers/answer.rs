@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::super::answer::{Request, not_loaded};
+use super::super::answer::Request;
 use super::super::output::Output;
 use super::super::reads::LocalSnapshot;
-use super::super::reply::RETRY_AFTER_S;
+use super::super::reply::{RETRY_AFTER_S, not_loaded};
 use super::{Filter, Follow, Start, Wants};
 use crate::change_feed::{
     Found, Framing, ResetReason, write_last, write_list_end, write_list_start, write_reset, write_start,

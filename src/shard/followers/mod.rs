@@ -8,6 +8,8 @@
 //! batches is that of the position between them.
 
 pub(super) mod answer;
+mod follow;
+mod request_waits;
 pub(super) mod waiting_reads;
 
 use std::cell::{Cell, RefCell};
@@ -15,9 +17,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::follow::{Filter, Follow, Start, Wants};
 use self::waiting_reads::WaitingReads;
+use super::clock::TICK;
 use super::places::{Place, Places};
-use super::registry::{ConnectionState, TICK};
+use super::registry::ConnectionState;
 use crate::change_feed::{Framing, History, HistoryLimits, News, ResetReason, write_heartbeat};
 use crate::http::Position;
 use crate::limits::{EVENTS_FAREWELL_MIN_MS, EVENTS_FAREWELL_SPREAD_MS};
@@ -53,45 +57,6 @@ pub struct Followers {
     ticked: Cell<u64>,
     /// Those that wait for one change alone.
     pub(super) waiting_reads: Rc<WaitingReads>,
-}
-
-/// What a client has asked to follow. It keeps the client's place among all followers of the process.
-pub struct Follow {
-    /// Its place.
-    pub place: Place,
-    /// How it wants its events.
-    pub wants: Wants,
-    /// Where it begins.
-    pub start: Start,
-}
-
-/// How a client wants its events.
-pub struct Wants {
-    /// How its stream is delimited.
-    pub framing: Framing,
-    /// Those of one user alone.
-    pub filter: Option<Filter>,
-    /// As many todos of the list before its changes.
-    pub limit: Option<usize>,
-}
-
-/// A user whose todos are wanted.
-pub struct Filter {
-    /// Who.
-    pub user_id: Box<str>,
-    /// [`Snapshot::owner_number`] of the user.
-    pub owner: Cell<u64>,
-}
-
-/// Where a stream begins.
-#[derive(Debug, Clone, Copy)]
-pub enum Start {
-    /// With the batch of this number.
-    At(u64),
-    /// Behind a position that this process has not come to; at this tick it is given up.
-    Awaited(Position, u64),
-    /// Nowhere: it has ended.
-    Ended,
 }
 
 /// A follower, as the shard sees it.

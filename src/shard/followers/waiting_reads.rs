@@ -8,16 +8,12 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::super::Shard;
-use super::super::answer::Request;
 use super::super::places::Place;
-use super::super::reads::{Subject, Unchanged, write_unchanged};
+use super::super::reads::Subject;
 use super::super::registry::ConnectionState;
-use crate::http::prefer::wait_s;
-use crate::http::{ResponseHead, Status};
-use crate::limits::{PREFER_WAIT_MAX_S, WATCHED_AT_ONCE_MAX};
+use crate::limits::WATCHED_AT_ONCE_MAX;
 use crate::snapshot::Snapshot;
 
 impl Subject {
@@ -92,7 +88,7 @@ impl WaitingReads {
     }
 
     /// Begins to wait until the subject has another tag than this one, which it has now, or until this tick.
-    fn begin(
+    pub(super) fn begin(
         self: &Rc<WaitingReads>,
         subject: Subject,
         entity_tag: u64,
@@ -150,7 +146,7 @@ impl WaitingReads {
 }
 
 /// A wait's entry among those of its shard; it leaves when this is dropped.
-struct Registration {
+pub(super) struct Registration {
     reads: Rc<WaitingReads>,
     wait: Rc<Wait>,
     subject: Subject,
@@ -173,9 +169,9 @@ impl Drop for Registration {
 
 /// A read that waits. It keeps its place among the followers of the process.
 pub struct WaitingRead {
-    registration: Registration,
-    wait_s: u64,
-    _place: Place,
+    pub(super) registration: Registration,
+    pub(super) wait_s: u64,
+    pub(super) _place: Place,
 }
 
 impl WaitingRead {
@@ -196,59 +192,6 @@ impl WaitingRead {
             Some(End::Elapsed) => ReadWait::Over(Some(self.wait_s)),
             Some(End::Left) => ReadWait::Over(None),
             Some(End::Changed) | None => ReadWait::LooksAgain(self),
-        }
-    }
-}
-
-impl Request<'_> {
-    /// Answers a read whose client has what it asks for: waits for something else, or 304.
-    pub(in super::super) fn answer_unchanged(&mut self, unchanged: Option<Unchanged>) {
-        let Some(Unchanged { subject, entity_tag, coding, position }) = unchanged else { return };
-        if self.waits_for(subject, entity_tag) {
-            return;
-        }
-        let (connection, waited_s) = (self.reply.connection(), self.waited_s());
-        self.reply.head(Status::NotModified, |head| {
-            let head = waited_s.into_iter().fold(head, ResponseHead::preference_applied_wait_s);
-            write_unchanged(head, entity_tag, coding, position, connection);
-        });
-    }
-
-    /// Whether a read waits that would be answered with 304, because its client has what the subject is now, with this tag.
-    ///
-    /// RFC 7240 section 2 lets a server leave a preference aside. Where there are as many followers as may be, 304 at once is
-    /// an answer that is right, and that every client understands; 503 would end a client that polls as well without the wait.
-    fn waits_for(&mut self, subject: Subject, entity_tag: u64) -> bool {
-        self.wait = match std::mem::replace(&mut self.wait, ReadWait::Over(None)) {
-            ReadWait::May => self.begin_wait(subject, entity_tag).map_or(ReadWait::Over(None), ReadWait::Waits),
-            // The client knows the new one, too.
-            ReadWait::LooksAgain(read) => ReadWait::Waits(read),
-            other => other,
-        };
-        matches!(self.wait, ReadWait::Waits(_))
-    }
-
-    fn begin_wait(&self, subject: Subject, entity_tag: u64) -> Option<WaitingRead> {
-        let wait_s = wait_s(self.head.prefer()).filter(|wait_s| *wait_s > 0)?.min(PREFER_WAIT_MAX_S);
-        // `*` names nothing that could become another.
-        if self.shard.is_draining() || self.head.if_none_match().any(|tags| tags == b"*") {
-            return None;
-        }
-        let followers = &self.shard.followers;
-        let Some(place) = followers.places.take() else {
-            self.shard.metrics.read_waits_refused.add(1);
-            return None;
-        };
-        let until = self.shard.after(Duration::from_secs(wait_s));
-        let registration = followers.waiting_reads.begin(subject, entity_tag, Rc::clone(self.state), until);
-        Some(WaitingRead { registration, wait_s, _place: place })
-    }
-
-    /// The seconds that the request has waited, where the client is told.
-    fn waited_s(&self) -> Option<u64> {
-        match self.wait {
-            ReadWait::Over(waited_s) => waited_s,
-            _ => None,
         }
     }
 }

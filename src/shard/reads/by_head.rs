@@ -8,8 +8,7 @@ use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
 use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Coding, Head, Position, Problem, Status};
-use crate::shard::answer::not_loaded;
-use crate::shard::reply::Reply;
+use crate::shard::reply::{Reply, not_loaded};
 use crate::todo::{TodoId, TodoKey};
 
 /// What a read asks for.

@@ -4,9 +4,9 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::encoder::EncodedPage;
 use crate::http::Coding;
 use crate::snapshot::EncodedBody;
+use crate::wires::pages::EncodedPage;
 
 /// A page in a coding, wrapped once for each shard, as [`LocalSnapshot`](super::LocalSnapshot) is.
 pub struct LocalBody {

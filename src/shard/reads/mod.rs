@@ -19,6 +19,7 @@ mod prepared_answer;
 mod recognise;
 mod seen;
 mod serve;
+mod served;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,20 +29,20 @@ pub use self::by_head::{Subject, Unchanged};
 use self::encoded_pages::EncodedPages;
 pub use self::encoded_pages::LocalBody;
 pub use self::local_snapshot::LocalSnapshot;
-pub use self::prepared::WHOLE_BODY_MAX_BYTES;
 use self::prepared::{ListKey, PreparedLists};
 pub use self::recognise::{
     Asked, FirstPage, Recognised, begins_like_first_page, read_head, repetitions, whole_repetitions,
 };
 use self::seen::SeenHeads;
-pub use self::serve::{Form, Served, ServedBody, write_unchanged};
+pub use self::serve::write_unchanged;
+pub use self::served::{Form, Served, ServedBody, WHOLE_BODY_MAX_BYTES};
 use super::clock::Clock;
-use crate::encoder::{EncodedPage, Wish, WishQueue};
 use crate::http::accept_encoding::preferred_coding;
 use crate::http::{Coding, Head};
 use crate::limits::NEW_WISHES_PER_S_MAX;
 use crate::observe::metrics::ShardMetrics;
 use crate::snapshot::Snapshot;
+use crate::wires::pages::{EncodedPage, Wish, WishQueue};
 
 /// What a shard answers reads from. One thread, so no lock and no atomic.
 pub struct Reads {

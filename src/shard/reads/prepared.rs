@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use super::prepared_answer::{COPIES_MAX_BYTES, PreparedAnswer};
-use super::serve::{Form, Served, ServedBody};
+use super::served::{Form, Served, ServedBody, WHOLE_BODY_MAX_BYTES};
 use super::{LocalBody, LocalSnapshot};
 use crate::http::Coding;
 use crate::snapshot::{Page, Snapshot};
@@ -16,8 +16,6 @@ use crate::snapshot::{Page, Snapshot};
 const LISTS_MAX: usize = 128;
 /// Bytes that they take at most, in one piece each: what CPUs share of third-level cache for each core.
 const LISTS_MAX_BYTES: usize = 4 * 1024 * 1024;
-/// Largest body that is always copied behind its head into one piece: one plain send then beats a vectored write.
-pub const WHOLE_BODY_MAX_BYTES: u64 = 16 * 1024;
 /// Largest body that is copied once the same list is asked for again; before, and above, it is sent from the snapshot.
 const HOT_BODY_MAX_BYTES: u64 = 128 * 1024;
 /// How often a longer one is sent from the snapshot before that is made flat, where no version before was: by then, it has been

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::serve::{Form, Served, ServedBody};
+use super::served::{Form, Served, ServedBody};
 
 /// Most bytes of the copies of one answer: a deep pipeline of small answers then leaves as one piece, and the copies stay
 /// in the second-level cache.

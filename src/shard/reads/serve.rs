@@ -3,43 +3,13 @@
 use std::rc::Rc;
 
 use super::prepared::{ListKey, PreparedList, Present};
+use super::served::{Form, Served};
 use super::{FirstPage, LocalBody, LocalSnapshot, Reads};
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Coding, Connection, Position, ResponseHead, Status};
 use crate::limits::ENCODING_MIN_BYTES;
 use crate::shard::reply::count_responses;
-use crate::snapshot::{Page, Run};
-
-/// What an answer may consist of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// One piece that answers all requests: it is sent on the spot.
-    OnePiece,
-    /// Any pieces. They answer fewer requests than were asked, where more would be longer than these bytes.
-    Pieces { bytes_max: usize },
-}
-
-/// Answers with a first page: what is sent, and how many requests it answers.
-pub struct Served {
-    /// The heads, with their bodies if these are copied: the first `length` bytes.
-    pub bytes: Rc<[u8]>,
-    /// See `bytes`.
-    pub length: usize,
-    /// Requests that are answered.
-    pub answers: usize,
-    /// The body, where it is not copied.
-    pub body: ServedBody,
-}
-
-/// Where the body of an answer is.
-pub enum ServedBody {
-    /// Behind its head, or there is none.
-    Copied,
-    /// In the list.
-    Todos(Rc<LocalSnapshot>, Run),
-    /// In what the encoder has made.
-    Encoded(Rc<LocalBody>),
-}
+use crate::snapshot::Page;
 
 impl Reads {
     /// Answers a request for a first page that came `times` times in a row. `None` if there is no list yet, or its answer cannot be

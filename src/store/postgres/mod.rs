@@ -11,6 +11,7 @@ mod identity;
 mod migration;
 mod place;
 mod rows;
+mod scan;
 mod schema;
 mod statements;
 mod survey;
@@ -20,21 +21,18 @@ mod url;
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::TryFutureExt;
 use futures_util::future::{try_join, try_join_all, try_join5};
-use futures_util::{StreamExt, TryFutureExt};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
 
 pub use self::schema::SCHEMA;
 use crate::command_log::{KnownLogs, LeaderEpochs, LogId, PartitionId};
 use crate::limits::{
-    POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS,
-    POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
+    POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
 };
 use crate::observe::topic::TopicFigures;
 use crate::store::log_rows::LogRows;
@@ -45,6 +43,7 @@ use crate::store::postgres::identity::identity;
 use crate::store::postgres::migration::make_schema;
 use crate::store::postgres::place::FollowedLog;
 use crate::store::postgres::rows::{Columns, statements_of, todo_from_row};
+use crate::store::postgres::scan::scan;
 use crate::store::postgres::statements::Statements;
 use crate::store::postgres::survey::survey;
 use crate::store::postgres::transaction::{TransactionNumber, has_committed};
@@ -487,25 +486,4 @@ async fn write(
         Some(&SqlState::FEATURE_NOT_SUPPORTED | &SqlState::WRONG_OBJECT_TYPE) => StoreError::Refused(error.to_string()),
         _ => session.error(error),
     })
-}
-
-async fn scan(client: &Client, log: &FollowedLog, each: &mut dyn FnMut(Todo)) -> Result<AppliedOffsets, StoreError> {
-    // One view for rows and offsets. Reading a long list may take longer than any batch: no limit but on silence.
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
-         SET LOCAL idle_in_transaction_session_timeout = {POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS}"
-    );
-    in_time(client.batch_execute(&begin).map_err(store_error)).await?;
-    let offsets = in_time(log.read(client)).await?.offsets;
-    let query = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
-                 ORDER BY created_at DESC, id DESC";
-    let no_parameters: [(&(dyn ToSql + Sync), Type); 0] = [];
-    // Rows are handed on as they come: the client library holds back the server, not all rows in memory.
-    let rows = in_time(client.query_typed_raw(query, no_parameters).map_err(store_error)).await?;
-    let mut rows = pin!(rows);
-    while let Some(row) = in_time(async { rows.next().await.transpose().map_err(store_error) }).await? {
-        each(todo_from_row(&row)?);
-    }
-    in_time(client.batch_execute("COMMIT").map_err(store_error)).await?;
-    Ok(offsets)
 }

@@ -10,10 +10,10 @@ use million_rps::command_log::Coverage;
 use million_rps::feed::{ChangeSet, FeedError, FeedPublisher, FeedSubscriber, in_process};
 use million_rps::observe::status::Status;
 use million_rps::refresher::{RefreshLoop, RefresherParts};
-use million_rps::shard::inbox::{Inbox, Message};
 use million_rps::snapshot::{OldLists, Snapshot};
 use million_rps::store::{AppliedOffsets, Identity};
 use million_rps::todo::{Action, Command, JsonParser, Timestamp, Todo, TodoId};
+use million_rps::wires::inbox::{Inbox, Message};
 use million_rps::worker::{Worker, WorkerMetrics};
 
 use super::follower::Follower;

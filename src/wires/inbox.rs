@@ -12,9 +12,9 @@ use futures_util::task::AtomicWaker;
 use crate::auth::KeySet;
 use crate::change_feed::News;
 use crate::command_log::{Acknowledgement, Coverage};
-use crate::encoder::EncodedPage;
 use crate::snapshot::Snapshot;
 use crate::todo::IdKey;
+use crate::wires::pages::EncodedPage;
 
 /// What a shard can be told.
 pub enum Message {

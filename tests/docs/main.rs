@@ -1,9 +1,16 @@
 //! What the documents say is what the tree has.
 
+mod imports;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use self::imports::Imports;
+
+/// A longer file holds more than one thing.
+const FILE_MAX_LINES: usize = 500;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -112,6 +119,23 @@ fn what_the_map_calls_absent_is_absent() {
     let users: Vec<String> = sources_in("src").into_iter().filter(uses_the_ring).collect();
     assert!(users.is_empty(), "{users:?} use the ring");
     assert!(sources_in("crates/reactor/src").iter().any(uses_the_ring), "the ring is used by the reactor");
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let sources = sources_in("src").into_iter().filter(|source| source.ends_with(".rs"));
+    let sources: Vec<_> = sources.map(|source| (source.clone(), code_of(&source))).collect();
+    let imports = Imports::of("src", &sources);
+    assert!(imports.count() > sources.len(), "{} files use {} others", sources.len(), imports.count());
+    assert_eq!(imports.circle(), None, "see \"What is absent\" in docs/architecture.md");
+}
+
+#[test]
+fn no_file_is_longer_than_it_may_be() {
+    for source in ["src", "crates"].iter().flat_map(|room| sources_in(room)).filter(|source| source.ends_with(".rs")) {
+        let lines = read(&source).lines().count();
+        assert!(lines <= FILE_MAX_LINES, "{source} has {lines} lines, and may have {FILE_MAX_LINES}: split it by noun");
+    }
 }
 
 #[test]
