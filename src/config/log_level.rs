@@ -5,7 +5,7 @@
 pub(super) const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The rooms of this crate, as `src/lib.rs` has them.
-const ROOMS: [&str; 23] = [
+const ROOMS: [&str; 24] = [
     "auth",
     "change_feed",
     "cli",
@@ -28,6 +28,7 @@ const ROOMS: [&str; 23] = [
     "snapshot",
     "store",
     "todo",
+    "wires",
     "worker",
 ];
 /// This crate.
