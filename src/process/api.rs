@@ -202,7 +202,7 @@ impl Api {
                 number,
                 cpu,
                 driver: plan.driver,
-                listener,
+                port: listener.into(),
                 listens_with_list: plan.has_neighbour,
                 settings: settings.clone(),
                 places: Arc::clone(&places),

@@ -1,30 +1,29 @@
 //! From the listener to a connection's task, and that task's end.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::AssertUnwindSafe;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use futures_util::FutureExt;
-use reactor::{Listener, Socket};
+use reactor::{Detached, Listener, Port, Socket};
 
 use super::connection::Connection;
 use super::registry::ConnectionState;
 use super::{Shard, listener};
 
 impl Shard {
-    /// Starts to accept connections; returns the listener's descriptor, which is good until that ends.
-    pub(super) fn accept(self: &Rc<Shard>, listener: std::net::TcpListener) -> std::io::Result<RawFd> {
-        let listener = Listener::new(&self.reactor, listener)?;
-        let descriptor = listener.as_socket().as_raw_fd();
+    /// Starts to accept connections.
+    pub(super) fn accept(self: &Rc<Shard>, port: Port) -> std::io::Result<Weak<Listener>> {
+        let listener = Rc::new(Listener::new(&self.reactor, port)?);
+        let weak = Rc::downgrade(&listener);
         self.is_accepting.set(true);
         self.reactor.spawn(Rc::clone(self).accept_connections(listener));
-        Ok(descriptor)
+        Ok(weak)
     }
 
-    async fn accept_connections(self: Rc<Shard>, listener: Listener) {
+    async fn accept_connections(self: Rc<Shard>, listener: Rc<Listener>) {
         loop {
             match listener.accept().await {
-                Ok(descriptor) => self.admit(descriptor),
+                Ok(accepted) => self.admit(accepted),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::ECANCELED) => break,
                     // The client has gone again before it was accepted, or a signal came.
@@ -37,8 +36,8 @@ impl Shard {
             }
         }
         // What the kernel has completed already: a closed listener would reset it.
-        while let Some(descriptor) = listener.accept_completed().await {
-            self.admit(descriptor);
+        while let Some(accepted) = listener.accept_completed().await {
+            self.admit(accepted);
         }
         self.is_accepting.set(false);
     }
@@ -50,16 +49,15 @@ impl Shard {
         self.metrics.accept_errors.add(1);
     }
 
-    /// Serves the connection of this descriptor, which nobody else closes.
-    fn admit(self: &Rc<Shard>, descriptor: RawFd) {
+    /// Serves this connection.
+    fn admit(self: &Rc<Shard>, accepted: Detached) {
         self.metrics.connections_accepted.add(1);
         let Some(place) = self.places.take() else {
             self.metrics.connections_refused.add(1);
-            // SAFETY: the descriptor is open, and nobody else's.
-            self.refuse(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            self.refuse(accepted);
             return;
         };
-        let socket = match Socket::new(&self.reactor, descriptor) {
+        let socket = match Socket::new(accepted) {
             Ok(socket) => socket,
             Err(error) => return self.count_accept_error(&error),
         };

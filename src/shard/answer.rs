@@ -3,9 +3,10 @@
 //! Functions stand in the order in which a request passes them.
 
 use std::borrow::Cow;
-use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+use reactor::Detached;
 
 use super::clock::Moment;
 use super::followers::waiting_reads::ReadWait;
@@ -218,7 +219,7 @@ impl Request<'_> {
         let wait_s = wait_s(self.head.prefer()).filter(|wait_s| *wait_s > 0)?.min(PREFER_WAIT_MAX_S);
         let wait = Duration::from_secs(wait_s);
         let wait = if self.shard.is_draining() { wait.min(DRAIN_IDLE_GRACE) } else { wait };
-        Some(Instant::now() + wait)
+        Some(self.shard.clock.now() + wait)
     }
 
     fn answer_options(&mut self, route: Route) {
@@ -319,7 +320,7 @@ fn refused(refusal: Refusal) -> Problem {
 
 /// Tells a client that there are as many connections as there may be, as far as the socket takes it at once.
 /// Its request has not been read, and may be HEAD: so the answer is the same to each, and has no body.
-pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
+pub fn refuse_connection(shard: &Shard, connection: &Detached) {
     let mut text = Vec::new();
     ResponseHead::start(&mut text, Status::ServiceUnavailable, &shard.clock.date())
         .content_length(0)
@@ -328,10 +329,7 @@ pub fn refuse_connection(shard: &Shard, descriptor: RawFd) {
         .connection(Connection::Close)
         .end();
     shard.count(Status::ServiceUnavailable);
-    // SAFETY: the pointer and the length are those of `text`, which lives through the call; the descriptor is open.
     // Errors are ignored: the connection is given up either way.
-    unsafe {
-        libc::send(descriptor, text.as_ptr().cast(), text.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        libc::shutdown(descriptor, libc::SHUT_WR);
-    }
+    let _ = connection.send(&text);
+    connection.shut_down(libc::SHUT_WR);
 }

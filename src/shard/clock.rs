@@ -1,7 +1,10 @@
 //! The shard's own clock, read once a tick instead of once a request.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::rc::Rc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use reactor::Reactor;
 
 use crate::todo::Timestamp;
 
@@ -25,6 +28,7 @@ pub struct Moment {
 
 /// Ticks, seconds and the date of the present moment, at most one tick old.
 pub struct Clock {
+    reactor: Rc<Reactor>,
     started_at: Instant,
     /// Ticks since then, as of the last call of [`Clock::advance`].
     elapsed_ticks: Cell<u64>,
@@ -35,32 +39,42 @@ pub struct Clock {
     advanced_at: Cell<Moment>,
 }
 
+/// The system's.
+#[cfg(test)]
 impl Default for Clock {
-    fn default() -> Self {
-        let clock = Clock {
-            started_at: Instant::now(),
-            elapsed_ticks: Cell::new(0),
-            ticks: Cell::new(0),
-            unix_seconds: Cell::new(-1),
-            date: Cell::new([b' '; DATE_BYTES]),
-            advanced_at: Cell::new(Moment { instant: Instant::now(), timestamp: Timestamp::now() }),
-        };
-        clock.advance();
-        clock
+    fn default() -> Clock {
+        Clock::new(&Reactor::new(reactor::Driver::Epoll).expect("epoll needs a descriptor"))
     }
 }
 
 impl Clock {
+    /// A clock by what this reactor says.
+    pub fn new(reactor: &Rc<Reactor>) -> Clock {
+        let now = Moment { instant: reactor.now(), timestamp: reactor.wall_time().into() };
+        let clock = Clock {
+            reactor: Rc::clone(reactor),
+            started_at: now.instant,
+            elapsed_ticks: Cell::new(0),
+            ticks: Cell::new(0),
+            unix_seconds: Cell::new(-1),
+            date: Cell::new([b' '; DATE_BYTES]),
+            advanced_at: Cell::new(now),
+        };
+        clock.advance();
+        clock
+    }
+
     /// Reads the system's clocks; called once a tick. Ticks that were missed are not caught up with: they are what
     /// deadlines are counted in, and a shard that was too busy to look, or a process that was stopped for a while, has not
     /// given its clients that time.
     pub fn advance(&self) {
-        let ticks = self.started_at.elapsed().as_millis() / TICK.as_millis();
+        let instant = self.reactor.now();
+        let ticks = instant.saturating_duration_since(self.started_at).as_millis() / TICK.as_millis();
         let elapsed_ticks = u64::try_from(ticks).unwrap_or(u64::MAX - 1);
         let passed_ticks = elapsed_ticks - self.elapsed_ticks.replace(elapsed_ticks);
         self.ticks.set(self.ticks.get() + passed_ticks.min(TICKS_AT_ONCE_MAX));
-        let now = SystemTime::now();
-        self.advanced_at.set(Moment { instant: Instant::now(), timestamp: now.into() });
+        let now = self.reactor.wall_time();
+        self.advanced_at.set(Moment { instant, timestamp: now.into() });
         let unix_seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         if unix_seconds != self.unix_seconds.get() {
             self.unix_seconds.set(unix_seconds);
@@ -80,11 +94,17 @@ impl Clock {
         self.ticks.get()
     }
 
+    /// The present moment by the clock that nobody sets.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.reactor.now()
+    }
+
     /// The present moment, to the microsecond, for the price of one clock: the one on the wall is followed from where it stood
     /// at the last tick, so that whoever sets it is noticed a tick later.
     #[inline]
     pub fn moment(&self) -> Moment {
-        let (Moment { instant: ticked_at, timestamp }, instant) = (self.advanced_at.get(), Instant::now());
+        let (Moment { instant: ticked_at, timestamp }, instant) = (self.advanced_at.get(), self.reactor.now());
         let since = instant.saturating_duration_since(ticked_at);
         let since_us = since.as_secs() as i64 * 1_000_000 + i64::from(since.subsec_micros());
         Moment { instant, timestamp: Timestamp::from_micros(timestamp.as_micros() + since_us) }

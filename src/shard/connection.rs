@@ -18,6 +18,8 @@ use reactor::{Driver, Pieces, Received, SendManner, Unsent};
 
 use super::dispatch::{Dispatch, Progress};
 use super::followers::{Follow, Following};
+#[cfg(test)]
+use super::histories::Fault;
 use super::input::Input;
 use super::output::Output;
 use super::registry::{ConnectionState, NEVER, Phase};
@@ -267,6 +269,11 @@ impl Connection {
                 Ok(sent) if !self.state.expired() => {
                     self.shard.metrics.bytes_sent.add(sent as u64);
                     pieces.advance(sent);
+                    #[cfg(test)]
+                    if Fault::ShortSend.is_planted() {
+                        let rest = pieces.unsent().map(<[u8]>::len).sum();
+                        pieces.advance(rest);
+                    }
                     self.state.hand_over(sent);
                     manner = SendManner::Patient;
                     if !self.has_taken_much && !pieces.is_sent() {
@@ -332,7 +339,10 @@ impl Connection {
             (Phase::Idle, settings.header_timeout)
         };
         if self.state.phase() != phase {
-            self.state.enter(phase, self.shard.after(timeout));
+            let deadline = self.shard.after(timeout);
+            #[cfg(test)]
+            let deadline = if Fault::EndlessDeadline.is_planted() && phase == Phase::Body { NEVER } else { deadline };
+            self.state.enter(phase, deadline);
         }
     }
 
@@ -474,9 +484,9 @@ impl Connection {
         self.give_buffers_back();
         let received = poll_fn(|_| self.state.socket.poll_receive().map_ok(|received| received.len())).await;
         if received.is_ok_and(|received| received > 0)
-            && let Ok(socket) = self.state.socket.detach()
+            && let Ok(connection) = self.state.socket.detach()
         {
-            self.shard.linger(socket);
+            self.shard.linger(connection);
         }
     }
 }

@@ -7,10 +7,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use reactor::Detached;
 
 use super::Shard;
 use super::answer::refuse_connection;
@@ -45,7 +46,7 @@ pub struct Lingering {
 
 struct LingeringSocket {
     number: u64,
-    socket: OwnedFd,
+    connection: Detached,
     began_at: Instant,
     heard_at: Instant,
     /// When it is looked at next: those that send nothing are looked at ever less.
@@ -88,7 +89,7 @@ impl Lingering {
 
     /// Lets a socket linger. Where no place is left, the one that has had one longest loses it: an honest client's rest comes
     /// soon. Returns how many sockets were closed for that, this one among them where the others are on other shards.
-    pub fn admit(&mut self, socket: OwnedFd, now: Instant) -> usize {
+    pub fn admit(&mut self, connection: Detached, now: Instant) -> usize {
         let mut place = self.places.take();
         let closed = usize::from(place.is_none());
         if place.is_none() && self.sockets.pop_front().is_some() {
@@ -98,7 +99,7 @@ impl Lingering {
             let (heard_at, pause, number) = (now, Duration::from_millis(LINGER_TURN_MS), self.admitted);
             self.admitted += 1;
             let socket =
-                LingeringSocket { number, socket, began_at: now, heard_at, look_at: now, pause, _place: place };
+                LingeringSocket { number, connection, began_at: now, heard_at, look_at: now, pause, _place: place };
             self.sockets.push_back(socket);
         }
         closed
@@ -134,7 +135,7 @@ impl Lingering {
                 continue;
             }
             looks += 1;
-            match look(&socket.socket, share.min(self.allowance)) {
+            match look(&socket.connection, share.min(self.allowance)) {
                 Looked::Ended => {
                     self.sockets.remove(at);
                 }
@@ -175,15 +176,15 @@ impl LingeringSocket {
 impl Shard {
     /// Turns a connection away that is one too many. What its client sends is dropped for a while, as its request would reset
     /// the connection otherwise, and with it the answer.
-    pub(super) fn refuse(self: &Rc<Shard>, socket: OwnedFd) {
-        refuse_connection(self, socket.as_raw_fd());
-        self.linger(socket);
+    pub(super) fn refuse(self: &Rc<Shard>, connection: Detached) {
+        refuse_connection(self, &connection);
+        self.linger(connection);
     }
 
     /// Drops what still comes from a client that has had its last answer.
-    pub(super) fn linger(self: &Rc<Shard>, socket: OwnedFd) {
+    pub(super) fn linger(self: &Rc<Shard>, connection: Detached) {
         let was_empty = self.lingering.borrow().is_empty();
-        let closed = self.lingering.borrow_mut().admit(socket, Instant::now());
+        let closed = self.lingering.borrow_mut().admit(connection, self.clock.now());
         self.metrics.lingering_cut.add(closed as u64);
         if was_empty && !self.lingering.borrow().is_empty() {
             self.reactor.spawn(Rc::clone(self).drop_what_comes());
@@ -192,7 +193,7 @@ impl Shard {
 
     async fn drop_what_comes(self: Rc<Shard>) {
         loop {
-            let now = Instant::now();
+            let now = self.clock.now();
             self.lingering.borrow_mut().begin_turn(now);
             while self.lingering.borrow_mut().drop_some(now) {
                 self.reactor.next_turn().await;
@@ -208,15 +209,11 @@ impl Shard {
 }
 
 /// Drops at most `max_bytes` of what has come.
-fn look(socket: &OwnedFd, max_bytes: usize) -> Looked {
-    let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
-    // SAFETY: with MSG_TRUNC a TCP socket drops its bytes and writes nothing (tcp(7)), so there is no buffer; the descriptor
-    // is open.
-    let result = unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), max_bytes, flags) };
-    match usize::try_from(result) {
+fn look(connection: &Detached, max_bytes: usize) -> Looked {
+    match connection.drop_received(max_bytes) {
         Ok(0) => Looked::Ended,
         Ok(bytes) => Looked::Dropped(bytes),
-        Err(_) => match io::Error::last_os_error().kind() {
+        Err(error) => match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Looked::Nothing,
             _ => Looked::Ended,
         },
@@ -227,6 +224,8 @@ fn look(socket: &OwnedFd, max_bytes: usize) -> Looked {
 mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+
+    use reactor::{Driver, Reactor};
 
     use super::*;
 
@@ -249,12 +248,13 @@ mod tests {
     }
 
     /// A client, and the socket that lingers for it.
-    fn pair() -> (TcpStream, OwnedFd) {
+    fn pair() -> (TcpStream, Detached) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let client = TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
         let (socket, _) = listener.accept().expect("the client has connected");
         client.set_nonblocking(true).expect("a flag can be set");
-        (client, OwnedFd::from(socket))
+        let reactor = Reactor::new(Driver::Epoll).expect("epoll");
+        (client, Detached::new(&reactor, socket.into()))
     }
 
     /// Writes what the socket takes.

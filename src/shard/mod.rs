@@ -21,6 +21,8 @@ mod dispatch;
 mod documents;
 pub mod driver;
 pub mod followers;
+#[cfg(test)]
+mod histories;
 mod input;
 mod lingering;
 pub mod listener;
@@ -39,14 +41,14 @@ mod write_watch;
 pub mod writes;
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
+use std::os::fd::AsRawFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use core_affinity::CoreId;
-use reactor::{Driver, Reactor};
+use reactor::{Driver, Listener, Port, Reactor};
 
 use self::clock::{Clock, TICK};
 use self::connection_memory::{ConnectionMemory, ShardMemory};
@@ -55,7 +57,7 @@ use self::followers::Followers;
 use self::lingering::Lingering;
 use self::long_writes::LongWrites;
 use self::places::Places;
-use self::reads::Reads;
+use self::reads::{HASH_KEY_BYTES, Reads};
 use self::registry::{NEVER, Phase, Registry};
 pub use self::settings::Settings;
 use self::spare_buffers::{SPARE_LIFETIME, SpareBuffers};
@@ -92,8 +94,8 @@ pub struct ShardParts {
     pub cpu: Option<CoreId>,
     /// How it does I/O.
     pub driver: Driver,
-    /// Its listener.
-    pub listener: std::net::TcpListener,
+    /// What it accepts from.
+    pub port: Port,
     /// Whether it begins to listen with the first list; else it listens already.
     pub listens_with_list: bool,
     /// Its bounds.
@@ -148,11 +150,13 @@ pub fn start(parts: ShardParts, at_end: impl Send + 'static) -> std::io::Result<
 }
 
 async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
-    let mut idle_listener = Some(parts.listener);
+    let mut idle_port = Some(parts.port);
     let (own_inbox, inbox) = parts.inbox;
     let registry = Rc::new(Registry::new(parts.settings.shortest_timeout(), parts.settings.write_limits()));
     let own_metrics = Arc::clone(&parts.metrics.shards[parts.number]);
-    let clock = Rc::<Clock>::default();
+    let mut hash_key = [0; HASH_KEY_BYTES];
+    reactor.fill_random(&mut hash_key)?;
+    let clock = Rc::new(Clock::new(&reactor));
     let shard = Rc::new(Shard {
         writes: Writes::new(
             parts.number,
@@ -168,7 +172,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         places: parts.places,
         memory: ShardMemory::new(parts.memory),
         lingering: RefCell::new(Lingering::new(parts.lingering_places)),
-        reads: Reads::new(parts.wishes, Rc::clone(&clock), Arc::clone(&own_metrics)),
+        reads: Reads::new(parts.wishes, Rc::clone(&clock), Arc::clone(&own_metrics), hash_key),
         verifier: RefCell::new(Verifier::new(parts.keys, &parts.auth).asking(parts.key_asks)),
         other_keys: parts.other_keys,
         parser: RefCell::default(),
@@ -196,28 +200,30 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     }
     let mut accepting = None;
     if !parts.listens_with_list
-        && let Some(listener) = idle_listener.take()
+        && let Some(port) = idle_port.take()
     {
-        accepting = Some(shard.accept(listener)?);
+        accepting = Some(shard.accept(port)?);
     }
 
     while let Some(message) = inbox.next().await {
         match message {
             Message::Snapshot(snapshot, news) => {
                 shard.swap(snapshot, &news);
-                if let Some(listener) = idle_listener.take() {
-                    listener::listen(&listener)?;
+                if let Some(port) = idle_port.take() {
+                    port.socket().map_or(Ok(()), listener::listen)?;
                     tracing::info!(shard = parts.number, "listening");
-                    accepting = Some(shard.accept(listener)?);
+                    accepting = Some(shard.accept(port)?);
                 }
             }
             Message::Keys(keys) => shard.verifier.borrow_mut().use_keys(keys),
             Message::IdKey(key) => shard.writes.take_id_key(key),
             Message::Encoded(page) => shard.reads.take_encoded(page),
             Message::Covered(coverage) => shard.writes.show(&coverage),
-            Message::Acknowledgements(acknowledgements) => shard.writes.acknowledge(&acknowledgements),
+            Message::Acknowledgements(acknowledgements) => {
+                shard.writes.acknowledge(&acknowledgements, shard.clock.now());
+            }
             Message::Drain => {
-                idle_listener = None;
+                idle_port = None;
                 if !shard.draining.replace(true) {
                     reactor.spawn(Rc::clone(&shard).drain(accepting.take(), own_inbox.clone()));
                 }
@@ -300,7 +306,7 @@ impl Shard {
             self.followers.tick(self.clock.ticks(), self.reads.snapshot().as_deref().map(|snapshot| &**snapshot));
             self.metrics.reads_waiting.set(self.followers.waiting_reads.len() as u64);
             self.metrics.event_history_bytes.set(self.followers.history.borrow().memory_bytes());
-            self.writes.expire(self.settings.ack_timeout);
+            self.writes.expire(self.clock.now(), self.settings.ack_timeout);
         }
     }
 
@@ -312,8 +318,8 @@ impl Shard {
     }
 
     /// Lets every connection finish what it has begun, and ends the shard when the last one has left.
-    async fn drain(self: Rc<Shard>, accepting: Option<RawFd>, own_inbox: InboxSender) {
-        self.writes.shorten_waits(Instant::now() + DRAIN_IDLE_GRACE);
+    async fn drain(self: Rc<Shard>, accepting: Option<Weak<Listener>>, own_inbox: InboxSender) {
+        self.writes.shorten_waits(self.clock.now() + DRAIN_IDLE_GRACE);
         let deadline = self.after(DRAIN_IDLE_GRACE);
         self.registry.shorten(self.settings.shortest_timeout().min(DRAIN_IDLE_GRACE));
         self.followers.wake_all();
@@ -324,8 +330,10 @@ impl Shard {
                 connection.enter(Phase::Idle, deadline);
             }
         });
-        if let Some(listener) = accepting {
-            listener::yield_newcomers(listener, self.all_metrics.shards.len());
+        if let Some(listener) = accepting.and_then(|accepting| accepting.upgrade()) {
+            if let Some(socket) = listener.port().socket() {
+                listener::yield_newcomers(socket.as_raw_fd(), self.all_metrics.shards.len());
+            }
             self.reactor.sleep(listener::LEAVE_GRACE).await;
             self.reactor.stop_accepting();
         }

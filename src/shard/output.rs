@@ -174,6 +174,10 @@ impl Output {
         if pending.wait_until().is_some() {
             self.segments_max = 0;
         }
+        #[cfg(test)]
+        if super::histories::Fault::OutOfOrder.is_planted() {
+            return self.segments.push_front(Segment::Pending(pending));
+        }
         self.segments.push_back(Segment::Pending(pending));
     }
 

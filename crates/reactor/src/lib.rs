@@ -5,7 +5,7 @@
 //! needs, it ends at bytes, and it knows nothing of what they mean.
 //!
 //! ```text
-//!   tasks      poll_receive, send, sleep …     task.rs, timer.rs, socket.rs, listener.rs
+//!   tasks      poll_receive, send, sleep …     task.rs, timer.rs, socket.rs, detached.rs, listener.rs
 //!     |  ^
 //!     v  | make_ready
 //!   backend    one turn: submit, wait, tell    backend/: uring/, epoll.rs, simulated/
@@ -19,6 +19,7 @@
 mod readme {}
 
 mod backend;
+mod detached;
 mod listener;
 mod pieces;
 pub mod prefetch;
@@ -37,7 +38,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use self::backend::UNREAD_MAX_BYTES;
 #[cfg(any(test, feature = "simulation"))]
@@ -45,7 +46,8 @@ use self::backend::simulated::Simulated;
 #[cfg(any(test, feature = "simulation"))]
 pub use self::backend::simulated::{Chance, Ending, Script, Seen, Simulation};
 use self::backend::{AnyBackend, Backend as _, Epoll, Uring};
-pub use self::listener::{ACCEPTS_TURN_MAX, Listener};
+pub use self::detached::Detached;
+pub use self::listener::{ACCEPTS_TURN_MAX, Listener, Port};
 pub use self::pieces::{PIECES_MAX, Pieces, PiecesOf};
 pub use self::received::Received;
 use self::remote::Remote;
@@ -132,6 +134,12 @@ impl Reactor {
         Ok(Reactor::on(backend, driver, remote))
     }
 
+    /// Whether all sockets of a simulated world are closed, and all received bytes have come back, each once.
+    #[cfg(any(test, feature = "simulation"))]
+    pub fn is_at_rest(&self) -> bool {
+        matches!(&*self.backend.borrow(), AnyBackend::Simulated(simulated) if simulated.is_at_rest())
+    }
+
     fn on(backend: AnyBackend, driver: Driver, remote: Arc<Remote>) -> Rc<Reactor> {
         task::begin_thread();
         Rc::new(Reactor {
@@ -206,6 +214,19 @@ impl Reactor {
     #[inline]
     pub fn now(&self) -> Instant {
         self.backend.borrow().now()
+    }
+
+    /// What time it is by the clock on the wall.
+    pub fn wall_time(&self) -> SystemTime {
+        self.backend.borrow().wall_time()
+    }
+
+    /// Fills this with numbers that nobody can guess.
+    ///
+    /// # Errors
+    /// The system has none to give.
+    pub fn fill_random(&self, bytes: &mut [u8]) -> io::Result<()> {
+        self.backend.borrow_mut().fill_random(bytes)
     }
 
     /// Frees memory that has not been needed since the last call.

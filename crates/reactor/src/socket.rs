@@ -4,14 +4,13 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::backend::{AnyBackend, Backend as _, Slot};
 use crate::pieces::Pieces;
 use crate::received::{Bytes, Received};
-use crate::{Reactor, task};
+use crate::{Detached, Reactor, task};
 
 /// How a send goes about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +44,14 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// The socket of an accepted connection; its descriptor is closed with it.
+    /// The socket of an accepted connection.
     ///
     /// # Errors
-    /// The kernel watches no more sockets; the descriptor is closed.
-    pub fn new(reactor: &Rc<Reactor>, descriptor: RawFd) -> io::Result<Socket> {
+    /// The kernel watches no more sockets; the connection is closed.
+    pub fn new(accepted: Detached) -> io::Result<Socket> {
+        let (reactor, descriptor) = accepted.into_parts();
         let slot = reactor.backend.borrow_mut().add(descriptor)?;
-        Ok(Socket { reactor: Some(Rc::clone(reactor)), slot, is_open: Cell::new(true) })
+        Ok(Socket { reactor: Some(reactor), slot, is_open: Cell::new(true) })
     }
 
     /// A socket that is not connected: for tests of what keeps one.
@@ -176,15 +176,18 @@ impl Socket {
         self.with(|backend, slot| backend.task(slot)).into_iter().for_each(task::make_ready);
     }
 
-    /// Closes the socket here, and gives a descriptor of it that the reactor knows nothing of. Bytes that have come and were not
-    /// taken are lost.
+    /// Closes the socket here, and gives the connection, which the reactor does not watch any more. Bytes that have come and were
+    /// not taken are lost.
     ///
     /// # Errors
     /// No descriptor is free, or the socket has been closed before; it is closed all the same.
-    pub fn detach(&self) -> io::Result<OwnedFd> {
+    pub fn detach(&self) -> io::Result<Detached> {
         let copy = self.with(|backend, slot| backend.duplicate(slot));
         self.close();
-        copy.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+        match (&self.reactor, copy) {
+            (Some(reactor), Some(copy)) => copy.map(|descriptor| Detached::of(reactor, descriptor)),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 
     /// Closes the socket.

@@ -42,7 +42,7 @@ fn serve<S: Future<Output = ()> + 'static, R: Send + 'static>(
     let (client, served) = pair();
     let client = thread::spawn(move || use_client(client));
     let ended = block_on(driver, |reactor| {
-        let socket = Socket::new(&reactor, served).expect("a socket");
+        let socket = Socket::new(Detached::of(&reactor, served)).expect("a socket");
         let task = serve(Rc::clone(&reactor), socket);
         let goal = Goal::default();
         let ended = goal.clone();
@@ -188,7 +188,7 @@ fn many_receive_at_once_with_few_buffers() {
         let served = block_on(driver, |reactor| {
             let (count, goal) = (Rc::new(Cell::new(0)), Goal::default());
             for descriptor in served {
-                let socket = Socket::new(&reactor, descriptor).expect("a socket");
+                let socket = Socket::new(Detached::of(&reactor, descriptor)).expect("a socket");
                 let (count, goal) = (Rc::clone(&count), goal.clone());
                 reactor.spawn(async move {
                     let mut received = Vec::new();
@@ -228,10 +228,10 @@ fn the_memory_of_buffers_that_a_crowd_needed_is_given_back() {
                 _ => unreachable!("filtered"),
             };
             let (at_first, _) = bytes(&reactor);
-            let stays = Rc::new(Socket::new(&reactor, stays).expect("a socket"));
+            let stays = Rc::new(Socket::new(Detached::of(&reactor, stays)).expect("a socket"));
             let (count, goal) = (Rc::new(Cell::new(0)), Goal::default());
             for descriptor in served {
-                let socket = Socket::new(&reactor, descriptor).expect("a socket");
+                let socket = Socket::new(Detached::of(&reactor, descriptor)).expect("a socket");
                 let (count, goal) = (Rc::clone(&count), goal.clone());
                 let (stays, reactor_of_task) = (Rc::clone(&stays), Rc::clone(&reactor));
                 reactor.spawn(async move {
@@ -381,7 +381,7 @@ fn connections_are_accepted_until_that_is_stopped() {
                 loop {
                     match listener.accept().await {
                         Ok(descriptor) => {
-                            drop(Socket::new(&acceptor, descriptor));
+                            drop(Socket::new(descriptor));
                             count.set(count.get() + 1);
                             if count.get() == 3 {
                                 acceptor.stop_accepting();

@@ -33,6 +33,7 @@ use self::prepared::{ListKey, PreparedLists};
 pub use self::recognise::{
     Asked, FirstPage, Recognised, begins_like_first_page, read_head, repetitions, whole_repetitions,
 };
+pub use self::seen::HASH_KEY_BYTES;
 use self::seen::SeenHeads;
 pub use self::serve::write_unchanged;
 pub use self::served::{Form, Served, ServedBody, WHOLE_BODY_MAX_BYTES};
@@ -60,14 +61,16 @@ pub struct Reads {
 }
 
 impl Reads {
-    /// The reads of a shard that has no list yet.
-    ///
-    /// # Panics
-    /// When the system has no random numbers to give.
-    pub fn new(wishes: Option<WishQueue>, clock: Rc<Clock>, metrics: Arc<ShardMetrics>) -> Reads {
+    /// The reads of a shard that has no list yet. Where it remembers heads depends on `hash_key`, which no client can guess.
+    pub fn new(
+        wishes: Option<WishQueue>,
+        clock: Rc<Clock>,
+        metrics: Arc<ShardMetrics>,
+        hash_key: [u8; HASH_KEY_BYTES],
+    ) -> Reads {
         Reads {
             snapshot: RefCell::default(),
-            seen: RefCell::new(SeenHeads::new()),
+            seen: RefCell::new(SeenHeads::new(hash_key)),
             lists: RefCell::default(),
             encoded: RefCell::default(),
             wishes,

@@ -162,6 +162,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::HASH_KEY_BYTES;
     use super::*;
     use crate::http::words::entity_tag::encoded_entity_tag;
 
@@ -169,7 +170,7 @@ mod tests {
 
     fn reads() -> Reads {
         let (wishes, _) = crossbeam_channel::bounded(1);
-        Reads::new(Some(wishes), Rc::default(), Arc::default())
+        Reads::new(Some(wishes), Rc::default(), Arc::default(), [0; HASH_KEY_BYTES])
     }
 
     fn page(request: &str) -> Option<FirstPage> {
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn without_codings_all_is_identity() {
-        let reads = Reads::new(None, Rc::default(), Arc::default());
+        let reads = Reads::new(None, Rc::default(), Arc::default(), [0; HASH_KEY_BYTES]);
         let request = b"GET /todos HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n";
         for _ in 0..4 {
             let Ok(Recognised::FirstPage(asked)) = reads.recognise(request) else { panic!("it is one") };

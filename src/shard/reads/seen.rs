@@ -32,7 +32,7 @@ const SIGHTINGS_MIN: u32 = 2;
 /// gives it up within the minute.
 const HALVED_AFTER_S: i64 = 8;
 /// What XXH3 asks for at least is 136 bytes; its own default has 192.
-const HASH_KEY_BYTES: usize = 192;
+pub const HASH_KEY_BYTES: usize = 192;
 
 const _: () = assert!(SETS.is_power_of_two() && NEWCOMERS.is_power_of_two());
 
@@ -76,13 +76,8 @@ pub struct SeenHeads {
 }
 
 impl SeenHeads {
-    /// A table of no heads.
-    ///
-    /// # Panics
-    /// When the system has no random numbers to give.
-    pub fn new() -> SeenHeads {
-        let mut hash_key = [0; HASH_KEY_BYTES];
-        getrandom::fill(&mut hash_key).expect("the system's random number generator works");
+    /// A table of no heads, with a random key.
+    pub fn new(hash_key: [u8; HASH_KEY_BYTES]) -> SeenHeads {
         SeenHeads {
             hash_key,
             sets: Box::new([Set { hashes: [0; WAYS], halved_at: 0 }; SETS]),
@@ -211,6 +206,12 @@ mod tests {
     }
 
     impl SeenHeads {
+        fn of_chance() -> SeenHeads {
+            let mut hash_key = [0; HASH_KEY_BYTES];
+            getrandom::fill(&mut hash_key).expect("the system has random numbers");
+            SeenHeads::new(hash_key)
+        }
+
         /// A request with this head; returns whether it had a place.
         fn ask(&mut self, head: &[u8], page: FirstPage, unix_seconds: i64) -> bool {
             let found = self.find(head);
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_head_is_known_when_it_comes_for_the_third_time() {
-        let mut seen = SeenHeads::new();
+        let mut seen = SeenHeads::of_chance();
         for _ in 0..SIGHTINGS_MIN {
             assert!(!seen.ask(&head(1), page(1), 1));
         }
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_head_is_known_as_a_whole() {
-        let mut seen = SeenHeads::new();
+        let mut seen = SeenHeads::of_chance();
         let known = head(7);
         // The second is the one that came last.
         for client in [7, 7, 7, 8, 8, 8] {
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_table_has_its_size_whatever_comes() {
-        let mut seen = SeenHeads::new();
+        let mut seen = SeenHeads::of_chance();
         for client in 0..10 * SEEN_HEADS_MAX {
             for _ in 0..4 {
                 seen.ask(&head(client), page(client), client as i64 / 100);
@@ -276,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_unlike_heads_puts_nobody_out() {
-        let mut seen = SeenHeads::new();
+        let mut seen = SeenHeads::of_chance();
         let clients = || 0..SEEN_HEADS_MAX / 8;
         let mut second = 0;
         for round in 0..20 {
@@ -303,7 +304,7 @@ mod tests {
 
     #[test]
     fn who_comes_often_gets_the_place_of_who_has_gone() {
-        let mut seen = SeenHeads::new();
+        let mut seen = SeenHeads::of_chance();
         for client in 0..4 * SEEN_HEADS_MAX {
             for _ in 0..50 {
                 seen.ask(&head(client), page(client), 1);
@@ -324,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_sets_of_two_tables_differ() {
-        let (one, other) = (SeenHeads::new(), SeenHeads::new());
+        let (one, other) = (SeenHeads::of_chance(), SeenHeads::of_chance());
         let sets =
             |seen: &SeenHeads| (0..32).map(|client| seen.hash(&head(client)) as usize % SETS).collect::<Vec<_>>();
         assert_ne!(sets(&one), sets(&other), "a client could know who shares a set");

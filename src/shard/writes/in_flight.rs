@@ -180,21 +180,20 @@ impl InFlight {
         Some(Returned { latency, bytes: entry.bytes, waiting: None })
     }
 
-    /// How long the oldest write has been in flight; `None` without one.
-    pub fn oldest_age(&self) -> Option<Duration> {
+    /// How long the oldest write has been in flight `now`; `None` without one.
+    pub fn oldest_age(&self, now: Instant) -> Option<Duration> {
         if self.is_empty() {
             return None;
         }
         let entries = self.slots.iter().filter_map(|slot| slot.entry.as_ref());
-        entries.map(|entry| entry.submitted_at).min().map(|submitted_at| submitted_at.elapsed())
+        entries.map(|entry| entry.submitted_at).min().map(|submitted_at| now.saturating_duration_since(submitted_at))
     }
 
     /// Tells the clients of writes older than `timeout` that the log does not answer; returns how many.
-    pub fn expire(&mut self, timeout: Duration) -> usize {
+    pub fn expire(&mut self, now: Instant, timeout: Duration) -> usize {
         if self.is_empty() {
             return 0;
         }
-        let now = Instant::now();
         let mut expired = 0;
         for entry in self.slots.iter().filter_map(|slot| slot.entry.as_ref()) {
             if entry.pending.outcome().is_none() && now.duration_since(entry.submitted_at) >= timeout {
@@ -248,9 +247,9 @@ mod tests {
         let mut in_flight = InFlight::new(0, 1, 1000);
         let write = pending();
         let ticket = in_flight.insert(Rc::clone(&write), 1, Instant::now());
-        assert_eq!(in_flight.expire(Duration::from_secs(60)), 0);
-        assert_eq!(in_flight.expire(Duration::ZERO), 1);
-        assert_eq!(in_flight.expire(Duration::ZERO), 0, "told once");
+        assert_eq!(in_flight.expire(Instant::now(), Duration::from_secs(60)), 0);
+        assert_eq!(in_flight.expire(Instant::now(), Duration::ZERO), 1);
+        assert_eq!(in_flight.expire(Instant::now(), Duration::ZERO), 0, "told once");
         assert!(!in_flight.admits(1), "the command may still be in the queue");
         in_flight.acknowledge(ticket, Ok(()), Instant::now());
         assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unconfirmed)), "the client was told 503");

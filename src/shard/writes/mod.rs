@@ -142,10 +142,9 @@ impl Writes {
         Ok(pending)
     }
 
-    /// Decides the answers to writes that have come back from the log.
-    pub fn acknowledge(&self, acknowledgements: &[Acknowledgement]) {
+    /// Decides the answers to writes that come back from the log `now`.
+    pub fn acknowledge(&self, acknowledgements: &[Acknowledgement], now: Instant) {
         let mut in_flight = self.in_flight.borrow_mut();
-        let now = Instant::now();
         for Acknowledgement { ticket, result, position } in acknowledgements {
             let Some(returned) = in_flight.acknowledge(*ticket, *result, now) else { continue };
             let outcome =
@@ -166,12 +165,12 @@ impl Writes {
     }
 
     /// Answers those that the log does not answer in time, and those whose wait for the snapshot is over.
-    pub fn expire(&self, ack_timeout: Duration) {
-        let expired = self.in_flight.borrow_mut().expire(ack_timeout);
+    pub fn expire(&self, now: Instant, ack_timeout: Duration) {
+        let expired = self.in_flight.borrow_mut().expire(now, ack_timeout);
         self.metrics.commands_refused.add(expired as u64);
-        let oldest_us = self.in_flight.borrow().oldest_age().map_or(0, |age| age.as_micros() as u64);
+        let oldest_us = self.in_flight.borrow().oldest_age(now).map_or(0, |age| age.as_micros() as u64);
         self.metrics.oldest_command_us.set(oldest_us);
-        self.change_visibility(|visibility| visibility.expire(Instant::now()));
+        self.change_visibility(|visibility| visibility.expire(now));
     }
 
     /// Lets nobody wait for the snapshot beyond this moment.

@@ -310,7 +310,7 @@ impl Backend for Epoll {
         self.connections[slot as usize].descriptor
     }
 
-    fn duplicate(&mut self, slot: Slot) -> io::Result<OwnedFd> {
+    fn duplicate(&mut self, slot: Slot) -> io::Result<RawFd> {
         self.forget(slot);
         tcp::duplicate(self.descriptor(slot))
     }

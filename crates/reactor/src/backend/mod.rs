@@ -8,10 +8,10 @@ pub mod uring;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 pub use self::epoll::Epoll;
 #[cfg(test)]
@@ -102,8 +102,50 @@ pub trait Backend {
         Instant::now()
     }
 
+    /// What time it is by the clock on the wall.
+    #[inline]
+    fn wall_time(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    /// Fills this with numbers that nobody can guess.
+    ///
+    /// # Errors
+    /// The system has none to give.
+    fn fill_random(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        tcp::fill_random(bytes)
+    }
+
     /// Frees memory that has not been needed since the last call.
     fn trim(&mut self) {}
+
+    // ---- connections that are in no slot: their descriptors are good for this backend, and the caller's ----------------
+
+    /// See [`Detached::send`](crate::Detached::send).
+    ///
+    /// # Errors
+    /// The same.
+    fn send_detached(&mut self, descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
+        tcp::send(descriptor, bytes)
+    }
+
+    /// See [`tcp::shut_down`].
+    fn shut_down_detached(&mut self, descriptor: RawFd, how: libc::c_int) {
+        tcp::shut_down(descriptor, how);
+    }
+
+    /// See [`Detached::drop_received`](crate::Detached::drop_received).
+    ///
+    /// # Errors
+    /// The same.
+    fn drop_received(&mut self, descriptor: RawFd, max_bytes: usize) -> io::Result<usize> {
+        tcp::drop_received(descriptor, max_bytes)
+    }
+
+    /// Closes a descriptor.
+    fn close_detached(&mut self, descriptor: RawFd) {
+        tcp::close(descriptor);
+    }
 
     // ---- what a kernel is asked, and told, about a connection ----------------------------------------------------------
 
@@ -149,7 +191,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// No descriptor is free.
-    fn duplicate(&mut self, slot: Slot) -> io::Result<OwnedFd> {
+    fn duplicate(&mut self, slot: Slot) -> io::Result<RawFd> {
         tcp::duplicate(self.descriptor(slot))
     }
 }
@@ -251,8 +293,33 @@ impl Backend for AnyBackend {
         each!(self.now())
     }
 
+    #[inline]
+    fn wall_time(&self) -> SystemTime {
+        each!(self.wall_time())
+    }
+
+    fn fill_random(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        each!(self.fill_random(bytes))
+    }
+
     fn trim(&mut self) {
         each!(self.trim());
+    }
+
+    fn send_detached(&mut self, descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
+        each!(self.send_detached(descriptor, bytes))
+    }
+
+    fn shut_down_detached(&mut self, descriptor: RawFd, how: libc::c_int) {
+        each!(self.shut_down_detached(descriptor, how));
+    }
+
+    fn drop_received(&mut self, descriptor: RawFd, max_bytes: usize) -> io::Result<usize> {
+        each!(self.drop_received(descriptor, max_bytes))
+    }
+
+    fn close_detached(&mut self, descriptor: RawFd) {
+        each!(self.close_detached(descriptor));
     }
 
     fn descriptor(&self, slot: Slot) -> RawFd {
@@ -287,7 +354,7 @@ impl Backend for AnyBackend {
         each!(self.drop_unsent_at_close(slot));
     }
 
-    fn duplicate(&mut self, slot: Slot) -> io::Result<OwnedFd> {
+    fn duplicate(&mut self, slot: Slot) -> io::Result<RawFd> {
         each!(self.duplicate(slot))
     }
 }

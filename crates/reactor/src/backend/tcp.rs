@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// Whether bytes have come that nobody has received (FIONREAD, tcp(7)).
 pub fn has_bytes_waiting(socket: RawFd) -> bool {
@@ -29,17 +29,58 @@ pub fn shut_down(socket: RawFd, how: libc::c_int) {
 ///
 /// # Errors
 /// No descriptor is free.
-pub fn duplicate(socket: RawFd) -> io::Result<OwnedFd> {
+pub fn duplicate(socket: RawFd) -> io::Result<RawFd> {
     // SAFETY: no pointers; a descriptor that is not open is an error.
     let copy = unsafe { libc::fcntl(socket, libc::F_DUPFD_CLOEXEC, 0) };
-    // SAFETY: it has just been made, and nobody else knows it.
-    if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(unsafe { OwnedFd::from_raw_fd(copy) }) }
+    if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(copy) }
 }
 
 /// Closes a descriptor.
 pub fn close(socket: RawFd) {
     // SAFETY: no pointers; the descriptor is its owner's, who does not use it any more.
     unsafe { libc::close(socket) };
+}
+
+/// Sends as much of this as the socket takes at once.
+///
+/// # Errors
+/// It takes nothing now, or the connection is broken.
+pub fn send(socket: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pointer and the length are those of `bytes`.
+    let sent = unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Drops at most `max_bytes` of what has come, in the kernel and without a copy; 0 is the end.
+///
+/// # Errors
+/// Nothing has come, or the connection is broken.
+pub fn drop_received(socket: RawFd, max_bytes: usize) -> io::Result<usize> {
+    let flags = libc::MSG_TRUNC | libc::MSG_DONTWAIT;
+    // SAFETY: with MSG_TRUNC a TCP socket drops its bytes and writes nothing (tcp(7)), so there is no buffer.
+    let dropped = unsafe { libc::recv(socket, std::ptr::null_mut(), max_bytes, flags) };
+    usize::try_from(dropped).map_err(|_| io::Error::last_os_error())
+}
+
+/// Fills this with random numbers of the system (getrandom(2)).
+///
+/// # Errors
+/// It has none to give.
+pub fn fill_random(bytes: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let rest = &mut bytes[filled..];
+        // SAFETY: the pointer and the length are those of `rest`.
+        match usize::try_from(unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) }) {
+            Ok(more) => filled += more,
+            Err(_) => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
+            },
+        }
+    }
+    Ok(())
 }
 
 /// Bytes that the socket has taken and the client's system has not acknowledged (SIOCOUTQ, tcp(7)); `None` if it cannot be

@@ -10,7 +10,7 @@ fn what_has_been_received_stays_as_long_as_somebody_has_it_also_without_its_conn
     for driver in drivers() {
         let (mut other, served) = pair();
         let echo = move |reactor: Rc<Reactor>, socket: Socket| async move {
-            let other = Socket::new(&reactor, served).expect("a socket");
+            let other = Socket::new(Detached::of(&reactor, served)).expect("a socket");
             let kept = poll_fn(|_| other.poll_receive()).await.expect("bytes");
             for round in 0..ROUNDS {
                 let mut received = Vec::new();

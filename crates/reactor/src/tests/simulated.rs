@@ -78,7 +78,8 @@ fn play(seed: u64) -> u64 {
             let resets = simulation.below(4) == 0;
             let ending =
                 if resets { Ending::ResetsAfter(simulation.below(BYTES_MAX) as usize) } else { Ending::ShutsDown };
-            let script = Script { sends, ending, slowness: 1 + simulation.below(3) * simulation.below(100) };
+            let slowness = 1 + simulation.below(3) * simulation.below(100);
+            let script = Script { sends, ending, slowness, ..Script::default() };
             (script.clone(), simulation.connect(script))
         })
         .collect();
@@ -89,7 +90,7 @@ fn play(seed: u64) -> u64 {
     let goal = Goal::default();
     let left = Rc::new(Cell::new(clients.len()));
     for (_, descriptor) in &clients {
-        let socket = Socket::new(&reactor, *descriptor).expect("a socket");
+        let socket = Socket::new(Detached::of(&reactor, *descriptor)).expect("a socket");
         let (simulation, own, left, goal) = (simulation.clone(), Rc::clone(&reactor), Rc::clone(&left), goal.clone());
         reactor.spawn(async move {
             echo(simulation, own, socket).await;
@@ -120,10 +121,12 @@ fn play(seed: u64) -> u64 {
         reading.wait().await;
     });
     assert!(ended.is_ok(), "seed {seed}: {ended:?}");
-    let AnyBackend::Simulated(simulated) = &*reactor.backend.borrow() else { unreachable!("made so") };
-    assert!(simulated.is_at_rest(), "seed {seed}: sockets, or bytes that were received, have not come back");
+    assert!(
+        reactor.is_at_rest() && simulation.descriptors() == 0,
+        "seed {seed}: sockets, or bytes that were received, have not come back"
+    );
     for (script, descriptor) in clients {
-        let Seen { read, end, reset } = simulation.seen(descriptor);
+        let Seen { read, end, reset, .. } = simulation.seen(descriptor);
         assert!(script.sends.starts_with(&read), "seed {seed}: client {descriptor} has read something else");
         assert!(reset || end && read == script.sends, "seed {seed}: client {descriptor}: {} bytes", read.len());
         assert!(!reset || script.ending != Ending::ShutsDown, "seed {seed}: client {descriptor} was reset");

@@ -33,8 +33,8 @@ fn others_have_their_turn_between_connections_that_are_accepted() {
             reactor.spawn(async move {
                 let listener = Listener::new(&acceptor, listener).expect("a listener");
                 let (mut accepted, mut in_turn, mut turn) = (0, 0, 0);
-                let mut note = |descriptor: RawFd| {
-                    drop(Socket::new(&acceptor, descriptor));
+                let mut note = |accepted_now: Detached| {
+                    drop(Socket::new(accepted_now));
                     if std::mem::replace(&mut turn, turns.get()) != turns.get() {
                         in_turn = 0;
                     }

@@ -8,11 +8,11 @@ mod world;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 pub use self::world::{Chance, Ending, Script, Seen, Simulation};
 use super::{Backend, Slot, UNREAD_MAX_BYTES};
@@ -30,6 +30,9 @@ const BUFFER_MAX_BYTES: u64 = 4096;
 const BUFFERS_MAX: u64 = 8;
 /// Longest turn, in microseconds.
 const TURN_MAX_US: u64 = 100;
+
+/// When the world begins, by the clock on the wall, since 1970: in January of 2027.
+const BEGAN_AT: Duration = Duration::from_secs(1_800_000_000);
 
 /// How a send stands.
 enum Sending {
@@ -63,7 +66,7 @@ pub struct Simulated {
     connections: Vec<Connection>,
     free: Vec<Slot>,
     /// Received bytes that somebody has.
-    lent: usize,
+    lent: isize,
     /// Something has been asked for that does not wait.
     is_urgent: bool,
     accepting_task: TaskId,
@@ -86,10 +89,14 @@ impl Simulated {
         }
     }
 
-    /// Whether all sockets are closed, and all received bytes have come back.
-    #[cfg(test)]
+    /// Whether all sockets are closed, and all received bytes have come back, each once.
     pub fn is_at_rest(&self) -> bool {
         self.lent == 0 && self.connections.iter().all(|connection| !connection.is_open)
+    }
+
+    fn is_short_of_descriptors(&self) -> bool {
+        let world = &mut *self.simulation.world.borrow_mut();
+        world.shortage_one_in > 0 && world.chance.one_in(world.shortage_one_in)
     }
 
     fn of(&mut self, slot: Slot) -> &mut Connection {
@@ -115,6 +122,7 @@ impl Simulated {
                 Sending::Shared(_, length) => (*length, false),
                 Sending::No | Sending::Sent(..) | Sending::Unsent(_) => continue,
             };
+            let now = world.now;
             let client = &mut world.clients[connection.client];
             let is_broken = client.is_reset || connection.is_send_shut;
             let room = (world.chance.up_to(UNSENT_MAX_BYTES) as usize).saturating_sub(client.unread.len());
@@ -126,11 +134,11 @@ impl Simulated {
             let bytes = *sent.as_ref().unwrap_or(&0);
             connection.sending = match std::mem::replace(&mut connection.sending, Sending::No) {
                 Sending::Pieces(pieces, _) => {
-                    client.unread.extend(pieces.unsent().flatten().take(bytes));
+                    client.serve(pieces.unsent().flatten().take(bytes), now);
                     Sending::Sent(sent, pieces)
                 }
                 Sending::Shared(shared, length) => {
-                    client.unread.extend(&shared[..bytes]);
+                    client.serve(&shared[..bytes], now);
                     match sent {
                         Ok(sent) if sent == length => Sending::No,
                         sent => Sending::Unsent(Unsent { bytes: shared, length, sent }),
@@ -211,6 +219,11 @@ impl Simulated {
 
 impl Backend for Simulated {
     fn add(&mut self, descriptor: RawFd) -> io::Result<Slot> {
+        if self.is_short_of_descriptors() {
+            self.simulation.world.borrow_mut().clients[descriptor as usize].is_refused = true;
+            self.close_detached(descriptor);
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
         let connection = Connection {
             client: descriptor as usize,
             task: NOBODY,
@@ -234,12 +247,9 @@ impl Backend for Simulated {
 
     fn close(&mut self, slot: Slot) {
         let connection = &mut self.connections[slot as usize];
-        let client = &mut self.simulation.world.borrow_mut().clients[connection.client];
-        client.is_ended_for_it = true;
-        if !client.arrived.is_empty() || !connection.received.is_empty() {
-            // What nobody has received resets the connection (tcp(7)).
-            client.reset();
-        }
+        let mut world = self.simulation.world.borrow_mut();
+        let now = world.now;
+        world.clients[connection.client].close(connection.received.is_empty(), now);
         connection.is_open = false;
         connection.task = NOBODY;
         connection.sending = Sending::No;
@@ -268,7 +278,7 @@ impl Backend for Simulated {
     }
 
     fn give_back(&mut self, _: Bytes) {
-        self.lent -= 1;
+        self.lent -= if self.simulation.world.borrow().gives_back_twice { 2 } else { 1 };
     }
 
     fn has_received(&self, slot: Slot) -> bool {
@@ -326,6 +336,9 @@ impl Backend for Simulated {
         self.accepting_task = current();
         if self.is_accepting_stopped {
             return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
+        }
+        if !self.simulation.world.borrow().waiting.is_empty() && self.is_short_of_descriptors() {
+            return Poll::Ready(Err(io::Error::from_raw_os_error(libc::EMFILE)));
         }
         let accepted = self.simulation.world.borrow_mut().waiting.pop_front();
         accepted.map_or(Poll::Pending, |descriptor| Poll::Ready(Ok(descriptor)))
@@ -392,7 +405,7 @@ impl Backend for Simulated {
         connection.is_receive_shut |= how != libc::SHUT_WR;
         if how != libc::SHUT_RD {
             connection.is_send_shut = true;
-            self.simulation.world.borrow_mut().clients[connection.client].is_ended_for_it = true;
+            self.simulation.shut_down(connection.client);
         }
         make_ready(connection.task);
     }
@@ -415,10 +428,58 @@ impl Backend for Simulated {
 
     fn drop_unsent_at_close(&mut self, slot: Slot) {
         let connection = &self.connections[slot as usize];
-        self.simulation.world.borrow_mut().clients[connection.client].reset();
+        let mut world = self.simulation.world.borrow_mut();
+        let now = world.now;
+        world.clients[connection.client].reset(now);
     }
 
-    fn duplicate(&mut self, _: Slot) -> io::Result<OwnedFd> {
-        Err(io::ErrorKind::Unsupported.into())
+    fn duplicate(&mut self, slot: Slot) -> io::Result<RawFd> {
+        if self.is_short_of_descriptors() {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        let client = self.connections[slot as usize].client;
+        self.simulation.world.borrow_mut().clients[client].descriptors += 1;
+        Ok(client as RawFd)
+    }
+
+    fn send_detached(&mut self, descriptor: RawFd, bytes: &[u8]) -> io::Result<usize> {
+        let mut world = self.simulation.world.borrow_mut();
+        let now = world.now;
+        world.clients[descriptor as usize].serve(bytes, now);
+        Ok(bytes.len())
+    }
+
+    fn shut_down_detached(&mut self, descriptor: RawFd, how: libc::c_int) {
+        if how != libc::SHUT_RD {
+            self.simulation.shut_down(descriptor as usize);
+        }
+    }
+
+    fn drop_received(&mut self, descriptor: RawFd, max_bytes: usize) -> io::Result<usize> {
+        let client = &mut self.simulation.world.borrow_mut().clients[descriptor as usize];
+        match client.arrived.len().min(max_bytes) {
+            _ if client.is_reset => Err(io::Error::from_raw_os_error(libc::ECONNRESET)),
+            0 if !client.has_ended => Err(io::ErrorKind::WouldBlock.into()),
+            dropped => {
+                client.arrived.drain(..dropped);
+                Ok(dropped)
+            }
+        }
+    }
+
+    fn close_detached(&mut self, descriptor: RawFd) {
+        let mut world = self.simulation.world.borrow_mut();
+        let now = world.now;
+        world.clients[descriptor as usize].close(true, now);
+    }
+
+    fn wall_time(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + BEGAN_AT + self.simulation.world.borrow().now
+    }
+
+    fn fill_random(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        let chance = &mut self.simulation.world.borrow_mut().chance;
+        bytes.fill_with(|| chance.below(256) as u8);
+        Ok(())
     }
 }
