@@ -83,7 +83,8 @@ struct EncodeLoop {
     published: Vec<PublishedPage>,
 }
 
-/// A page, and of the list that it was made of what [`Snapshot::replaced_bytes`] and [`Snapshot::memory_bytes`] say.
+/// A page, and of the list that it was made of what [`replaced_bytes`](crate::snapshot::Snapshot::replaced_bytes)
+/// and [`memory_bytes`](crate::snapshot::Snapshot::memory_bytes) say.
 struct PublishedPage {
     page: EncodedPage,
     replaced_bytes: u64,

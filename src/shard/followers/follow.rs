@@ -30,7 +30,7 @@ pub struct Wants {
 pub struct Filter {
     /// Who.
     pub user_id: Box<str>,
-    /// [`Snapshot::owner_number`] of the user.
+    /// [`owner_number`](crate::snapshot::Snapshot::owner_number) of the user.
     pub owner: Cell<u64>,
 }
 
