@@ -23,13 +23,13 @@ mod detached;
 mod listener;
 mod pieces;
 pub mod prefetch;
-mod received;
 mod remote;
 mod socket;
 mod task;
 #[cfg(test)]
 mod tests;
 mod timer;
+mod transfer;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -49,11 +49,11 @@ use self::backend::{AnyBackend, Backend as _, Epoll, Uring};
 pub use self::detached::Detached;
 pub use self::listener::{ACCEPTS_TURN_MAX, Listener, Port};
 pub use self::pieces::{PIECES_MAX, Pieces, PiecesOf};
-pub use self::received::Received;
 use self::remote::Remote;
-pub use self::socket::{SendManner, Socket, Unsent};
+pub use self::socket::{Received, Socket};
 use self::task::{TaskId, Tasks};
 use self::timer::Timers;
+pub use self::transfer::{SendManner, Unsent};
 
 /// How a reactor does I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,35 +4,14 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::backend::{AnyBackend, Backend as _, Slot};
 use crate::pieces::Pieces;
-use crate::received::{Bytes, Received};
+use crate::transfer::{Bytes, SendManner, Unsent};
 use crate::{Detached, Reactor, task};
-
-/// How a send goes about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SendManner {
-    /// It most likely fits into the socket; what does not is the caller's to send again. The caller has nothing to do but wait
-    /// for the client: it hears of a success at the end of the next wait, whatever ends that.
-    Expected,
-    /// The same, and the caller has more to do: the next wait ends at once.
-    Urgent,
-    /// Wait until the socket takes something. Nothing of that wait is in the kernel.
-    Patient,
-}
-
-/// What the socket has not taken of an answer that others share.
-pub struct Unsent {
-    /// The buffer, the first `length` bytes of which are the answer.
-    pub bytes: Rc<[u8]>,
-    /// See `bytes`.
-    pub length: usize,
-    /// How many bytes it has taken.
-    pub sent: io::Result<usize>,
-}
 
 /// A connection's socket. One task receives and sends; the rest may be called by any of the thread. When it has been closed, it
 /// receives the end, and sends nothing.
@@ -200,5 +179,43 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Bytes that have come on a connection; none is the end of what its client sends. The buffer that they are in goes back to the
+/// backend when this is dropped.
+#[must_use = "what has been received is gone when this is dropped"]
+pub struct Received<'socket> {
+    socket: &'socket Socket,
+    bytes: Bytes,
+}
+
+impl<'socket> Received<'socket> {
+    #[inline]
+    fn new(socket: &'socket Socket, bytes: Bytes) -> Received<'socket> {
+        Received { socket, bytes }
+    }
+}
+
+impl Deref for Received<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::None => &[],
+            Bytes::Lent(buffer) => buffer.bytes(),
+            Bytes::Own(bytes, length) => &bytes[..*length],
+        }
+    }
+}
+
+impl Drop for Received<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.bytes, Bytes::None) {
+            Bytes::None => {}
+            bytes => self.socket.give_back(bytes),
+        }
     }
 }

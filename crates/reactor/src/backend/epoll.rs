@@ -8,10 +8,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::{Backend, Slot, UNREAD_MAX_BYTES, tcp};
+use crate::FastPath;
 use crate::pieces::Pieces;
-use crate::received::Bytes;
 use crate::task::{NOBODY, TaskId, current, make_ready};
-use crate::{FastPath, SendManner, Unsent};
+use crate::transfer::Bytes;
+use crate::transfer::{SendManner, Unsent};
 
 /// Receives of one connection before others have their turn; io_uring has such a bound in its buffers. A client that sends as
 /// fast as it is read would have the thread for itself.

@@ -19,10 +19,11 @@ pub use self::epoll::RECEIVES_TURN_MAX;
 pub use self::uring::Uring;
 #[cfg(test)]
 pub use self::uring::{BUFFER_BYTES, PAGE_BYTES};
+use crate::FastPath;
 use crate::pieces::Pieces;
-use crate::received::Bytes;
 use crate::task::TaskId;
-use crate::{FastPath, SendManner, Unsent};
+use crate::transfer::Bytes;
+use crate::transfer::{SendManner, Unsent};
 
 /// The number of a socket in its backend.
 pub type Slot = u32;

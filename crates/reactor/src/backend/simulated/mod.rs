@@ -16,11 +16,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 pub use self::world::{Chance, Ending, Script, Seen, Simulation};
 use super::{Backend, Slot, UNREAD_MAX_BYTES};
+use crate::FastPath;
 use crate::pieces::Pieces;
-use crate::received::Bytes;
 use crate::remote::Remote;
 use crate::task::{NOBODY, TaskId, current, make_ready};
-use crate::{FastPath, SendManner, Unsent};
+use crate::transfer::Bytes;
+use crate::transfer::{SendManner, Unsent};
 
 /// Most bytes that a socket keeps of what its client has not read; how much it is differs from send to send.
 const UNSENT_MAX_BYTES: u64 = 32 * 1024;

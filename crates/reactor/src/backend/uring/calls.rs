@@ -7,11 +7,12 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::Uring;
+use crate::FastPath;
 use crate::backend::{Backend, Slot};
 use crate::pieces::Pieces;
-use crate::received::Bytes;
 use crate::task::TaskId;
-use crate::{FastPath, SendManner, Unsent};
+use crate::transfer::Bytes;
+use crate::transfer::{SendManner, Unsent};
 
 impl Backend for Uring {
     fn add(&mut self, descriptor: RawFd) -> io::Result<Slot> {

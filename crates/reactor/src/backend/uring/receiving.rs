@@ -10,8 +10,8 @@ use super::sending::Sending;
 use super::{Completion, Connection, RECEIVE, Uring};
 use crate::FastPath;
 use crate::backend::{Slot, UNREAD_MAX_BYTES};
-use crate::received::Bytes;
 use crate::task::{current, make_ready};
+use crate::transfer::Bytes;
 
 impl Uring {
     /// Bytes that have come; the first call begins to receive. While a send is unattended there is nothing to be had, so that its
