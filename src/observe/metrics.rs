@@ -14,7 +14,7 @@ use crate::change_feed::ResetReason;
 use crate::encoder::EncoderMetrics;
 use crate::http::Coding;
 use crate::producer::ProducerMetrics;
-use crate::refresher::RefresherMetrics;
+use crate::refresher::metrics::RefresherMetrics;
 use crate::snapshot::OldLists;
 use crate::worker::{WorkerMetrics, WorkerState};
 

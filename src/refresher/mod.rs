@@ -5,7 +5,7 @@
 
 mod changes;
 mod comparison;
-mod metrics;
+pub mod metrics;
 mod setback;
 mod store_alone;
 
@@ -28,7 +28,7 @@ use crate::todo::{IDEMPOTENCY, IdKey, Todo};
 use crate::wires::inbox::{InboxSender, Message};
 use changes::{NextList, progress};
 use comparison::Goal;
-pub use metrics::RefresherMetrics;
+use metrics::RefresherMetrics;
 use setback::Setback;
 use store_alone::{FeedHealth, StoreAlone, jittered, next_look};
 
