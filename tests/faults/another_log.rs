@@ -33,6 +33,16 @@ fn write_before(api: &Api) -> Titles {
     titles.iter().map(|title| (write_new(api, title), title.clone())).collect()
 }
 
+/// The same by a worker, now killed, that noted no id, as those of an older version do.
+fn write_before_ids(deployment: &Deployment, api: &Api) -> Titles {
+    let worker = deployment.worker();
+    let titles = write_before(api);
+    worker.signal(libc::SIGKILL);
+    drop(worker);
+    forget_ids(deployment);
+    titles
+}
+
 /// Deletes the topic, makes it again and fills it. Returns what a store holds that has applied all of it.
 fn make_anew(deployment: &Deployment) -> Titles {
     make_anew_and_empty(deployment);
@@ -124,11 +134,7 @@ fn a_topic_that_an_older_versions_store_was_too_long_for_is_not_taken_when_it_ha
         let deployment = Deployment::beside_others();
         migrate(&deployment, &[]);
         let api = deployment.serve();
-        let worker = deployment.worker();
-        let mut expected = write_before(&api);
-        worker.signal(libc::SIGKILL);
-        drop(worker);
-        forget_ids(&deployment);
+        let mut expected = write_before_ids(&deployment, &api);
 
         make_anew_and_empty(&deployment);
         expected.extend(fill(&deployment, todos_at_first));
@@ -180,11 +186,7 @@ fn a_topic_that_was_too_short_for_a_moment_is_looked_at_again_when_that_is_said(
     let deployment = Deployment::beside_others();
     migrate(&deployment, &[]);
     let api = deployment.serve();
-    let worker = deployment.worker();
-    let mut expected = write_before(&api);
-    worker.signal(libc::SIGKILL);
-    drop(worker);
-    forget_ids(&deployment);
+    let mut expected = write_before_ids(&deployment, &api);
     deployment.query("UPDATE applied_offsets SET next = next + 1000 WHERE partition >= 0");
     assert_workers_apply_nothing(&deployment, REJECTED, || {
         deployment.query("UPDATE applied_offsets SET next = next - 1000 WHERE partition >= 0");
