@@ -230,6 +230,10 @@ pub const INDEX_LEAF_TARGET_ENTRIES: usize = 64;
 pub const LIST_BRANCH_TARGET_CHILDREN: usize = 4;
 /// The same for the index by id, which most changes only search: fewer levels are searched faster.
 pub const INDEX_BRANCH_TARGET_CHILDREN: usize = 8;
+/// Longest page of a part of the list (of a user, of what is done) that is gathered todo by todo on its way down, in todos: a page
+/// as people look at it. Longer ones are walked through once for their length and entity tag, and again as they are sent. It is
+/// also the longest that a shard looks at with each change for those who wait for one.
+pub const GATHERED_PAGE_MAX_TODOS: usize = 64;
 /// Changes of a batch whose memory the snapshot has the CPU fetch at once. Each takes about 10 KiB, of the list's branches, the
 /// chunk and the counts beside it, so these fit into a CPU's second cache; and as many are on their way as a CPU has room for.
 pub const PREFETCH_KEYS_MAX: usize = 64;

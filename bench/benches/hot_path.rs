@@ -11,6 +11,7 @@ use million_rps::config::{Auth, Secret};
 use million_rps::http::Coding;
 use million_rps::http::response::{CacheControl, ContentType, date};
 use million_rps::http::route::route;
+use million_rps::http::words::filter::Filter;
 use million_rps::http::{ResponseHead, Status, parse_head, query};
 use million_rps::snapshot::{Encoder, HashKeys, Snapshot, SnapshotBuilder};
 use million_rps::store::Changes;
@@ -136,7 +137,7 @@ fn response_head(criterion: &mut Criterion) {
                 .etag(black_box(page.entity_tag))
                 .cache_control(CacheControl::NoCache)
                 .vary_accept_encoding()
-                .next_page(10, last)
+                .next_page(&Filter::default(), 10, last)
                 .end();
             out.len()
         });

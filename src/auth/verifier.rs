@@ -81,15 +81,29 @@ impl Verifier {
         now: UnixSeconds,
         connection: &FailedChecks,
     ) -> Result<Rc<str>, AuthError> {
+        let (user, may_write) = self.identify(authorization, now, connection)?;
+        may_write.then_some(user).ok_or(AuthError::MissingScope)
+    }
+
+    /// The user of a request, whatever the scopes of its token, and whether it may write, as [`Verifier::verify`] finds out.
+    ///
+    /// # Errors
+    /// [`AuthError`], but for [`AuthError::MissingScope`].
+    pub fn identify(
+        &mut self,
+        authorization: Option<&[u8]>,
+        now: UnixSeconds,
+        connection: &FailedChecks,
+    ) -> Result<(Rc<str>, bool), AuthError> {
         let token = bearer_token(authorization.ok_or(AuthError::Missing)?)?;
         if let Some(verified) = self.cache.get(token) {
             verified.validity.check(now)?;
-            return verified.may_write.then(|| Rc::clone(&verified.user)).ok_or(AuthError::MissingScope);
+            return Ok((Rc::clone(&verified.user), verified.may_write));
         }
         let verified = self.check(token, now, connection)?;
         let (user, may_write) = (Rc::clone(&verified.user), verified.may_write);
         self.cache.insert(token, verified, now);
-        may_write.then_some(user).ok_or(AuthError::MissingScope)
+        Ok((user, may_write))
     }
 
     /// Everything about a token but its scope. What a costly key has signed rightly and is refused all the same counts as a failure:

@@ -1,7 +1,7 @@
 //! The query of `GET /todos/events`: from where, whose, and with how much of the list.
 
 use super::problem::Problem;
-use super::query::{decoded, invalid_limit, is_named, read_limit, unknown_parameter};
+use super::query::{decoded, invalid_limit, invalid_user_id, is_named, read_limit, set_once, unknown_parameter};
 use crate::limits::USER_ID_MAX_BYTES;
 
 /// What of the changes a client asks for.
@@ -47,20 +47,6 @@ pub fn events_query(query: Option<&[u8]>) -> Result<EventsQuery, Problem> {
         ));
     }
     Ok(asked)
-}
-
-fn set_once<T>(place: &mut Option<T>, value: T, twice: &'static str) -> Result<(), Problem> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err(Problem::invalid_request(twice)),
-    }
-}
-
-#[cold]
-fn invalid_user_id() -> Problem {
-    Problem::invalid_request(format!(
-        "user_id must be 1 to {USER_ID_MAX_BYTES} bytes of UTF-8, percent-encoded where a URI asks for it"
-    ))
 }
 
 #[cfg(test)]

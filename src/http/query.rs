@@ -1,28 +1,34 @@
-//! The query of `GET /todos`: which page of the list.
+//! The query of `GET /todos`: which page of the list, or of a part of it.
+
+use std::borrow::Cow;
 
 use super::problem::Problem;
 use super::words::cursor::read_cursor;
+use super::words::filter::{Filter, ME, User};
 use super::words::syntax::percent_decoded;
-use crate::limits::PAGE_LIMIT_MAX;
+use crate::limits::{PAGE_LIMIT_MAX, USER_ID_MAX_BYTES};
 use crate::todo::TodoKey;
 
 /// A page of the list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ListQuery {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQuery<'q> {
     /// Most todos to show, 1 to [`PAGE_LIMIT_MAX`]; `None` shows all.
     pub limit: Option<usize>,
     /// Show what follows this place of the list; `None` starts with the newest.
     pub cursor: Option<TodoKey>,
+    /// Show only these todos.
+    pub filter: Filter<'q>,
 }
 
 /// Reads the query of the list.
 ///
 /// # Errors
-/// 400 for a `limit` out of its range, a `cursor` that this server has not made, either given twice, and any other parameter:
+/// 400 for a `limit` out of its range, a `cursor` that this server has not made, a `user_id` or `completed` that is none, any of
+/// them given twice, and any other parameter:
 /// without what it asks for, the answer would be another list than the client takes it for. `_` alone means nothing: scripts
 /// in browsers send it with a number so that no cache answers.
 #[inline]
-pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery, Problem> {
+pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery<'_>, Problem> {
     let mut page = ListQuery::default();
     let Some(query) = query else { return Ok(page) };
     for parameter in query.split(|&byte| byte == b'&') {
@@ -40,15 +46,70 @@ pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery, Problem> {
             if page.cursor.replace(cursor).is_some() {
                 return Err(Problem::invalid_request("cursor is given twice"));
             }
+        } else if is_named(name, b"user_id") {
+            let user = read_user(value).ok_or_else(invalid_user_id)?;
+            set_once(&mut page.filter.user, user, "user_id is given twice")?;
+        } else if is_named(name, b"completed") {
+            let completed = read_flag(value).ok_or_else(invalid_completed)?;
+            set_once(&mut page.filter.completed, completed, "completed is given twice")?;
         } else if !name.is_empty() && name != b"_" {
             return Err(unknown_parameter(
                 name,
-                &["limit", "cursor"],
-                "the list has limit and cursor, and neither filters nor orders",
+                &["limit", "cursor", "user_id", "completed"],
+                "the list has user_id, completed, limit and cursor, and no other order",
             ));
         }
     }
     Ok(page)
+}
+
+/// Reads the query of the number of todos: that of the list, but for its pages.
+///
+/// # Errors
+/// 400 for all that is 400 for the list, and for `limit` and `cursor`.
+pub fn count_query(query: Option<&[u8]>) -> Result<Filter<'_>, Problem> {
+    let ListQuery { limit, cursor, filter } = list_query(query)?;
+    if limit.is_some() || cursor.is_some() {
+        return Err(Problem::invalid_request("a number has no pages: leave out limit and cursor"));
+    }
+    Ok(filter)
+}
+
+fn read_user(value: &[u8]) -> Option<User<'_>> {
+    let name = if value.contains(&b'%') {
+        Cow::Owned(String::from_utf8(decoded(value).collect()).ok()?)
+    } else {
+        Cow::Borrowed(std::str::from_utf8(value).ok()?)
+    };
+    let is_one = !name.is_empty() && name.len() <= USER_ID_MAX_BYTES;
+    is_one.then(|| if name == ME { User::Me } else { User::Named(name) })
+}
+
+fn read_flag(value: &[u8]) -> Option<bool> {
+    match () {
+        () if is_named(value, b"true") => Some(true),
+        () if is_named(value, b"false") => Some(false),
+        () => None,
+    }
+}
+
+#[cold]
+fn invalid_completed() -> Problem {
+    Problem::invalid_request("completed must be true or false")
+}
+
+pub(super) fn set_once<T>(place: &mut Option<T>, value: T, twice: &'static str) -> Result<(), Problem> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(Problem::invalid_request(twice)),
+    }
+}
+
+#[cold]
+pub(super) fn invalid_user_id() -> Problem {
+    Problem::invalid_request(format!(
+        "user_id must be 1 to {USER_ID_MAX_BYTES} bytes of UTF-8, percent-encoded where a URI asks for it"
+    ))
 }
 
 /// Characters of an unknown parameter's name that are shown.
@@ -109,6 +170,7 @@ mod tests {
 
     use super::*;
     use crate::http::words::cursor::encode_cursor;
+    use crate::http::words::syntax::UNRESERVED;
     use crate::todo::{Timestamp, TodoId};
 
     fn limit(query: &str) -> Result<Option<usize>, u16> {
@@ -168,14 +230,63 @@ mod tests {
             ("limit%5B%5D=2", "limit"),
             ("curser=x", "cursor"),
             ("crusor=x", "cursor"),
+            ("complete=true", "completed"),
+            ("userid=a", "user_id"),
         ] {
             assert!(detail(query).ends_with(&format!("{meant} was perhaps meant")), "{}", detail(query));
         }
         assert_eq!(
-            detail("completed=true"),
-            "the query parameter completed is not known: the list has limit and cursor, and neither filters nor orders"
+            detail("offset=10"),
+            "the query parameter offset is not known: the list has user_id, completed, limit and cursor, and no other order"
         );
         assert!(detail(&"\u{e9}".repeat(1000)).chars().count() < 150);
+    }
+
+    #[test]
+    fn filters() {
+        let filter = |query: &str| {
+            let filter = list_query(Some(query.as_bytes())).map(|page| page.filter);
+            let plain = |Filter { user, completed }| {
+                let user = user.map(|user| match user {
+                    User::Me => "(me)".to_owned(),
+                    User::Named(name) => name.into_owned(),
+                });
+                (user, completed)
+            };
+            filter.map(plain).map_err(|problem| problem.status.code())
+        };
+        let of = |user: Option<&str>, completed| Ok((user.map(str::to_owned), completed));
+        for (query, expected) in [
+            ("", of(None, None)),
+            ("limit=1", of(None, None)),
+            ("completed=true", of(None, Some(true))),
+            ("completed=%66alse&_=1", of(None, Some(false))),
+            ("user_id=ann", of(Some("ann"), None)),
+            ("user_id=a+b&completed=false&limit=3", of(Some("a+b"), Some(false))),
+            ("user%5Fid=m%C3%A9%20%26", of(Some("mé &"), None)),
+            ("user_id=m\u{e9}", of(Some("mé"), None)),
+            ("user_id=me", of(Some("(me)"), None)),
+            ("user_id=m%65", of(Some("(me)"), None)),
+            ("user_id=Me", of(Some("Me"), None)),
+            ("completed=", Err(400)),
+            ("completed", Err(400)),
+            ("completed=1", Err(400)),
+            ("completed=True", Err(400)),
+            ("completed=true&completed=true", Err(400)),
+            ("user_id=", Err(400)),
+            ("user_id", Err(400)),
+            ("user_id=%ff", Err(400)),
+            ("user_id=a&user_id=b", Err(400)),
+            ("User_id=a", Err(400)),
+        ] {
+            assert_eq!(filter(query), expected, "{query}");
+        }
+        assert_eq!(filter(&format!("user_id={}", "a".repeat(USER_ID_MAX_BYTES + 1))), Err(400));
+        let count = |query: &'static str| count_query(Some(query.as_bytes())).map_err(|problem| problem.status.code());
+        assert_eq!(count("completed=true"), Ok(Filter { user: None, completed: Some(true) }));
+        for refused in ["limit=1", "completed=true&limit=1", "offset=1"] {
+            assert_eq!(count(refused), Err(400), "{refused}");
+        }
     }
 
     fn key(micros: i64, id: u128) -> TodoKey {
@@ -212,6 +323,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn filters_are_read_back(name in ".{1,40}", completed: Option<bool>) {
+            let user = if name == ME { User::Me } else { User::Named(name.as_str().into()) };
+            let filter = Filter { user: Some(user), completed };
+            let mut written = Vec::new();
+            filter.write(&mut written);
+            prop_assert!(written.iter().all(|byte| UNRESERVED.contains(*byte) || b"%=&".contains(byte)));
+            prop_assert_eq!(list_query(Some(&written)).map(|page| page.filter), Ok(filter.clone()));
+        }
+
         #[test]
         fn cursors_are_read_back(micros: i64, id: u128) {
             let key = key(micros, id);

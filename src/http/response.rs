@@ -7,6 +7,7 @@ use super::words::connection::Connection;
 use super::words::cursor::encode_cursor;
 use super::words::entity_tag::{encoded_entity_tag, entity_tag};
 use super::words::event_position::Position;
+use super::words::filter::Filter;
 use super::words::status::Status;
 use crate::todo::{TODO_ID_TEXT_BYTES, TodoId, TodoKey};
 
@@ -59,6 +60,8 @@ impl ContentType {
 pub enum CacheControl {
     /// Keep it, but ask each time whether it still holds: for todos, which carry an entity tag.
     NoCache,
+    /// The same for one client alone: for what depends on who asks.
+    Private,
     /// Keep nothing: for errors, answers to writes, and the state of the server.
     NoStore,
 }
@@ -76,7 +79,8 @@ pub enum Challenge {
 
 /// Writes the head of one answer: make it with [`ResponseHead::start`], add fields, then [`ResponseHead::end`].
 ///
-/// No method takes text from a request, so nothing that a client sends can add a field.
+/// No method takes text from a request, but for the filter of a list, which is percent-encoded: so nothing that a client sends can add
+/// a field.
 #[must_use = "a head ends with `end`"]
 pub struct ResponseHead<'a> {
     out: &'a mut Vec<u8>,
@@ -153,6 +157,7 @@ impl<'a> ResponseHead<'a> {
             b"Cache-Control: ",
             match cache_control {
                 CacheControl::NoCache => b"no-cache",
+                CacheControl::Private => b"private, no-cache",
                 CacheControl::NoStore => b"no-store",
             },
         )
@@ -174,8 +179,10 @@ impl<'a> ResponseHead<'a> {
     }
 
     /// `Link` to the next page (RFC 8288), which starts behind `last`, the last todo of this one.
-    pub fn next_page(self, limit: usize, last: TodoKey) -> Self {
-        self.out.extend_from_slice(b"Link: </todos?limit=");
+    pub fn next_page(self, filter: &Filter<'_>, limit: usize, last: TodoKey) -> Self {
+        self.out.extend_from_slice(b"Link: </todos?");
+        filter.write(self.out);
+        self.out.extend_from_slice(b"limit=");
         self.out.extend_from_slice(itoa::Buffer::new().format(limit).as_bytes());
         self.out.extend_from_slice(b"&cursor=");
         self.out.extend_from_slice(&encode_cursor(last));
@@ -288,7 +295,7 @@ mod tests {
             .etag(0xab)
             .cache_control(CacheControl::NoCache)
             .vary_accept_encoding()
-            .next_page(10, last)
+            .next_page(&Filter::default(), 10, last)
             .connection(Connection::KeepAliveStated)
             .end();
         let cursor = String::from_utf8(encode_cursor(last).to_vec()).expect("ASCII");

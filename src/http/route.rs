@@ -15,6 +15,8 @@ pub enum Route {
     Todos,
     /// `/todos/events`
     Events,
+    /// `/todos/count`
+    Count,
     /// `/todos/{id}`
     Todo(TodoId),
     /// `/todos/{id}` with an id that is none. `/todos/` counts too: the id is missing.
@@ -56,6 +58,7 @@ fn route_plain(path: &[u8]) -> Route {
     match path {
         b"/todos" => Route::Todos,
         b"/todos/events" => Route::Events,
+        b"/todos/count" => Route::Count,
         b"/health" => Route::Health,
         b"/ready" => Route::Ready,
         b"/metrics" => Route::Metrics,
@@ -101,7 +104,9 @@ impl Route {
             Route::Todos => "GET, HEAD, POST, OPTIONS",
             Route::Todo(_) | Route::InvalidTodoId => "GET, HEAD, PUT, DELETE, OPTIONS",
             Route::PageToken => "GET, HEAD, POST, OPTIONS",
-            Route::Page | Route::Events | Route::Health | Route::Ready | Route::Metrics => "GET, HEAD, OPTIONS",
+            Route::Page | Route::Events | Route::Count | Route::Health | Route::Ready | Route::Metrics => {
+                "GET, HEAD, OPTIONS"
+            }
             Route::Server => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
             Route::NotFound => "",
         }
@@ -136,6 +141,7 @@ mod tests {
             ("/ready".to_owned(), Route::Ready),
             ("/todos/events".to_owned(), Route::Events),
             ("/todos/%65vents".to_owned(), Route::Events),
+            ("/todos/count".to_owned(), Route::Count),
             ("/todos/Events".to_owned(), Route::InvalidTodoId),
             ("/todos/events/".to_owned(), Route::NotFound),
             ("/metrics".to_owned(), Route::Metrics),

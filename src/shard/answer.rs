@@ -93,11 +93,8 @@ impl Request<'_> {
             (Route::Page, _) => self.answer_page(),
             (Route::PageToken, _) => self.answer_page_token(body),
             (Route::Todos, Method::Post) => self.create(body),
-            (Route::Todos, _) => {
-                let unchanged = self.shard.reads.list(self.head, &mut self.reply)?;
-                self.answer_unchanged(unchanged);
-                Ok(())
-            }
+            (Route::Todos, _) => self.list(),
+            (Route::Count, _) => self.count_todos(),
             (Route::Todo(id), Method::Put) => self.update(id, body),
             (Route::Todo(id), Method::Delete) => self.delete(id),
             (Route::Todo(id), _) => {

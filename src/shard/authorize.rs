@@ -1,10 +1,10 @@
-//! Who may write: the user that a token names.
+//! Who may write, and who `me` is: the user that a token names.
 
 use std::rc::Rc;
 
 use super::Shard;
 use super::reply::RETRY_AFTER_S;
-use crate::auth::{AuthError, FailedChecks};
+use crate::auth::{AuthError, FailedChecks, UnixSeconds};
 use crate::http::response::Challenge;
 use crate::http::{Head, Problem};
 use crate::limits::KEYS_RETRY_S;
@@ -13,7 +13,18 @@ impl Shard {
     pub(super) fn authenticate(&self, head: &Head<'_>, failed_checks: &FailedChecks) -> Result<Rc<str>, Problem> {
         let (authorization, now) = (head.authorization(), self.clock.unix_seconds());
         let verified = self.verifier.borrow_mut().verify(authorization, now, failed_checks);
-        verified.map_err(|error| match error {
+        verified.map_err(|error| self.refusal(error, authorization, now))
+    }
+
+    /// The user who asks, who need not be allowed to write.
+    pub(super) fn identify(&self, head: &Head<'_>, failed_checks: &FailedChecks) -> Result<Rc<str>, Problem> {
+        let (authorization, now) = (head.authorization(), self.clock.unix_seconds());
+        let identified = self.verifier.borrow_mut().identify(authorization, now, failed_checks);
+        identified.map(|(user, _)| user).map_err(|error| self.refusal(error, authorization, now))
+    }
+
+    fn refusal(&self, error: AuthError, authorization: Option<&[u8]>, now: UnixSeconds) -> Problem {
+        match error {
             AuthError::TooManyFailed => {
                 self.metrics.tokens_not_checked.add(1);
                 Problem::too_many_requests(
@@ -32,6 +43,6 @@ impl Shard {
                 }
                 Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
             }
-        })
+        }
     }
 }

@@ -26,6 +26,7 @@ mod histories;
 mod input;
 mod lingering;
 pub mod listener;
+mod lists;
 mod long_writes;
 mod output;
 pub mod page;

@@ -17,7 +17,7 @@ use crate::limits::{
     PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES, TEXT_BUFFER_KEPT_BYTES,
     UNSENT_MAX_BYTES, UNSENT_TEXT_MAX_BYTES,
 };
-use crate::snapshot::Run;
+use crate::snapshot::{Run, SelectedRun};
 
 /// One part of the answers.
 pub enum Segment {
@@ -27,6 +27,8 @@ pub enum Segment {
     Prepared(Rc<[u8]>, usize),
     /// Todos, straight from the snapshot that they are in.
     Todos(Rc<LocalSnapshot>, Run),
+    /// A part of the list, straight from the snapshot.
+    Selected(Rc<LocalSnapshot>, Box<SelectedRun>),
     /// A list in a content coding, from this byte on.
     Encoded(Rc<LocalBody>, u64),
     /// Changes, as one chunk.
@@ -132,6 +134,12 @@ impl Output {
         // Large lists are not copied, but count: a client that asks for many and reads none is no longer read.
         self.unsent_bytes += run.remaining_bytes();
         self.segments.push_back(Segment::Todos(snapshot, run));
+    }
+
+    /// Appends a part of the list.
+    pub fn push_selected(&mut self, snapshot: Rc<LocalSnapshot>, run: SelectedRun) {
+        self.unsent_bytes += run.remaining_bytes();
+        self.segments.push_back(Segment::Selected(snapshot, Box::new(run)));
     }
 
     /// Appends a list in a content coding.
@@ -274,6 +282,14 @@ impl Output {
                         break;
                     }
                 }
+                Some(Segment::Selected(snapshot, mut run)) => {
+                    self.sent_list.get_or_insert(snapshot.version());
+                    pieces.push_of(&snapshot, |snapshot, pieces| run.take_pieces(snapshot, |piece| pieces.push(piece)));
+                    if run.remaining_bytes() > 0 {
+                        self.segments.push_front(Segment::Selected(snapshot, run));
+                        break;
+                    }
+                }
                 Some(Segment::Encoded(body, mut position)) => {
                     self.sent_list.get_or_insert(body.version());
                     pieces.push_of(&body, |body, pieces| {
@@ -300,7 +316,7 @@ impl Output {
     pub fn oldest_list(&self) -> Option<u64> {
         self.sent_list.or_else(|| {
             self.segments.iter().find_map(|segment| match segment {
-                Segment::Todos(snapshot, _) => Some(snapshot.version()),
+                Segment::Todos(snapshot, _) | Segment::Selected(snapshot, _) => Some(snapshot.version()),
                 Segment::Encoded(body, _) => Some(body.version()),
                 Segment::Text(_) | Segment::Prepared(..) | Segment::Events(_) | Segment::Pending(_) => None,
             })

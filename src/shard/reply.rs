@@ -10,7 +10,7 @@ use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Connection, Problem, ResponseHead, Status};
 use crate::observe::metrics::ShardMetrics;
-use crate::snapshot::Run;
+use crate::snapshot::{Run, SelectedRun};
 
 /// What clients are told to wait before they try again, in seconds.
 pub const RETRY_AFTER_S: u32 = 1;
@@ -65,6 +65,30 @@ impl<'r> Reply<'r> {
         } else {
             self.output.push_todos(Rc::clone(snapshot), body);
         }
+    }
+
+    /// Appends a part of the list, whose todos may have been gathered, each with a comma after it.
+    pub fn selected_body(&mut self, snapshot: &Rc<LocalSnapshot>, mut body: SelectedRun, gathered: Option<&[&[u8]]>) {
+        if self.is_to_head {
+            return;
+        }
+        if body.remaining_bytes() > WHOLE_BODY_MAX_BYTES {
+            return self.output.push_selected(Rc::clone(snapshot), body);
+        }
+        self.output.push_text(|text| match gathered {
+            Some([]) => text.extend_from_slice(b"[]"),
+            Some(todos) => {
+                text.push(b'[');
+                todos.iter().for_each(|json| text.extend_from_slice(json));
+                if let Some(last) = text.last_mut() {
+                    *last = b']';
+                }
+            }
+            None => body.take_pieces(snapshot, |piece| {
+                text.extend_from_slice(piece);
+                true
+            }),
+        });
     }
 
     /// Appends a body in a content coding; returns whether it is sent.

@@ -6,6 +6,7 @@ use std::collections::BinaryHeap;
 use super::Snapshot;
 use super::chunk::{Chunk, Item, Place, Slot, write_item_json};
 use super::draft::{Draft, sort_latest_first};
+use super::facets::FacetIndex;
 use super::hashing::HashKeys;
 use super::index::{Index, IndexEntry};
 use super::tree::Tree;
@@ -56,7 +57,8 @@ impl SnapshotBuilder {
         if self.in_order.last_place().is_none_or(|last| last < place) {
             self.json.clear();
             let hash = write_item_json(todo, &self.keys, &mut self.json);
-            return self.in_order.push(&Item { place, hash, json: &self.json });
+            let is_marked = todo.facets().is_marked;
+            return self.in_order.push(&Item { place, hash, is_marked, json: &self.json });
         }
         self.late.put(todo);
         if self.late.json_bytes() >= self.late_run_bytes {
@@ -81,7 +83,9 @@ impl SnapshotBuilder {
             }
             is_same_todo
         });
-        Snapshot::new(version, self.keys, todos.apply(&left.edits(), &mut 0), Index::from_items(&self.entries))
+        let todos = todos.apply(&left.edits(), &mut 0);
+        let facets = FacetIndex::new(&todos, &self.entries);
+        Snapshot::new(version, self.keys, todos, Index::from_items(&self.entries), facets)
     }
 
     fn close_late_run(&mut self) {

@@ -8,7 +8,7 @@ use super::hashing::HashKeys;
 use super::prefetch::Memory;
 use super::summary::Summary;
 use super::tree::{Edit, Edited, Leaf};
-use crate::limits::{CHUNK_TARGET_BYTES, LIST_BRANCH_TARGET_CHILDREN};
+use crate::limits::{CHUNK_TARGET_BYTES, LIST_BRANCH_TARGET_CHILDREN, TODO_JSON_MAX_BYTES};
 use crate::todo::{Timestamp, Todo, TodoId, TodoKey};
 
 /// The bits of a [`TodoId`] in two halves: a `u128` would align all that holds one to 16 bytes, and cost 8 more for each
@@ -36,6 +36,11 @@ impl From<IdHalves> for TodoId {
 pub(super) struct Place {
     pub created_at: Timestamp,
     pub id: IdHalves,
+}
+
+impl Place {
+    /// No todo stands before this place.
+    pub const NEWEST: Place = Place { created_at: Timestamp::MAX, id: IdHalves { high: u64::MAX, low: u64::MAX } };
 }
 
 impl Ord for Place {
@@ -68,6 +73,8 @@ pub(super) struct Item<'a> {
     pub place: Place,
     /// [`HashKeys::todo`] of the JSON.
     pub hash: u64,
+    /// Whether the todo is marked, as [`Facets`](crate::todo::Facets) says.
+    pub is_marked: bool,
     /// The JSON with a comma after it.
     pub json: &'a [u8],
 }
@@ -90,6 +97,9 @@ pub(super) fn write_item_json(todo: &Todo, keys: &HashKeys, out: &mut Vec<u8>) -
 #[derive(Clone)]
 pub(super) struct Chunk(Arc<[u8]>);
 
+const _: () =
+    assert!(TODO_JSON_MAX_BYTES + 2 * CHUNK_TARGET_BYTES < Slot::MARK as usize, "a length leaves its first bit");
+
 /// Bytes before the first slot.
 const COUNT_BYTES: usize = size_of::<u32>();
 
@@ -101,11 +111,14 @@ pub(super) struct Slot {
     hash_through: u64,
     /// Where its JSON ends in the chunk's, after the comma.
     end: u32,
+    is_marked: bool,
 }
 
 impl Slot {
     /// Bytes of a slot within a chunk, where nothing is aligned.
     const BYTES: usize = 4 * size_of::<u64>() + size_of::<u32>();
+    /// In the bytes of a slot, this bit of `end` says whether the todo is marked.
+    const MARK: u32 = 1 << 31;
 
     pub fn place(&self) -> Place {
         self.place
@@ -118,6 +131,7 @@ impl Slot {
             place: item.place,
             hash_through: hash.wrapping_add(item.hash),
             end: u32::try_from(end + item.json.len()).expect("a chunk is a few KiB, or one todo"),
+            is_marked: item.is_marked,
         }
     }
 
@@ -127,19 +141,22 @@ impl Slot {
         bytes[8..16].copy_from_slice(&self.place.id.high.to_ne_bytes());
         bytes[16..24].copy_from_slice(&self.place.id.low.to_ne_bytes());
         bytes[24..32].copy_from_slice(&self.hash_through.to_ne_bytes());
-        bytes[32..].copy_from_slice(&self.end.to_ne_bytes());
+        let mark = if self.is_marked { Slot::MARK } else { 0 };
+        bytes[32..].copy_from_slice(&(self.end | mark).to_ne_bytes());
         bytes
     }
 
     fn from_bytes(bytes: &[u8; Slot::BYTES]) -> Slot {
         let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let end = u32::from_ne_bytes(bytes[32..].try_into().expect("four bytes"));
         Slot {
             place: Place {
                 created_at: Timestamp::from_micros(word(0).cast_signed()),
                 id: IdHalves { high: word(8), low: word(16) },
             },
             hash_through: word(24),
-            end: u32::from_ne_bytes(bytes[32..].try_into().expect("four bytes")),
+            end: end & !Slot::MARK,
+            is_marked: end & Slot::MARK != 0,
         }
     }
 }
@@ -195,11 +212,24 @@ impl Chunk {
     /// Todo number `at`, counted from 0.
     pub fn item(&self, at: usize) -> Item<'_> {
         let (before, through) = (self.sum_of_first(at), self.sum_of_first(at + 1));
+        let slot = Slot::from_bytes(&self.slots()[at]);
         Item {
-            place: Slot::from_bytes(&self.slots()[at]).place,
+            place: slot.place,
             hash: (through - before).hash,
+            is_marked: slot.is_marked,
             json: &self.json()[before.bytes as usize..through.bytes as usize],
         }
+    }
+
+    /// Whether todo number `at` is marked.
+    pub fn is_marked(&self, at: usize) -> bool {
+        Slot::from_bytes(&self.slots()[at]).is_marked
+    }
+
+    /// The JSON of the todos `from..to`, each with a comma after it.
+    pub fn json_of(&self, from: usize, to: usize) -> &[u8] {
+        let (before, through) = (self.sum_of_first(from), self.sum_of_first(to));
+        &self.json()[before.bytes as usize..through.bytes as usize]
     }
 
     /// Whether `edit` leaves this chunk as it is, where `found` says what stands at its place.
@@ -219,6 +249,7 @@ impl Leaf for Chunk {
     const TARGET_CHILDREN: usize = LIST_BRANCH_TARGET_CHILDREN;
     type Key = Place;
     type Item<'a> = Item<'a>;
+    type Marked = usize;
 
     fn key(item: &Item<'_>) -> Place {
         item.place
@@ -244,6 +275,10 @@ impl Leaf for Chunk {
 
     fn summary(&self) -> Summary {
         self.sum_of_first(self.len())
+    }
+
+    fn marked(&self) -> usize {
+        (0..self.len()).filter(|at| self.is_marked(*at)).count()
     }
 
     fn memory(&self) -> Memory {
@@ -352,6 +387,7 @@ impl ChunkDraft {
                     place: slot.place,
                     hash_through: slot.hash_through.wrapping_sub(skipped.hash).wrapping_add(hash_before),
                     end: slot.end - skipped.bytes as u32 + end_before,
+                    is_marked: slot.is_marked,
                 });
             }
         }
@@ -380,8 +416,10 @@ mod tests {
         let counts_of_references = 2 * size_of::<usize>();
         assert_eq!(counts_of_references + COUNT_BYTES + CHUNK_TARGET_BYTES, 4 * 1024);
         let place = Place { created_at: Timestamp::from_micros(-5), id: IdHalves { high: 1 << 63, low: 7 } };
-        let slot = Slot { place, hash_through: u64::MAX - 1, end: 230 };
-        assert_eq!(Slot::from_bytes(&slot.to_bytes()), slot);
+        for is_marked in [false, true] {
+            let slot = Slot { place, hash_through: u64::MAX - 1, end: 230, is_marked };
+            assert_eq!(Slot::from_bytes(&slot.to_bytes()), slot);
+        }
     }
 
     #[test]

@@ -16,8 +16,15 @@ pub(super) struct Draft {
 
 struct DraftEdit {
     place: Place,
-    /// Hash and range of the JSON to put there; `None` removes.
-    content: Option<(u64, Range<usize>)>,
+    /// What to put there; `None` removes.
+    content: Option<DraftItem>,
+}
+
+#[derive(Clone)]
+struct DraftItem {
+    hash: u64,
+    is_marked: bool,
+    json: Range<usize>,
 }
 
 impl Draft {
@@ -26,13 +33,14 @@ impl Draft {
         Draft { keys, json: Vec::new(), edits: Vec::new() }
     }
 
-    /// Puts `todo` at its place; returns its JSON object.
-    pub fn put(&mut self, todo: &Todo) -> &[u8] {
+    /// Puts `todo` at its place; returns what stands there then.
+    pub fn put(&mut self, todo: &Todo) -> Item<'_> {
         let start = self.json.len();
         let hash = write_item_json(todo, &self.keys, &mut self.json);
-        self.edits.push(DraftEdit { place: todo.key().into(), content: Some((hash, start..self.json.len())) });
-        // A comma stands behind it in the list.
-        &self.json[start..self.json.len() - 1]
+        let (place, is_marked) = (Place::from(todo.key()), todo.facets().is_marked);
+        let json = start..self.json.len();
+        self.edits.push(DraftEdit { place, content: Some(DraftItem { hash, is_marked, json }) });
+        Item { place, hash, is_marked, json: &self.json[start..] }
     }
 
     /// Removes what stands at `place`.
@@ -58,9 +66,12 @@ impl Draft {
         let edits = self.edits.iter();
         edits
             .map(|edit| {
-                let item =
-                    edit.content.clone().map(|(hash, range)| Item { place: edit.place, hash, json: &self.json[range] });
-                Edit { key: edit.place, item }
+                let place = edit.place;
+                let item = edit.content.clone().map(|DraftItem { hash, is_marked, json }| {
+                    let json = &self.json[json];
+                    Item { place, hash, is_marked, json }
+                });
+                Edit { key: place, item }
             })
             .collect()
     }

@@ -32,6 +32,8 @@ pub(super) enum Tagged {
     Todo = 2,
     /// The whole list, as a position names it.
     State = 3,
+    /// A number of todos.
+    Count = 4,
 }
 
 impl HashKeys {
@@ -87,8 +89,9 @@ mod tests {
     fn hashes_are_those_of_their_key_and_purpose() {
         let (keys, other) = (HashKeys::new(&[1; 32]), HashKeys::new(&[2; 32]));
         assert!(keys == HashKeys::new(&[1; 32]) && keys != other);
-        let tags = [Tagged::LastPage, Tagged::Page, Tagged::Todo, Tagged::State].map(|tagged| keys.tag(7, tagged));
-        assert_eq!(BTreeSet::from(tags).len(), 4);
+        let tags = [Tagged::LastPage, Tagged::Page, Tagged::Todo, Tagged::State, Tagged::Count]
+            .map(|tagged| keys.tag(7, tagged));
+        assert_eq!(BTreeSet::from(tags).len(), 5);
         assert_ne!(keys.tag(7, Tagged::Todo), other.tag(7, Tagged::Todo));
         assert_ne!(keys.todo(b"a"), other.todo(b"a"));
         assert_ne!(keys.owner("a"), keys.todo(b"a"));

@@ -26,7 +26,7 @@ pub(super) struct IndexEntry {
 impl IndexEntry {
     /// The entry of a todo.
     pub fn of(todo: &Todo, keys: &HashKeys) -> IndexEntry {
-        IndexEntry { place: todo.key().into(), owner: keys.owner(&todo.user_id) }
+        IndexEntry { place: todo.key().into(), owner: keys.owner(todo.facets().owner) }
     }
 }
 
@@ -74,6 +74,7 @@ impl Leaf for IndexLeaf {
     const TARGET_CHILDREN: usize = INDEX_BRANCH_TARGET_CHILDREN;
     type Key = IdHalves;
     type Item<'a> = IndexEntry;
+    type Marked = ();
 
     fn key(entry: &IndexEntry) -> IdHalves {
         entry.place.id
@@ -94,6 +95,8 @@ impl Leaf for IndexLeaf {
     fn from_items(entries: &[IndexEntry]) -> IndexLeaf {
         IndexLeaf(entries.into())
     }
+
+    fn marked(&self) {}
 
     fn memory(&self) -> Memory {
         Memory::of(&self.0)

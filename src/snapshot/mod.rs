@@ -13,6 +13,9 @@
 //!       +- json:  {…},{…},{…},                                             with the slots 4 KiB, 8 KiB at most
 //! ```
 //!
+//! Beside these, [`facets`] says where the todos of each owner stand, and what they amount to; branches of the list count the
+//! marked todos below them.
+//!
 //! - A change copies the chunk it falls into, a leaf of the index when the todo is new, gone or moved, and one branch
 //!   a level. All else is shared with the snapshot before. A batch copies each of these once, however many of its
 //!   changes fall there, and has the CPU fetch all that they touch before it touches the first of it.
@@ -35,6 +38,7 @@ mod codec;
 mod draft;
 mod encoding;
 mod entry;
+mod facets;
 mod flat;
 mod hashing;
 mod index;
@@ -42,6 +46,7 @@ mod old_lists;
 mod prefetch;
 mod reconciler;
 mod run;
+mod selection;
 mod summary;
 mod tree;
 
@@ -49,6 +54,8 @@ mod tree;
 mod encoding_tests;
 #[cfg(test)]
 mod flat_tests;
+#[cfg(test)]
+mod selection_tests;
 #[cfg(test)]
 mod tests;
 
@@ -59,11 +66,13 @@ pub use hashing::HashKeys;
 pub use old_lists::OldLists;
 pub use reconciler::Reconciler;
 pub use run::Run;
+pub use selection::{SelectedPage, SelectedRun, Selection};
 
 use std::sync::{Arc, OnceLock};
 
-use chunk::{Chunk, IdHalves, Place};
+use chunk::{Chunk, IdHalves, Item, Place};
 use draft::{Draft, sort_latest_first};
+use facets::{FacetChange, FacetEntry, FacetIndex};
 use flat::FlatList;
 use hashing::Tagged;
 use index::{Index, IndexEntry};
@@ -85,6 +94,7 @@ pub struct Snapshot {
     keys: HashKeys,
     todos: Tree<Chunk>,
     index: Index,
+    facets: FacetIndex,
     /// See [`Snapshot::flatten`].
     flat: Arc<OnceLock<Arc<FlatList>>>,
     /// The last flat list of the versions before, and how many versions ago that was.
@@ -95,7 +105,7 @@ pub struct Snapshot {
 
 /// A part of the list, or all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Page {
+pub struct Page<B = Run> {
     /// Number of todos.
     pub len: usize,
     /// Bytes of the JSON array.
@@ -106,7 +116,7 @@ pub struct Page {
     /// The last todo of this page, if others follow it: the next page is the one after it.
     pub next: Option<TodoKey>,
     /// The JSON array.
-    pub body: Run,
+    pub body: B,
 }
 
 /// What changes make of one todo.
@@ -125,16 +135,17 @@ pub struct Outcome<'c> {
 impl Snapshot {
     /// The snapshot of an empty list, version 0.
     pub fn empty(keys: HashKeys) -> Snapshot {
-        Snapshot::new(0, keys, Tree::EMPTY, Tree::EMPTY)
+        Snapshot::new(0, keys, Tree::EMPTY, Tree::EMPTY, FacetIndex::EMPTY)
     }
 
-    fn new(version: u64, keys: HashKeys, todos: Tree<Chunk>, index: Index) -> Snapshot {
+    fn new(version: u64, keys: HashKeys, todos: Tree<Chunk>, index: Index, facets: FacetIndex) -> Snapshot {
         Snapshot {
             version,
             progress: 0,
             keys,
             todos,
             index,
+            facets,
             flat: Arc::default(),
             flat_before: None,
             replaced_bytes: 0,
@@ -231,12 +242,15 @@ impl Snapshot {
         mut note: impl FnMut(Outcome<'_>),
     ) -> Snapshot {
         let mut draft = Draft::new(self.keys);
-        let mut index_edits = Vec::new();
+        let (mut index_edits, mut facet_change) = (Vec::new(), FacetChange::default());
         for outcomes in outcomes(changes).chunks(PREFETCH_KEYS_MAX) {
             let ids: Vec<IdHalves> = outcomes.iter().map(|(id, _)| (*id).into()).collect();
             self.index.prefetch(&ids);
-            for (id, (todo_id, todo)) in ids.into_iter().zip(outcomes) {
-                let old = self.index.get(id);
+            let entries: Vec<Option<IndexEntry>> = ids.iter().map(|id| self.index.get(*id)).collect();
+            let mut places: Vec<Place> = entries.iter().flatten().map(|entry| entry.place).collect();
+            places.sort_unstable();
+            self.todos.prefetch(&places);
+            for ((id, old), (todo_id, todo)) in ids.into_iter().zip(entries).zip(outcomes) {
                 let new = todo.map(|todo| IndexEntry::of(todo, &self.keys));
                 if old != new {
                     index_edits.push(new.map_or_else(|| index::remove(id), index::put));
@@ -244,10 +258,14 @@ impl Snapshot {
                         draft.remove(left.place);
                     }
                 }
-                let json = todo.map(|todo| draft.put(todo));
+                let before = old.and_then(|old| Some(FacetEntry::new(old.owner, &self.item(old.place)?)));
+                let item = todo.map(|todo| draft.put(todo));
+                let after = new.zip(item).map(|(new, item)| FacetEntry::new(new.owner, &item));
+                facet_change.note(before, after);
                 note(Outcome {
                     id: *todo_id,
-                    json,
+                    // A comma stands behind it in the list.
+                    json: item.map(|item| &item.json[..item.json.len() - 1]),
                     owner_before: old.map(|old| old.owner),
                     owner: new.map(|new| new.owner),
                 });
@@ -256,7 +274,8 @@ impl Snapshot {
         let mut replaced_bytes = self.replaced_bytes;
         let todos = self.todos.apply(&draft.edits(), &mut replaced_bytes);
         let index = self.index.apply(&index_edits, &mut replaced_bytes);
-        let next = Snapshot::new(self.version + 1, self.keys, todos, index);
+        let facets = self.facets.apply(facet_change, &mut replaced_bytes);
+        let next = Snapshot::new(self.version + 1, self.keys, todos, index, facets);
         Snapshot { progress: self.progress, flat_before: self.flat_for_next(), replaced_bytes, ..next }
     }
 
@@ -319,6 +338,18 @@ impl Snapshot {
     pub fn visit_memory(&self, visit: &mut impl FnMut(usize, usize)) {
         self.todos.root().into_iter().for_each(|root| root.visit_memory(visit));
         self.index.root().into_iter().for_each(|root| root.visit_memory(visit));
+        self.facets.visit_memory(visit);
+    }
+
+    /// The chunk that the todo at `place` stands in, and its number there.
+    fn locate(&self, place: Place) -> Option<(&Chunk, usize)> {
+        let chunk = self.todos.leaf_with_key(place)?;
+        Some((chunk, chunk.find(place).ok()?))
+    }
+
+    fn item(&self, place: Place) -> Option<Item<'_>> {
+        let (chunk, at) = self.locate(place)?;
+        Some(chunk.item(at))
     }
 
     fn find(&self, place: Place) -> Option<Entry<'_>> {

@@ -13,6 +13,11 @@ pub(super) struct Summary {
     pub hash: u64,
 }
 
+impl Summary {
+    /// Of nothing.
+    pub const ZERO: Summary = Summary { len: 0, bytes: 0, hash: 0 };
+}
+
 impl Add for Summary {
     type Output = Summary;
 

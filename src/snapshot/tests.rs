@@ -59,11 +59,11 @@ fn json(todo: &Todo) -> String {
     String::from_utf8(json).expect("UTF-8")
 }
 
-fn json_objects<'t>(todos: impl IntoIterator<Item = &'t Todo>) -> Vec<String> {
+pub(super) fn json_objects<'t>(todos: impl IntoIterator<Item = &'t Todo>) -> Vec<String> {
     todos.into_iter().map(json).collect()
 }
 
-fn array(objects: &[String]) -> String {
+pub(super) fn array(objects: &[String]) -> String {
     format!("[{}]", objects.join(","))
 }
 

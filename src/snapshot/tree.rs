@@ -4,6 +4,7 @@
 //! into, so its cost follows the edits, and dropping the old tree frees only what the new one does not share.
 
 mod shape;
+mod walk;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(super) trait Leaf: Clone {
 
     /// What the items are sorted by, smallest first; no two items have the same.
     type Key: Copy + Ord;
+    /// How many items of a node are marked: a `usize`, or `()` where none ever is.
+    type Marked: Marked;
     /// One item, on its way from leaf to leaf.
     type Item<'a>: Copy
     where
@@ -45,6 +48,9 @@ pub(super) trait Leaf: Clone {
         self.items().map(|item| Self::measure(&item)).sum()
     }
 
+    /// How many items are marked.
+    fn marked(&self) -> Self::Marked;
+
     /// Where the items lie, with the counts of references.
     fn memory(&self) -> Memory;
 
@@ -52,6 +58,22 @@ pub(super) trait Leaf: Clone {
     fn edited<'a>(&'a self, edits: &[Edit<'a, Self>]) -> Edited<Self> {
         let merged = merge(self.items(), edits);
         if merged.is_empty() { Edited::Gone } else { Edited::New(Self::from_items(&merged)) }
+    }
+}
+
+/// A number of marked items, where it is kept.
+pub(super) trait Marked: Copy + Default + Eq + std::fmt::Debug {
+    /// The sum of both.
+    fn plus(self, other: Self) -> Self;
+}
+
+impl Marked for () {
+    fn plus(self, (): ()) {}
+}
+
+impl Marked for usize {
+    fn plus(self, other: usize) -> usize {
+        self + other
     }
 }
 
@@ -83,6 +105,7 @@ pub(super) struct Tree<L: Leaf> {
 pub(super) struct Node<L: Leaf> {
     first: L::Key,
     summary: Summary,
+    marked: L::Marked,
     pub content: Content<L>,
 }
 
@@ -104,7 +127,7 @@ impl<L: Leaf> Clone for Node<L> {
             Content::Leaf(leaf) => Content::Leaf(leaf.clone()),
             Content::Branch(children) => Content::Branch(Arc::clone(children)),
         };
-        Node { first: self.first, summary: self.summary, content }
+        Node { first: self.first, summary: self.summary, marked: self.marked, content }
     }
 }
 
@@ -218,13 +241,14 @@ impl<L: Leaf> Tree<L> {
 impl<L: Leaf> Node<L> {
     fn of_leaf(leaf: L) -> Node<L> {
         let first = L::key(&leaf.items().next().expect("a leaf has at least one item"));
-        Node { first, summary: leaf.summary(), content: Content::Leaf(leaf) }
+        Node { first, summary: leaf.summary(), marked: leaf.marked(), content: Content::Leaf(leaf) }
     }
 
     fn of_children(children: Vec<Node<L>>) -> Node<L> {
         Node {
             first: children[0].first,
             summary: children.iter().map(|child| child.summary).sum(),
+            marked: children.iter().fold(L::Marked::default(), |sum, child| sum.plus(child.marked)),
             content: Content::Branch(children.into()),
         }
     }

@@ -51,7 +51,21 @@ pub struct Todo {
     pub updated_at: Timestamp,
 }
 
+/// What lists are asked for by, beside the place of a todo: the rooms below know it by this and by no member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facets<'t> {
+    /// Whose it is: `user_id`.
+    pub owner: &'t str,
+    /// Whether it is marked: `completed`.
+    pub is_marked: bool,
+}
+
 impl Todo {
+    /// What lists ask for it by.
+    pub fn facets(&self) -> Facets<'_> {
+        Facets { owner: &self.user_id, is_marked: self.completed }
+    }
+
     /// The place of this todo in the list.
     pub fn key(&self) -> TodoKey {
         TodoKey { created_at: self.created_at, id: self.id }

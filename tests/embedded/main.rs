@@ -17,6 +17,7 @@ mod drain;
 mod drivers;
 mod durability;
 mod events;
+mod filters;
 mod folder;
 mod followers;
 mod foreign;

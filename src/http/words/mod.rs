@@ -6,6 +6,7 @@ pub mod cursor;
 pub mod entity_tag;
 pub mod event_position;
 pub mod field_lines;
+pub mod filter;
 pub mod method;
 pub mod rejection;
 pub mod status;

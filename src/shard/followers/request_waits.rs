@@ -13,14 +13,15 @@ use crate::limits::PREFER_WAIT_MAX_S;
 impl Request<'_> {
     /// Answers a read whose client has what it asks for: waits for something else, or 304.
     pub(in super::super) fn answer_unchanged(&mut self, unchanged: Option<Unchanged>) {
-        let Some(Unchanged { subject, entity_tag, coding, position }) = unchanged else { return };
-        if self.waits_for(subject, entity_tag) {
+        let Some(unchanged) = unchanged else { return };
+        let Unchanged { subject, subject_tag, entity_tag, coding, position, cache_control } = unchanged;
+        if self.waits_for(subject, subject_tag) {
             return;
         }
         let (connection, waited_s) = (self.reply.connection(), self.waited_s());
         self.reply.head(Status::NotModified, |head| {
             let head = waited_s.into_iter().fold(head, ResponseHead::preference_applied_wait_s);
-            write_unchanged(head, entity_tag, coding, position, connection);
+            write_unchanged(head, entity_tag, coding, position, cache_control, connection);
         });
     }
 

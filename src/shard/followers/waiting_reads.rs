@@ -22,6 +22,10 @@ impl Subject {
         match self {
             Subject::Page { cursor, limit } => Some(snapshot.page(cursor, limit).entity_tag),
             Subject::Todo(id) => snapshot.get(id).map(|entry| entry.entity_tag()),
+            Subject::Selected { selection, cursor, limit } => {
+                Some(snapshot.selected_page(selection, cursor, Some(limit)).page.entity_tag)
+            }
+            Subject::Selection(selection) => Some(snapshot.selection_tag(selection)),
         }
     }
 }

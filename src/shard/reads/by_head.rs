@@ -5,10 +5,10 @@ use super::Reads;
 use super::prepared::{ListKey, PreparedList};
 use super::serve::write_list_head;
 use crate::http::conditional::{Condition, evaluate, evaluate_encoded};
-use crate::http::query::{ListQuery, list_query};
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::{Coding, Head, Position, Problem, Status};
 use crate::shard::reply::{Reply, not_loaded};
+use crate::snapshot::Selection;
 use crate::todo::{TodoId, TodoKey};
 
 /// What a read asks for.
@@ -23,27 +23,47 @@ pub enum Subject {
     },
     /// One todo.
     Todo(TodoId),
+    /// A page of a part of the list.
+    Selected {
+        /// Which part.
+        selection: Selection,
+        /// What stands before it.
+        cursor: Option<TodoKey>,
+        /// Its length.
+        limit: usize,
+    },
+    /// A part of the list as a whole.
+    Selection(Selection),
 }
 
 /// A read whose client has what it asks for: there is no answer yet.
 pub struct Unchanged {
-    /// What it asks for.
+    /// What has to change for another answer.
     pub subject: Subject,
-    /// The entity tag of that.
+    /// The tag of that, by which it is known whether it has.
+    pub subject_tag: u64,
+    /// The entity tag of what it asks for.
     pub entity_tag: u64,
     /// The coding that the client has it in.
     pub coding: Coding,
     /// As of this position.
     pub position: Position,
+    /// What caches may do with it.
+    pub cache_control: CacheControl,
 }
 
 impl Reads {
     /// Answers with a page of the list, unless the client has it.
     ///
     /// # Errors
-    /// The query is none of the list's, a condition does not hold, or there is no list yet.
-    pub fn list(&self, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Option<Unchanged>, Problem> {
-        let ListQuery { limit, cursor } = list_query(head.query)?;
+    /// A condition does not hold, or there is no list yet.
+    pub fn list(
+        &self,
+        cursor: Option<TodoKey>,
+        limit: Option<usize>,
+        head: &Head<'_>,
+        reply: &mut Reply<'_>,
+    ) -> Result<Option<Unchanged>, Problem> {
         let snapshot = self.snapshot().ok_or_else(not_loaded)?;
         let (page, encoded) = match cursor {
             None => {
@@ -59,7 +79,7 @@ impl Reads {
             (Condition::Holds, _) => {}
             (Condition::NotModified, coding) => {
                 let subject = Subject::Page { cursor, limit };
-                return Ok(Some(Unchanged { subject, entity_tag: page.entity_tag, coding, position }));
+                return Ok(Some(unchanged(subject, page.entity_tag, coding, position)));
             }
             (Condition::Failed, _) => return Err(Problem::precondition_failed()),
         }
@@ -88,7 +108,7 @@ impl Reads {
             Condition::Holds => {}
             Condition::NotModified => {
                 let (subject, coding) = (Subject::Todo(id), Coding::Identity);
-                return Ok(Some(Unchanged { subject, entity_tag: tag, coding, position }));
+                return Ok(Some(unchanged(subject, tag, coding, position)));
             }
             Condition::Failed => return Err(Problem::precondition_failed()),
         }
@@ -107,4 +127,9 @@ impl Reads {
         reply.body(&snapshot, body);
         Ok(None)
     }
+}
+
+fn unchanged(subject: Subject, entity_tag: u64, coding: Coding, position: Position) -> Unchanged {
+    let cache_control = CacheControl::NoCache;
+    Unchanged { subject, subject_tag: entity_tag, entity_tag, coding, position, cache_control }
 }

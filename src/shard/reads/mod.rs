@@ -18,6 +18,7 @@ mod prepared;
 mod prepared_answer;
 mod recognise;
 mod seen;
+mod selected;
 mod serve;
 mod served;
 
@@ -35,6 +36,7 @@ pub use self::recognise::{
 };
 pub use self::seen::HASH_KEY_BYTES;
 use self::seen::SeenHeads;
+pub use self::selected::{SelectedRead, answer_count};
 pub use self::serve::write_unchanged;
 pub use self::served::{Form, Served, ServedBody, WHOLE_BODY_MAX_BYTES};
 use super::clock::Clock;

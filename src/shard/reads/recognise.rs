@@ -122,7 +122,10 @@ fn first_page(head: &Head<'_>, has_codings: bool) -> Option<FirstPage> {
     if !is_plain {
         return None;
     }
-    let Ok(ListQuery { limit, cursor: None }) = list_query(head.query) else { return None };
+    let Ok(ListQuery { limit, cursor: None, filter }) = list_query(head.query) else { return None };
+    if !filter.is_none() {
+        return None;
+    }
     let known = if head.has_condition() { Some(only_known_tag(head)?) } else { None };
     Some(FirstPage { limit, coding: coding_of(head, has_codings), known })
 }
@@ -198,6 +201,8 @@ mod tests {
             ("/todos?limit=10001", "", None),
             ("/todos?limit=10&limit=10", "", None),
             ("/todos?cursor=AWWr", "", None),
+            ("/todos?completed=true", "", None),
+            ("/todos?limit=10&user_id=a", "", None),
             ("/todos?limit=10#", "", None),
             ("/todos/", "", None),
             ("/todos/events", "", None),

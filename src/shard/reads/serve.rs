@@ -6,6 +6,7 @@ use super::prepared::{ListKey, PreparedList, Present};
 use super::served::{Form, Served};
 use super::{FirstPage, LocalBody, LocalSnapshot, Reads};
 use crate::http::response::{CacheControl, ContentType};
+use crate::http::words::filter::Filter;
 use crate::http::{Coding, Connection, Position, ResponseHead, Status};
 use crate::limits::ENCODING_MIN_BYTES;
 use crate::shard::reply::count_responses;
@@ -27,7 +28,8 @@ impl Reads {
                     let date = self.clock.date();
                     let write = |page: &Page, text: &mut Vec<u8>| {
                         let head = ResponseHead::start(text, Status::NotModified, &date);
-                        write_unchanged(head, page.entity_tag, coding, snapshot.position(), Connection::KeepAlive);
+                        let (position, cache_control) = (snapshot.position(), CacheControl::NoCache);
+                        write_unchanged(head, page.entity_tag, coding, position, cache_control, Connection::KeepAlive);
                     };
                     list.serve_unchanged(coding, times, form, write)?
                 }
@@ -84,11 +86,12 @@ pub fn write_unchanged(
     entity_tag: u64,
     coding: Coding,
     position: Position,
+    cache_control: CacheControl,
     connection: Connection,
 ) {
     head.etag_in(entity_tag, coding)
         .event_position(position)
-        .cache_control(CacheControl::NoCache)
+        .cache_control(cache_control)
         .vary_accept_encoding()
         .connection(connection)
         .end();
@@ -113,7 +116,7 @@ pub fn write_list_head(
         .cache_control(CacheControl::NoCache)
         .vary_accept_encoding();
     let head = match (limit, page.next) {
-        (Some(limit), Some(next)) => head.next_page(limit, next),
+        (Some(limit), Some(next)) => head.next_page(&Filter::default(), limit, next),
         _ => head,
     };
     head.connection(connection).end();

@@ -29,6 +29,7 @@ impl<L: Leaf> Node<L> {
                 assert!(items.windows(2).all(|pair| L::key(&pair[0]) < L::key(&pair[1])), "items in order");
                 assert!(self.first == L::key(&items[0]), "first key");
                 assert_eq!(self.summary, items.iter().map(|item| L::measure(item)).sum(), "sum of a leaf");
+                assert_eq!(self.marked, leaf.marked(), "marks of a leaf");
                 assert!(items.len() == 1 || L::weight(&self.summary) <= 2 * L::TARGET_WEIGHT, "leaf too heavy");
                 leaves.push(leaf);
                 0
@@ -40,6 +41,8 @@ impl<L: Leaf> Node<L> {
                 assert_eq!(heights.len(), 1, "all leaves at one depth");
                 assert!(self.first == children[0].first, "first key");
                 assert_eq!(self.summary, children.iter().map(|child| child.summary).sum(), "sum of a branch");
+                let marked = children.iter().fold(L::Marked::default(), |sum, child| sum.plus(child.marked));
+                assert_eq!(self.marked, marked, "marks of a branch");
                 for pair in children.windows(2) {
                     assert!(pair[0].first < pair[1].first, "children in order");
                     assert!(!pair[0].is_joined_with(&pair[1]), "small neighbours left apart");
@@ -59,6 +62,7 @@ impl Leaf for Few {
     const TARGET_CHILDREN: usize = 2;
     type Key = u16;
     type Item<'a> = (u16, u8);
+    type Marked = usize;
 
     fn key(item: &(u16, u8)) -> u16 {
         item.0
@@ -80,9 +84,30 @@ impl Leaf for Few {
         Few(items.into())
     }
 
+    fn marked(&self) -> usize {
+        self.0.iter().filter(is_marked).count()
+    }
+
     fn memory(&self) -> Memory {
         Memory::of(&self.0)
     }
+}
+
+/// Some have many neighbours of their kind, so that whole branches have none of the other.
+fn is_marked(item: &&(u16, u8)) -> bool {
+    item.0 < 200 && item.0.is_multiple_of(3)
+}
+
+/// The items from this key on with this mark, by a visit of leaves.
+fn marked_from(tree: &Tree<Few>, from: Option<u16>, wanted: Option<bool>) -> Vec<(u16, u8)> {
+    let mut items = Vec::new();
+    tree.visit_marked(from, wanted, |leaf| {
+        let is_wanted = |item: &&(u16, u8)| wanted.is_none_or(|wanted| is_marked(item) == wanted);
+        assert!(leaf.0.iter().any(|item| is_wanted(&item)), "a leaf without any of them is left out");
+        items.extend(leaf.0.iter().filter(|item| from.is_none_or(|from| item.0 >= from)).filter(is_wanted));
+        ControlFlow::Continue(())
+    });
+    items
 }
 
 /// The first leaf that a visit from this byte on shows, with what stands before it by the bytes alone.
@@ -126,6 +151,13 @@ proptest! {
             let items: Vec<(u16, u8)> = tree.check().iter().flat_map(|leaf| leaf.items()).collect();
             prop_assert_eq!(&items, &model.iter().map(|(&key, &value)| (key, value)).collect::<Vec<_>>());
             prop_assert_eq!(tree.summary().len, model.len());
+            for from in [None, Some(0), Some(77), Some(199), Some(399)] {
+                for wanted in [None, Some(false), Some(true)] {
+                    let of_model = items.iter().filter(|item| from.is_none_or(|from| item.0 >= from));
+                    let of_model = of_model.filter(|item| wanted.is_none_or(|wanted| is_marked(item) == wanted));
+                    prop_assert_eq!(marked_from(&tree, from, wanted), of_model.copied().collect::<Vec<_>>());
+                }
+            }
 
             let mut before = Summary::default();
             for (rank, item) in items.iter().enumerate() {
