@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 SECONDS ?= 600
 .PHONY: help run build test test-quick test-full soak lint bench bench-full bench-build setup services services-stop \
-	services-clear settings try-readme sanitize
+	services-clear settings routes try-readme sanitize
 
 # The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
 # asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
@@ -99,3 +99,8 @@ settings: ## write the settings into README.md and .env.example again, after a c
 	@sed -i -e '/^<!-- settings/,/^<!-- end of settings/{/^<!--/!d}' -e '/^<!-- settings/r target/settings.md' README.md
 	@cargo run --locked --quiet --no-default-features -- config --env-example > target/settings.env
 	@mv target/settings.env .env.example
+
+routes: ## write the table of calls into README.md again, after a change of src/http/route/
+	@mkdir -p target
+	@cargo run --locked --quiet --no-default-features -- config --routes > target/routes.md
+	@sed -i -e '/^<!-- routes/,/^<!-- end of routes/{/^<!--/!d}' -e '/^<!-- routes/r target/routes.md' README.md

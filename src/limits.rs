@@ -61,6 +61,8 @@ pub const CHUNK_EXTENSIONS_MAX_BYTES: usize = 16 * 1024;
 /// Most trailer bytes after a chunked body.
 pub const TRAILERS_MAX_BYTES: usize = 4 * 1024;
 
+/// Origins that CORS_ORIGINS may name: the lines of each are kept ready, and compared one after the other.
+pub const CORS_ORIGINS_MAX: usize = 64;
 /// Largest `limit` of a page. The whole list has no limit: it is streamed.
 pub const PAGE_LIMIT_MAX: usize = 10_000;
 

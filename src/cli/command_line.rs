@@ -114,11 +114,17 @@ pub struct TokenArguments {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct SettingsArguments {
     /// Print the table of all settings as the README shows it, instead of their values
-    #[arg(long, conflicts_with = "env_example")]
+    #[arg(long, conflicts_with_all = ["env_example", "routes", "openapi"])]
     pub markdown: bool,
     /// Print the text of .env.example instead
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["routes", "openapi"])]
     pub env_example: bool,
+    /// Print the table of all calls as the README shows it instead
+    #[arg(long, conflicts_with = "openapi")]
+    pub routes: bool,
+    /// Print the API as a document of OpenAPI instead, with the limits that are set, as /openapi.json has it
+    #[arg(long)]
+    pub openapi: bool,
 }
 
 /// What `dead-letters` takes.

@@ -2,6 +2,7 @@
 
 use super::SettingsArguments;
 use crate::config::{self, Config, ConfigErrors};
+use crate::contract::{self, Bounds};
 
 /// The text that the arguments ask for, with what looks wrong in the settings behind it. The documents need no valid
 /// settings; the effective ones do.
@@ -16,6 +17,10 @@ pub fn settings_report(
         Ok(config::markdown())
     } else if arguments.env_example {
         Ok(config::env_example())
+    } else if arguments.routes {
+        Ok(contract::markdown())
+    } else if arguments.openapi {
+        config.map(|config| format!("{:#}\n", contract::openapi(&Bounds::of(&config))))
     } else {
         config.map(|config| {
             let warnings = config.warnings.iter().map(|warning| format!("warning: {warning}\n"));

@@ -79,6 +79,7 @@ fn wrong_arguments_are_refused_with_a_reason() {
         ("dead-letters replay 3", "expected PARTITION:OFFSET"),
         ("dead-letters replay 3:-1", "expected PARTITION:OFFSET"),
         ("config --markdown --env-example", "cannot be used with"),
+        ("config --routes --openapi", "cannot be used with"),
         ("--database-url postgres://db/todos", "unexpected argument"),
         ("--jwt-secret 0123456789abcdef0123456789abcdef", "unexpected argument"),
     ] {
@@ -192,4 +193,9 @@ fn config_shows_values_or_documents() {
     let document = |line| settings_report::settings_report(bad(), &arguments(line)).unwrap();
     assert_eq!(document("config --markdown"), markdown());
     assert_eq!(document("config --env-example"), env_example());
+    assert_eq!(document("config --routes"), crate::contract::markdown());
+    let limits = load("config", &[("JWT_SECRET", KEY), ("TITLE_MAX_CHARS", "77")]);
+    let text = settings_report::settings_report(limits, &arguments("config --openapi")).unwrap();
+    let openapi: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(openapi["components"]["schemas"]["NewTodo"]["properties"]["title"]["maxLength"], 77);
 }

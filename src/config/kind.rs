@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::brokers::brokers;
 use super::connection_urls;
+use super::cors_origins::check_origins;
 use super::log_level::{LOG_LEVELS, log_level};
 use super::secret::mask_url;
 use super::token_settings;
@@ -30,6 +31,8 @@ pub enum Kind {
     Topic,
     /// Hosts with or without a port, several separated by commas.
     Brokers,
+    /// Origins of pages, several separated by commas, or `*`.
+    Origins,
     /// A log level, or several by module.
     LogLevel,
     /// A path of the file system.
@@ -74,6 +77,7 @@ impl Kind {
             Kind::Text => format!("1 to {TEXT_MAX_BYTES} bytes without control characters"),
             Kind::Topic => format!("1 to {TOPIC_MAX_BYTES} letters, digits, dots, hyphens and underscores"),
             Kind::Brokers => "host or host:port, several separated by commas; the port is 9092 unless given".to_owned(),
+            Kind::Origins => "*, or origins such as https://app.example, several separated by commas".to_owned(),
             Kind::LogLevel => format!("{}; or several by module, as module=level", LOG_LEVELS.join(", ")),
             Kind::Path => "a path".to_owned(),
             Kind::PublicKey => "a path, or text with -----BEGIN PUBLIC KEY-----".to_owned(),
@@ -114,6 +118,7 @@ impl Kind {
             Kind::Text => check_text(text),
             Kind::Topic => check_topic(text),
             Kind::Brokers => brokers(text).map(Value::Text),
+            Kind::Origins => check_origins(text),
             Kind::LogLevel => log_level(text).map(Value::Text),
             Kind::PublicKey => token_settings::check_public_key(text),
             Kind::KeySet => token_settings::check_key_set(text),

@@ -5,12 +5,13 @@
 pub(super) const LOG_LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// The rooms of this crate, as `src/lib.rs` has them.
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 26] = [
     "auth",
     "change_feed",
     "cli",
     "command_log",
     "config",
+    "contract",
     "counted",
     "data_dir",
     "encoder",
@@ -26,6 +27,7 @@ const ROOMS: [&str; 24] = [
     "refresher",
     "shard",
     "snapshot",
+    "static_document",
     "store",
     "todo",
     "wires",

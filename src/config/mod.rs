@@ -10,6 +10,7 @@
 mod brokers;
 mod check;
 mod connection_urls;
+mod cors_origins;
 #[cfg(test)]
 mod deployment_tests;
 mod error;
@@ -93,6 +94,8 @@ pub struct Http {
     pub io_driver: IoDriver,
     /// Whether lists are sent compressed to clients that accept it.
     pub compression: bool,
+    /// Origins whose pages may read answers; `*` is any.
+    pub cors_origins: Vec<String>,
     /// Open connections of the whole process.
     pub max_connections: usize,
     /// What buffers of connections may take beyond what each has without asking, in bytes.
@@ -355,6 +358,7 @@ impl Config {
                     _auto => IoDriver::Auto,
                 },
                 compression: values.choice("COMPRESSION") == "on",
+                cors_origins: values.optional_text("CORS_ORIGINS").as_deref().map(listed).unwrap_or_default(),
                 max_connections: values.integer("MAX_CONNECTIONS"),
                 connection_memory_bytes: connection_memory_bytes(&values),
                 body_max_bytes: values.integer("BODY_MAX_BYTES"),

@@ -110,6 +110,16 @@ const BEFORE_EVENTS: &[Setting] = &[
         example: "off",
     },
     Setting {
+        name: "CORS_ORIGINS",
+        group: Group::Server,
+        kind: Kind::Origins,
+        default: DefaultValue::Unset { meaning: "no page of another origin" },
+        unit: "",
+        help: "Pages of these origins may call the API from a browser, with a token in Authorization: what they send is compared \
+               byte by byte. Cookies play no part. /ready, /metrics and the page's own calls stay closed to them.",
+        example: "https://app.example",
+    },
+    Setting {
         name: "DRAIN_TIMEOUT_MS",
         group: Group::Server,
         kind: DEADLINE_MS,

@@ -1,7 +1,7 @@
 //! The chunked transfer coding, taken apart byte by byte (RFC 9112 section 7.1).
 
+use super::words::problem_kind::ProblemKind;
 use super::words::rejection::Rejection;
-use super::words::status::Status;
 use super::words::syntax::{TOKEN, hex_value, is_field_value_byte};
 use crate::limits::{CHUNK_EXTENSIONS_MAX_BYTES, CHUNK_LINE_MAX_BYTES, TRAILERS_MAX_BYTES};
 
@@ -166,7 +166,7 @@ impl Decoder {
                 self.trailer_bytes += 1;
                 if self.trailer_bytes > TRAILERS_MAX_BYTES {
                     return Err(Rejection::new(
-                        Status::HeaderFieldsTooLarge,
+                        ProblemKind::HeadTooLarge,
                         "the trailers have more than 4096 bytes together",
                     ));
                 }
@@ -212,7 +212,7 @@ mod tests {
         let (mut decoder, mut body, mut consumed) = (Decoder::new(BODY_MAX_BYTES), Vec::new(), 0);
         for size in sizes {
             let piece = &input[consumed..input.len().min(consumed + size)];
-            let progress = decoder.decode(piece, &mut body).map_err(|rejection| rejection.status.code())?;
+            let progress = decoder.decode(piece, &mut body).map_err(|rejection| rejection.status().code())?;
             consumed += progress.consumed;
             if progress.done {
                 return Ok(Some((body, consumed)));

@@ -2,7 +2,7 @@
 
 use super::head::Head;
 use super::problem::{Hint, Problem};
-use super::words::status::Status;
+use super::words::problem_kind::ProblemKind;
 use super::words::syntax::{list_elements, trim};
 
 /// Checks `Content-Type` and `Content-Encoding` of a request with a JSON body.
@@ -20,11 +20,11 @@ use super::words::syntax::{list_elements, trim};
 pub fn check_json(head: &Head<'_>) -> Result<(), Problem> {
     if head.content_encoding().flat_map(list_elements).any(|coding| !coding.eq_ignore_ascii_case(b"identity")) {
         let detail = "the body has a Content-Encoding; send it without";
-        return Err(Problem::new(Status::UnsupportedMediaType, detail).with_hint(Hint::AcceptEncodingIdentity));
+        return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail).with_hint(Hint::AcceptEncodingIdentity));
     }
     if head.content_type().is_some_and(|value| !is_json(value)) {
         let detail = "Content-Type must be application/json (charset utf-8)";
-        return Err(Problem::new(Status::UnsupportedMediaType, detail));
+        return Err(Problem::new(ProblemKind::UnsupportedMediaType, detail));
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ mod tests {
     fn status(fields: &str) -> Option<u16> {
         let request = format!("POST /todos HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         match parse_head(request.as_bytes()) {
-            Ok(Parsed::Complete { head, .. }) => check_json(&head).err().map(|problem| problem.status.code()),
+            Ok(Parsed::Complete { head, .. }) => check_json(&head).err().map(|problem| problem.status().code()),
             other => panic!("{request}: {other:?}"),
         }
     }

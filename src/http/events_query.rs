@@ -42,7 +42,7 @@ pub fn events_query(query: Option<&[u8]>) -> Result<EventsQuery, Problem> {
         }
     }
     if asked.limit.is_some() && asked.user_id.is_some() {
-        return Err(Problem::invalid_request(
+        return Err(Problem::invalid_parameter(
             "limit begins with a page of the whole list, which is not one user's: leave out limit or user_id",
         ));
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     fn asked(query: &str) -> Result<EventsQuery, u16> {
-        events_query(Some(query.as_bytes())).map_err(|problem| problem.status.code())
+        events_query(Some(query.as_bytes())).map_err(|problem| problem.status().code())
     }
 
     #[test]

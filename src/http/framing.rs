@@ -1,7 +1,7 @@
 //! How long the body of a request is (RFC 9112 section 6).
 
+use super::words::problem_kind::ProblemKind;
 use super::words::rejection::Rejection;
-use super::words::status::Status;
 use super::words::syntax::{is_token, trim};
 use super::words::version::Version;
 
@@ -112,7 +112,7 @@ fn check_transfer_codings(codings: TransferCodings, version: Version) -> Result<
         return Err(Rejection::bad_request("chunked must not be applied twice"));
     }
     if codings.unknown {
-        return Err(Rejection::new(Status::NotImplemented, "the only transfer coding known here is chunked"));
+        return Err(Rejection::new(ProblemKind::NotImplemented, "the only transfer coding known here is chunked"));
     }
     Ok(Framing::Chunked)
 }
@@ -125,11 +125,11 @@ mod tests {
         let mut framing = FramingFields::default();
         for (name, value) in fields {
             match *name {
-                "cl" => framing.take_content_length(value.as_bytes()).map_err(|rejection| rejection.status.code())?,
+                "cl" => framing.take_content_length(value.as_bytes()).map_err(|rejection| rejection.status().code())?,
                 _ => framing.take_transfer_encoding(value.as_bytes()),
             }
         }
-        framing.decide(version).map_err(|rejection| rejection.status.code())
+        framing.decide(version).map_err(|rejection| rejection.status().code())
     }
 
     #[test]

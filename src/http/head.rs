@@ -6,8 +6,8 @@ use super::request_line::{self, RequestLine};
 use super::words::connection::Connection;
 use super::words::field_lines::FieldLines;
 use super::words::method::Method;
+use super::words::problem_kind::ProblemKind;
 use super::words::rejection::Rejection;
-use super::words::status::Status;
 use super::words::syntax::list_elements;
 use super::words::version::Version;
 use crate::limits::{HEAD_MAX_BYTES, HEADERS_MAX, LEADING_EMPTY_LINES_MAX};
@@ -183,7 +183,7 @@ pub fn parse_head(buffer: &[u8]) -> Result<Parsed<'_>, Rejection> {
     match read_head(&window[start..]) {
         Ok(Some((head, length))) => Ok(Parsed::Complete { head, consumed: start + length }),
         Ok(None) if window.len() == HEAD_MAX_BYTES => {
-            Err(Rejection::new(Status::HeaderFieldsTooLarge, "the request head is longer than 16384 bytes"))
+            Err(Rejection::new(ProblemKind::HeadTooLarge, "the request head is longer than 16384 bytes"))
         }
         Ok(None) => Ok(Parsed::Incomplete),
         Err(rejection) => Err(rejection),
@@ -267,7 +267,7 @@ fn read_head_of_many_fields<'a>(
 fn refuse_fields(error: httparse::Error) -> Rejection {
     match error {
         httparse::Error::TooManyHeaders => {
-            Rejection::new(Status::HeaderFieldsTooLarge, "the request has more than 128 header fields")
+            Rejection::new(ProblemKind::HeadTooLarge, "the request has more than 128 header fields")
         }
         httparse::Error::HeaderName => Rejection::bad_request(
             "a header field name has a character that is not allowed, or whitespace around it (folded lines are not accepted)",
@@ -401,7 +401,10 @@ fn read_expect(version: Version, value: &[u8]) -> Result<bool, Rejection> {
     let mut is_asked = false;
     for expectation in list_elements(value) {
         if !expectation.eq_ignore_ascii_case(b"100-continue") {
-            return Err(Rejection::new(Status::ExpectationFailed, "the only expectation known here is 100-continue"));
+            return Err(Rejection::new(
+                ProblemKind::ExpectationFailed,
+                "the only expectation known here is 100-continue",
+            ));
         }
         is_asked = true;
     }

@@ -17,7 +17,7 @@ fn head(input: &[u8]) -> Head<'_> {
 
 fn status(input: &[u8]) -> u16 {
     match parse_head(input) {
-        Err(rejection) => rejection.status.code(),
+        Err(rejection) => rejection.status().code(),
         other => panic!("{:?}: {other:?}", String::from_utf8_lossy(input)),
     }
 }

@@ -18,7 +18,7 @@ pub fn idempotency_key(value: &[u8]) -> Result<Cow<'_, [u8]>, Problem> {
         bare => bare.iter().all(|&byte| TOKEN.contains(byte) || matches!(byte, b':' | b'/')).then_some(bare.into()),
     };
     key.filter(|key| (1..=IDEMPOTENCY_KEY_MAX_BYTES).contains(&key.len())).ok_or_else(|| {
-        Problem::invalid_request(
+        Problem::invalid_parameter(
             "Idempotency-Key is no string of 1 to 255 printable ASCII characters in quotes, such as \"8e03978e-40d5\"",
         )
     })
@@ -106,7 +106,7 @@ mod tests {
             &quoted_long,
         ] {
             let refused = idempotency_key(value).expect_err(&String::from_utf8_lossy(value));
-            assert_eq!(refused.status.code(), 400);
+            assert_eq!(refused.status().code(), 400);
         }
     }
 }

@@ -39,12 +39,12 @@ pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery<'_>, Problem> {
         if is_named(name, b"limit") {
             let limit = read_limit(value).ok_or_else(invalid_limit)?;
             if page.limit.replace(limit).is_some() {
-                return Err(Problem::invalid_request("limit is given twice"));
+                return Err(Problem::invalid_parameter("limit is given twice"));
             }
         } else if is_named(name, b"cursor") {
             let cursor = read_cursor(decoded(value)).ok_or_else(invalid_cursor)?;
             if page.cursor.replace(cursor).is_some() {
-                return Err(Problem::invalid_request("cursor is given twice"));
+                return Err(Problem::invalid_parameter("cursor is given twice"));
             }
         } else if is_named(name, b"user_id") {
             let user = read_user(value).ok_or_else(invalid_user_id)?;
@@ -70,7 +70,7 @@ pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery<'_>, Problem> {
 pub fn count_query(query: Option<&[u8]>) -> Result<Filter<'_>, Problem> {
     let ListQuery { limit, cursor, filter } = list_query(query)?;
     if limit.is_some() || cursor.is_some() {
-        return Err(Problem::invalid_request("a number has no pages: leave out limit and cursor"));
+        return Err(Problem::invalid_parameter("a number has no pages: leave out limit and cursor"));
     }
     Ok(filter)
 }
@@ -95,19 +95,19 @@ fn read_flag(value: &[u8]) -> Option<bool> {
 
 #[cold]
 fn invalid_completed() -> Problem {
-    Problem::invalid_request("completed must be true or false")
+    Problem::invalid_parameter("completed must be true or false")
 }
 
 pub(super) fn set_once<T>(place: &mut Option<T>, value: T, twice: &'static str) -> Result<(), Problem> {
     match place.replace(value) {
         None => Ok(()),
-        Some(_) => Err(Problem::invalid_request(twice)),
+        Some(_) => Err(Problem::invalid_parameter(twice)),
     }
 }
 
 #[cold]
 pub(super) fn invalid_user_id() -> Problem {
-    Problem::invalid_request(format!(
+    Problem::invalid_parameter(format!(
         "user_id must be 1 to {USER_ID_MAX_BYTES} bytes of UTF-8, percent-encoded where a URI asks for it"
     ))
 }
@@ -126,17 +126,19 @@ pub(super) fn unknown_parameter(name: &[u8], known: &[&str], has: &str) -> Probl
         Some(meant) => format!("{meant} was perhaps meant"),
         None => has.to_owned(),
     };
-    Problem::invalid_request(format!("the query parameter {name} is not known: {remedy}"))
+    Problem::invalid_parameter(format!("the query parameter {name} is not known: {remedy}"))
 }
 
 #[cold]
 pub(super) fn invalid_limit() -> Problem {
-    Problem::invalid_request(format!("limit must be a whole number from 1 to {PAGE_LIMIT_MAX}, in decimal digits"))
+    Problem::invalid_parameter(format!("limit must be a whole number from 1 to {PAGE_LIMIT_MAX}, in decimal digits"))
 }
 
 #[cold]
 fn invalid_cursor() -> Problem {
-    Problem::invalid_request("cursor is not one that this server has given out: take it from the Link field of a page")
+    Problem::invalid_parameter(
+        "cursor is not one that this server has given out: take it from the Link field of a page",
+    )
 }
 
 /// The characters of a percent-encoded text. A `+` stays one: only forms write spaces so, and no value here has any.
@@ -174,7 +176,7 @@ mod tests {
     use crate::todo::{Timestamp, TodoId};
 
     fn limit(query: &str) -> Result<Option<usize>, u16> {
-        list_query(Some(query.as_bytes())).map(|page| page.limit).map_err(|problem| problem.status.code())
+        list_query(Some(query.as_bytes())).map(|page| page.limit).map_err(|problem| problem.status().code())
     }
 
     #[test]
@@ -253,7 +255,7 @@ mod tests {
                 });
                 (user, completed)
             };
-            filter.map(plain).map_err(|problem| problem.status.code())
+            filter.map(plain).map_err(|problem| problem.status().code())
         };
         let of = |user: Option<&str>, completed| Ok((user.map(str::to_owned), completed));
         for (query, expected) in [
@@ -282,7 +284,8 @@ mod tests {
             assert_eq!(filter(query), expected, "{query}");
         }
         assert_eq!(filter(&format!("user_id={}", "a".repeat(USER_ID_MAX_BYTES + 1))), Err(400));
-        let count = |query: &'static str| count_query(Some(query.as_bytes())).map_err(|problem| problem.status.code());
+        let count =
+            |query: &'static str| count_query(Some(query.as_bytes())).map_err(|problem| problem.status().code());
         assert_eq!(count("completed=true"), Ok(Filter { user: None, completed: Some(true) }));
         for refused in ["limit=1", "completed=true&limit=1", "offset=1"] {
             assert_eq!(count(refused), Err(400), "{refused}");
@@ -295,7 +298,7 @@ mod tests {
 
     fn cursor(text: &[u8]) -> Result<Option<TodoKey>, u16> {
         let query = [b"cursor=", text].concat();
-        list_query(Some(&query)).map(|page| page.cursor).map_err(|problem| problem.status.code())
+        list_query(Some(&query)).map(|page| page.cursor).map_err(|problem| problem.status().code())
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use super::authority;
 use super::words::method::Method;
+use super::words::problem_kind::ProblemKind;
 use super::words::rejection::Rejection;
-use super::words::status::Status;
 use super::words::syntax::{PLAIN_TARGET, TOKEN, is_raw_in_query, percent_encodings_are_whole};
 use super::words::version::Version;
 use crate::limits::{METHOD_MAX_BYTES, TARGET_MAX_BYTES};
@@ -56,7 +56,7 @@ fn measure_method(input: &[u8]) -> Result<Option<usize>, Rejection> {
             b' ' if at > 0 => return Ok(Some(at)),
             _ if !TOKEN.contains(byte) => return Err(refuse_method(at, byte)),
             _ if at == METHOD_MAX_BYTES => {
-                return Err(Rejection::new(Status::NotImplemented, "the method is longer than any that is known"));
+                return Err(Rejection::new(ProblemKind::NotImplemented, "the method is longer than any that is known"));
             }
             _ => {}
         }
@@ -113,7 +113,8 @@ fn measure_target(input: &[u8]) -> Result<Option<TargetMeasure>, Rejection> {
     Ok(Some(TargetMeasure { length, query_at }))
 }
 
-const TARGET_TOO_LONG: Rejection = Rejection::new(Status::UriTooLong, "the request target is longer than 4096 bytes");
+const TARGET_TOO_LONG: Rejection =
+    Rejection::new(ProblemKind::UriTooLong, "the request target is longer than 4096 bytes");
 const _: () = assert!(TARGET_MAX_BYTES == 4096, "the text of the 414 names the limit");
 
 #[cold]
@@ -149,7 +150,7 @@ fn read_version(input: &[u8]) -> Result<Option<Version>, Rejection> {
         (b'1', b'0') => Ok(Some(Version::Http10)),
         // A higher minor version is processed as the highest that is known (RFC 9110 section 2.5).
         (b'1', _) => Ok(Some(Version::Http11)),
-        _ => Err(Rejection::new(Status::VersionNotSupported, "only HTTP/1.1 and HTTP/1.0 are spoken here")),
+        _ => Err(Rejection::new(ProblemKind::VersionNotSupported, "only HTTP/1.1 and HTTP/1.0 are spoken here")),
     }
 }
 
@@ -170,7 +171,7 @@ fn read_absolute_target(method: Method, text: &[u8]) -> Result<Target<'_>, Rejec
     let (scheme, rest) = (&text[..scheme_length], &text[scheme_length + 3..]);
     if scheme.eq_ignore_ascii_case(b"https") {
         // RFC 9110 section 7.4: an https resource must not be served over a connection that is not secured.
-        return Err(Rejection::new(Status::MisdirectedRequest, "https resources are not served over plain HTTP"));
+        return Err(Rejection::new(ProblemKind::MisdirectedRequest, "https resources are not served over plain HTTP"));
     }
     if !scheme.eq_ignore_ascii_case(b"http") {
         return Err(Rejection::bad_request("the scheme of an absolute target must be http"));
@@ -198,7 +199,7 @@ fn read_absolute_target(method: Method, text: &[u8]) -> Result<Target<'_>, Rejec
 /// before anything else of the request is read, and ends the connection.
 fn refuse_tunnel(target: &[u8]) -> Rejection {
     if authority::is_valid_tunnel(target) {
-        Rejection::new(Status::NotImplemented, "CONNECT is not implemented: this server is no proxy")
+        Rejection::new(ProblemKind::NotImplemented, "CONNECT is not implemented: this server is no proxy")
     } else {
         Rejection::bad_request("the target of CONNECT is not host:port")
     }
@@ -310,7 +311,7 @@ mod tests {
         ];
         for (text, status) in cases {
             let rejection = read(text.as_bytes()).expect_err(text);
-            assert_eq!(rejection.status.code(), status, "{text:?}: {rejection:?}");
+            assert_eq!(rejection.status().code(), status, "{text:?}: {rejection:?}");
         }
     }
 
@@ -320,12 +321,12 @@ mod tests {
         assert_eq!(read(method(METHOD_MAX_BYTES).as_bytes()), Ok(None));
         assert_eq!(line(&format!("{} / HTTP/1.1\r\n", method(METHOD_MAX_BYTES))).method, Method::Other);
         let rejection = read(method(METHOD_MAX_BYTES + 1).as_bytes()).expect_err("too long");
-        assert_eq!(rejection.status, Status::NotImplemented);
+        assert_eq!(rejection.kind, ProblemKind::NotImplemented);
 
         let target = |length: usize| format!("GET /{}", "a".repeat(length - 1));
         assert_eq!(read(target(TARGET_MAX_BYTES).as_bytes()), Ok(None));
         line(&format!("{} HTTP/1.1\r\n", target(TARGET_MAX_BYTES)));
         let rejection = read(target(TARGET_MAX_BYTES + 1).as_bytes()).expect_err("too long");
-        assert_eq!(rejection.status, Status::UriTooLong);
+        assert_eq!(rejection.kind, ProblemKind::UriTooLong);
     }
 }

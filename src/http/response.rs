@@ -8,6 +8,7 @@ use super::words::cursor::encode_cursor;
 use super::words::entity_tag::{encoded_entity_tag, entity_tag};
 use super::words::event_position::Position;
 use super::words::filter::Filter;
+use super::words::method::Methods;
 use super::words::status::Status;
 use crate::todo::{TODO_ID_TEXT_BYTES, TodoId, TodoKey};
 
@@ -212,8 +213,8 @@ impl<'a> ResponseHead<'a> {
     }
 
     /// `Allow`, from [`crate::http::Route::allow`].
-    pub fn allow(self, methods: &'static str) -> Self {
-        self.field(b"Allow: ", methods.as_bytes())
+    pub fn allow(self, methods: Methods) -> Self {
+        self.field(b"Allow: ", methods.to_string().as_bytes())
     }
 
     /// `Retry-After`, in seconds.
@@ -256,10 +257,29 @@ impl<'a> ResponseHead<'a> {
     pub fn document_policy(self, policy: &str) -> Self {
         debug_assert!(policy.bytes().all(|byte| matches!(byte, b' '..=b'~')), "a field is one line");
         self.field(b"Content-Security-Policy: ", policy.as_bytes())
-            .field(b"X-Content-Type-Options: ", b"nosniff")
+            .as_typed()
             .field(b"Referrer-Policy: ", b"no-referrer")
             .field(b"Cross-Origin-Opener-Policy: ", b"same-origin")
             .field(b"Cross-Origin-Resource-Policy: ", b"same-origin")
+    }
+
+    /// `X-Content-Type-Options: nosniff`: the document is of the type that it is sent with, whatever it looks like.
+    pub fn as_typed(self) -> Self {
+        self.field(b"X-Content-Type-Options: ", b"nosniff")
+    }
+
+    /// Lines that have been made from the settings, each with its end; see [`crate::http::cors::Cors::lines`].
+    #[inline]
+    pub fn lines(self, lines: &[u8]) -> Self {
+        self.out.extend_from_slice(lines);
+        self
+    }
+
+    /// What a script of another origin may send to a resource that allows these methods. Browsers keep it for two hours at most.
+    pub fn preflight(self, methods: Methods, fields: &str) -> Self {
+        self.field(b"Access-Control-Allow-Methods: ", methods.to_string().as_bytes())
+            .field(b"Access-Control-Allow-Headers: ", fields.as_bytes())
+            .field(b"Access-Control-Max-Age: ", b"7200")
     }
 
     /// Ends the head; the body follows.
@@ -272,6 +292,7 @@ impl<'a> ResponseHead<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::words::method::Method;
     use crate::todo::Timestamp;
 
     const DATE: &[u8; DATE_BYTES] = b"Sun, 06 Nov 1994 08:49:37 GMT";
@@ -319,7 +340,7 @@ mod tests {
             .etag_in(0xab, Coding::Identity)
             .etag_in(0xab, Coding::Zstd)
             .location(TodoId::from_u128(0xa))
-            .allow("GET, HEAD")
+            .allow(Methods::NONE.with(Method::Get).with(Method::Head))
             .retry_after_s(3)
             .www_authenticate(Challenge::Missing)
             .www_authenticate(Challenge::InvalidToken("the token has expired"))

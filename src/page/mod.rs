@@ -7,19 +7,11 @@ mod room;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use brotli::enc::BrotliEncoderParams;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
-use std::io::Write;
 
 use self::room::{narrow_script, narrow_style, without_comments};
-use crate::http::Coding;
-
-/// Quality of brotli: the last before its time multiplies tenfold. A start of the process takes some milliseconds longer for it.
-const BROTLI_QUALITY: i32 = 9;
-/// Level of zstd with the same measure.
-const ZSTD_LEVEL: i32 = 15;
+use crate::http::response::ContentType;
+use crate::static_document::StaticDocument;
 
 /// The document, which names the others.
 const DOCUMENT: &str = include_str!("../../web/page.html");
@@ -79,53 +71,20 @@ impl Part {
     }
 }
 
-/// The page, ready to be sent.
-#[derive(Debug)]
-pub struct Page {
-    /// By coding: identity, brotli, gzip, zstd.
-    bodies: [Vec<u8>; 4],
-    /// What its entity tags are made of.
-    pub tag: u64,
-    /// The value of `Content-Security-Policy`.
-    pub policy: String,
+/// Puts the files together.
+///
+/// # Panics
+/// When a compressor does not take its own level.
+pub fn document() -> StaticDocument {
+    StaticDocument::new(text(), ContentType::Html, Some(policy()))
 }
 
-impl Page {
-    /// Puts the files together and compresses them.
-    ///
-    /// # Panics
-    /// When a compressor does not take its own level.
-    pub fn new() -> Page {
-        let mut document = without_comments(DOCUMENT);
-        for part in PARTS {
-            document = document.replacen(&part.outside(), &part.inside(), 1);
-        }
-        let document = document.into_bytes();
-        let digest = Sha256::digest(&document);
-        Page {
-            tag: u64::from_be_bytes(*digest.first_chunk().expect("a digest has 32 bytes")),
-            policy: policy(),
-            bodies: [Coding::Identity, Coding::Brotli, Coding::Gzip, Coding::Zstd]
-                .map(|coding| encoded(&document, coding).expect("memory takes what is written")),
-        }
+fn text() -> String {
+    let mut document = without_comments(DOCUMENT);
+    for part in PARTS {
+        document = document.replacen(&part.outside(), &part.inside(), 1);
     }
-
-    /// The document in a coding.
-    pub fn body(&self, coding: Coding) -> &[u8] {
-        let [identity, brotli, gzip, zstd] = &self.bodies;
-        match coding {
-            Coding::Identity => identity,
-            Coding::Brotli => brotli,
-            Coding::Gzip => gzip,
-            Coding::Zstd => zstd,
-        }
-    }
-}
-
-impl Default for Page {
-    fn default() -> Page {
-        Page::new()
-    }
+    document
 }
 
 /// What the document may do: run and show what is in it, and ask the server that it came from.
@@ -142,35 +101,17 @@ fn policy() -> String {
     )
 }
 
-fn encoded(document: &[u8], coding: Coding) -> std::io::Result<Vec<u8>> {
-    let mut out = Vec::new();
-    match coding {
-        Coding::Identity => out.extend_from_slice(document),
-        Coding::Brotli => {
-            let params =
-                BrotliEncoderParams { quality: BROTLI_QUALITY, size_hint: document.len(), ..Default::default() };
-            brotli::BrotliCompress(&mut &*document, &mut out, &params)?;
-        }
-        Coding::Gzip => {
-            let mut encoder = GzEncoder::new(&mut out, Compression::best());
-            encoder.write_all(document)?;
-            encoder.finish()?;
-        }
-        Coding::Zstd => out = zstd::bulk::compress(document, ZSTD_LEVEL)?,
-    }
-    Ok(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Coding;
 
     /// What ten packets of 1,460 bytes bring in the first round trip (RFC 6928), less the head of the answer.
     const COMPRESSED_MAX_BYTES: usize = 14 * 1024;
 
     #[test]
     fn the_page_arrives_in_one_round_trip() {
-        let page = Page::new();
+        let page = document();
         for coding in Coding::COMPRESSED {
             let bytes = page.body(coding).len();
             println!("{}: {bytes} bytes", coding.name());
@@ -180,7 +121,7 @@ mod tests {
 
     #[test]
     fn every_file_is_inside_and_nothing_comes_from_elsewhere() {
-        let document = String::from_utf8(Page::new().bodies[0].clone()).expect("UTF-8");
+        let document = text();
         for part in PARTS {
             assert!(document.contains(&part.inside()), "{} is not inside", part.name);
             assert!(!part.text.contains("</script") && !part.text.contains("</style"), "{} would end early", part.name);
@@ -208,19 +149,5 @@ mod tests {
                 assert!(!part.text.contains(sink), "{} has {sink}", part.name);
             }
         }
-    }
-
-    #[test]
-    fn each_coding_decodes_to_the_document() {
-        let page = Page::new();
-        let document = page.body(Coding::Identity);
-        let mut brotli = Vec::new();
-        brotli::BrotliDecompress(&mut page.body(Coding::Brotli), &mut brotli).expect("brotli");
-        assert_eq!(brotli, document);
-        let zstd = zstd::bulk::decompress(page.body(Coding::Zstd), document.len()).expect("zstd");
-        assert_eq!(zstd, document);
-        let gzip = page.body(Coding::Gzip);
-        let inflated = miniz_oxide::inflate::decompress_to_vec(&gzip[10..gzip.len() - 8]).expect("deflate");
-        assert_eq!(inflated, document);
     }
 }

@@ -18,12 +18,14 @@ use super::roles::STOP_POLL;
 use super::seams::ApiSeams;
 use crate::auth::OtherKeys;
 use crate::config::{Config, Deployment, IoDriver, Secret};
+use crate::contract::{Bounds, Contract};
 use crate::encoder::EncoderThread;
+use crate::http::cors::Cors;
 use crate::keys::{KeyFiles, Keys, KeysThread};
 use crate::limits::{LINGERING_MAX, LINGERING_MIN, LINGERING_ONE_TO_CONNECTIONS};
 use crate::observe::metrics::{Metrics, ShardMetrics};
 use crate::observe::status::Status;
-use crate::page::Page;
+use crate::page;
 use crate::producer::Producer;
 use crate::refresher::{Refresher, RefresherParts};
 use crate::shard::connection_memory::ConnectionMemory;
@@ -326,6 +328,7 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
             history_age: config.events.history_age,
             unsent_max_bytes: config.events.unsent_max_bytes,
         },
+        cors: Arc::new(Cors::new(&config.http.cors_origins)),
         desk: desk(config),
     }
 }
@@ -337,5 +340,10 @@ fn desk(config: &Config) -> Desk {
     let is_embedded = matches!(config.deployment, Deployment::Embedded { .. });
     let makes_tokens = config.auth.page_tokens && is_embedded && has_secret;
     let minter = makes_tokens.then(|| Arc::new(Minter::new(config.auth.clone())));
-    Desk { page: Arc::new(Page::new()), minter, user_claim: config.auth.claim_names().user().into() }
+    Desk {
+        page: Arc::new(page::document()),
+        contract: Arc::new(Contract::new(&Bounds::of(config))),
+        minter,
+        user_claim: config.auth.claim_names().user().into(),
+    }
 }

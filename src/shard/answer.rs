@@ -15,15 +15,17 @@ use super::reply::{RETRY_AFTER_S, Reply, count_responses};
 use super::writes::in_flight::{Outcome, PendingWrite, WriteKind};
 use super::{DRAIN_IDLE_GRACE, Shard};
 use crate::command_log::Refusal;
+use crate::contract::Contract;
 use crate::http::asker;
 use crate::http::conditional::{Condition, evaluate};
 use crate::http::content::check_json;
+use crate::http::cors::TAKEN;
 use crate::http::idempotency_key::idempotency_key;
 use crate::http::prefer::wait_s;
 use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, ContentType, DATE_BYTES};
 use crate::http::route::{has_slash_too_many, route};
-use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
+use crate::http::{Connection, Head, Method, Problem, ProblemKind, ResponseHead, Route, Status};
 use crate::limits::PREFER_WAIT_MAX_S;
 use crate::observe::readiness::Audience;
 use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo, TodoId, TodoPatch};
@@ -49,7 +51,9 @@ fn check_route(head: &Head<'_>) -> Result<Route, Problem> {
     let route = route(head.path);
     match (route, head.method) {
         (_, Method::Other) => Err(Problem::unknown_method()),
-        (Route::NotFound, _) => Err(of_path(head, Problem::not_found("there is nothing at this path; try /todos"))),
+        (Route::NotFound, _) => {
+            Err(of_path(head, Problem::no_such_path("there is nothing at this path; try /todos, or /docs")))
+        }
         (route, method) if !route.allows(method) => Err(of_path(head, Problem::method_not_allowed(route.allow()))),
         (route, _) => Ok(route),
     }
@@ -92,6 +96,10 @@ impl Request<'_> {
             }
             (Route::Page, _) => self.answer_page(),
             (Route::PageToken, _) => self.answer_page_token(body),
+            (Route::OpenApi, _) => self.answer_contract(Contract::openapi),
+            (Route::Docs, _) => self.answer_contract(Contract::docs),
+            (Route::Problems, _) => self.answer_contract(Contract::problems),
+            (Route::Problem(kind), _) => self.answer_contract(|contract| contract.problem(kind)),
             (Route::Todos, Method::Post) => self.create(body),
             (Route::Todos, _) => self.list(),
             (Route::Count, _) => self.count_todos(),
@@ -124,7 +132,7 @@ impl Request<'_> {
                 self.reply.document(Status::Ok, ContentType::Metrics, text.as_bytes());
                 Ok(())
             }
-            (Route::Server | Route::NotFound, _) => Err(Problem::not_found("there is nothing at this path")),
+            (Route::Server | Route::NotFound, _) => Err(Problem::no_such_path("there is nothing at this path")),
         });
         if let Err(problem) = answered {
             self.reply.problem(&problem);
@@ -204,7 +212,7 @@ impl Request<'_> {
         let command = Command { id, user_id: Cow::Borrowed(user), requested_at: now.timestamp, action };
         let pending = || {
             let write = PendingWrite::new(id, kind, self.reply.connection(), Rc::clone(self.state));
-            write.waiting_until(self.wait_until())
+            write.waiting_until(self.wait_until()).granting(self.reply.grant())
         };
         let pending = self.shard.writes.submit(&command, now, pending).map_err(refused)?;
         self.reply.pending(pending);
@@ -221,7 +229,9 @@ impl Request<'_> {
 
     fn answer_options(&mut self, route: Route) {
         let connection = self.reply.connection();
+        let allows_preflight = self.shard.settings.cors.allows_preflight(self.head, self.reply.grant());
         self.reply.head(Status::NoContent, |head| {
+            let head = if allows_preflight { head.preflight(route.allow(), TAKEN) } else { head };
             head.allow(route.allow()).cache_control(CacheControl::NoStore).connection(connection).end();
         });
     }
@@ -261,19 +271,21 @@ pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) 
         None => Some(Refusal::Unconfirmed),
     };
     let date = shard.clock.date();
+    let lines = shard.settings.cors.lines(pending.grant);
     let Some(refusal) = refusal else {
         shard.count(Status::Accepted);
-        return write_accepted(pending, &date, text);
+        return write_accepted(pending, &date, lines, text);
     };
     if refusal == Refusal::OverLimit {
         shard.metrics.writes_over_log_bytes.add(1);
     }
     let problem = refused(refusal);
-    shard.count(problem.status);
-    problem.write_response(text, Delivery { date: &date, connection: pending.connection, is_head: false });
+    shard.count(problem.status());
+    let delivery = Delivery { date: &date, connection: pending.connection, is_head: false, lines };
+    problem.write_response(text, delivery);
 }
 
-fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Vec<u8>) {
+fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], lines: &[u8], text: &mut Vec<u8>) {
     let message: &[u8] = match pending.kind {
         WriteKind::Create => b"\",\"message\":\"Todo creation queued\"}",
         WriteKind::Update => b"\",\"message\":\"Todo update queued\"}",
@@ -281,6 +293,7 @@ fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Ve
     };
     const ID: &[u8] = b"{\"id\":\"";
     let head = ResponseHead::start(text, Status::Accepted, date)
+        .lines(lines)
         .content_type(ContentType::Json)
         .content_length((ID.len() + TODO_ID_TEXT_BYTES + message.len()) as u64)
         .cache_control(CacheControl::NoStore);
@@ -294,23 +307,23 @@ fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], text: &mut Ve
 }
 
 fn refused(refusal: Refusal) -> Problem {
+    let not_taken = |detail| Problem::queue_failed(ProblemKind::WriteNotTaken, detail, RETRY_AFTER_S);
     match refusal {
-        Refusal::Full => Problem::queue_failed("the write queue is full; nothing was written", RETRY_AFTER_S),
+        Refusal::Full => not_taken("the write queue is full; nothing was written"),
         Refusal::Unconfirmed => Problem::queue_failed(
+            ProblemKind::WriteUnconfirmed,
             "the command log did not confirm the write in time; it may still be applied",
             RETRY_AFTER_S,
         ),
-        Refusal::Unavailable => Problem::queue_failed(
-            "the command log takes no writes at present, and /ready says why; nothing was written",
-            RETRY_AFTER_S,
-        ),
-        Refusal::OverLimit => Problem::queue_failed(
+        Refusal::Unavailable => {
+            not_taken("the command log takes no writes at present, and /ready says why; nothing was written")
+        }
+        Refusal::OverLimit => not_taken(
             "the command log has reached LOG_MAX_BYTES, because the store does not keep up; nothing was written",
-            RETRY_AFTER_S,
         ),
         Refusal::TooLarge => {
             let detail = "the command log does not take a command of this size; nothing was written";
-            Problem::new(Status::ContentTooLarge, detail)
+            Problem::new(ProblemKind::BodyTooLarge, detail)
         }
     }
 }
@@ -319,7 +332,9 @@ fn refused(refusal: Refusal) -> Problem {
 /// Its request has not been read, and may be HEAD: so the answer is the same to each, and has no body.
 pub fn refuse_connection(shard: &Shard, connection: &Detached) {
     let mut text = Vec::new();
+    let cors = &shard.settings.cors;
     ResponseHead::start(&mut text, Status::ServiceUnavailable, &shard.clock.date())
+        .lines(cors.lines(cors.unread()))
         .content_length(0)
         .cache_control(CacheControl::NoStore)
         .retry_after_s(RETRY_AFTER_S)

@@ -6,7 +6,7 @@ use super::Shard;
 use super::reply::RETRY_AFTER_S;
 use crate::auth::{AuthError, FailedChecks, UnixSeconds};
 use crate::http::response::Challenge;
-use crate::http::{Head, Problem};
+use crate::http::{Head, Problem, ProblemKind};
 use crate::limits::KEYS_RETRY_S;
 
 impl Shard {
@@ -28,11 +28,13 @@ impl Shard {
             AuthError::TooManyFailed => {
                 self.metrics.tokens_not_checked.add(1);
                 Problem::too_many_requests(
+                    ProblemKind::TooManyBadTokens,
                     "tokens of this connection were refused, and this one was not looked at; nothing was written",
                     RETRY_AFTER_S,
                 )
             }
             AuthError::KeysAwaited => Problem::unavailable(
+                ProblemKind::TokenKeysAwaited,
                 "the token may be signed with a key of its issuer that has not been fetched yet, and /ready says why; nothing was written",
                 KEYS_RETRY_S,
             ),

@@ -15,8 +15,9 @@ use super::registry::ConnectionState;
 use super::reply::Reply;
 use super::reply::{RETRY_AFTER_S, not_loaded};
 use crate::http::chunked::Decoder;
+use crate::http::cors::Grant;
 use crate::http::response::CONTINUE;
-use crate::http::{Connection, Framing, Head, Parsed, Problem, Rejection, asks_for_head, parse_head};
+use crate::http::{Connection, Framing, Head, Parsed, Problem, ProblemKind, Rejection, asks_for_head, parse_head};
 use crate::limits::{BODY_BUFFER_KEPT_BYTES, PIPELINE_DEPTH_MAX};
 
 /// What a connection remembers between two calls.
@@ -26,6 +27,8 @@ pub struct Dispatch {
     /// Whether the request that is being answered, or of which a part has come, is HEAD. Decided by its first bytes, before
     /// anything can go wrong with it, so that each answer to it goes without a body.
     is_to_head: bool,
+    /// What the answer to that request says to pages of other origins.
+    grant: Grant,
     has_answered: bool,
     /// A head has been read whose body is not complete: the bytes of the request, which is still in the input. It is looked at again
     /// when it has come as a whole, and not with each part.
@@ -120,6 +123,7 @@ impl Dispatch {
             return Progress::AwaitsBody;
         }
         self.is_to_head = asks_for_head(input.unread());
+        self.grant = shard.settings.cors.unread();
         // In a drain each answer says whether the connection goes on, which no prepared one does.
         let recognised = match shard.is_draining() {
             false => shard.reads.recognise(input.unread()),
@@ -130,7 +134,10 @@ impl Dispatch {
                 self.answer_first_page(shard, asked, input, output);
                 return Progress::Answered;
             }
-            Ok(Recognised::Head { head, head_bytes }) => (head, head_bytes),
+            Ok(Recognised::Head { head, head_bytes }) => {
+                self.grant = shard.settings.cors.grant(&head);
+                (head, head_bytes)
+            }
             Ok(Recognised::Incomplete) => return Progress::AwaitsHead,
             Err(rejection) => {
                 return self.reject(shard, &Problem::from(rejection), output);
@@ -199,6 +206,7 @@ impl Dispatch {
     #[inline]
     fn answer_first_page(&mut self, shard: &Shard, asked: Asked, input: &mut Input, output: &mut Output) {
         self.finish_request(Connection::KeepAlive);
+        self.grant = asked.page.grant;
         let times = repetitions(input.unread(), asked.request_bytes, output.room());
         let Some(served) = shard.reads.serve(asked.page, times, output.form()) else {
             self.reply(shard, Connection::KeepAlive, output).problem(&not_loaded());
@@ -308,6 +316,7 @@ impl Dispatch {
         output: &mut Output,
     ) {
         let Ok(Parsed::Complete { head, .. }) = parse_head(head_bytes) else { return };
+        self.grant = shard.settings.cors.grant(&head);
         let connection = self.connection_after(shard, &head, input.is_empty() && !state.socket.has_received());
         self.finish_request(connection);
         let reply = self.reply(shard, connection, output);
@@ -330,7 +339,7 @@ impl Dispatch {
     /// Where the answer to the present request goes.
     #[inline]
     fn reply<'r>(&self, shard: &'r Shard, connection: Connection, output: &'r mut Output) -> Reply<'r> {
-        Reply::new(shard, output, connection, self.is_to_head)
+        Reply::new(shard, output, connection, self.is_to_head, self.grant)
     }
 
     /// Answers with an error after which the connection closes.
@@ -356,7 +365,7 @@ impl Dispatch {
         self.awaited_bytes = None;
         let detail = "the server is short of memory for connections; this request was not carried out: send less at \
                       a time, or try again";
-        self.reject(shard, &Problem::unavailable(detail, RETRY_AFTER_S), output);
+        self.reject(shard, &Problem::unavailable(ProblemKind::ShortOfMemory, detail, RETRY_AFTER_S), output);
     }
 
     /// Answers 500: the handler panicked.

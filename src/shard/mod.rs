@@ -158,6 +158,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
     let mut hash_key = [0; HASH_KEY_BYTES];
     reactor.fill_random(&mut hash_key)?;
     let clock = Rc::new(Clock::new(&reactor));
+    let cors = Arc::clone(&parts.settings.cors);
     let shard = Rc::new(Shard {
         writes: Writes::new(
             parts.number,
@@ -173,7 +174,7 @@ async fn run(parts: ShardParts, reactor: Rc<Reactor>) -> std::io::Result<()> {
         places: parts.places,
         memory: ShardMemory::new(parts.memory),
         lingering: RefCell::new(Lingering::new(parts.lingering_places)),
-        reads: Reads::new(parts.wishes, Rc::clone(&clock), Arc::clone(&own_metrics), hash_key),
+        reads: Reads::new(parts.wishes, Rc::clone(&clock), Arc::clone(&own_metrics), hash_key, cors),
         verifier: RefCell::new(Verifier::new(parts.keys, &parts.auth).asking(parts.key_asks)),
         other_keys: parts.other_keys,
         parser: RefCell::default(),

@@ -6,9 +6,10 @@ use super::Shard;
 use super::output::Output;
 use super::reads::{LocalBody, LocalSnapshot, WHOLE_BODY_MAX_BYTES};
 use super::writes::in_flight::PendingWrite;
+use crate::http::cors::Grant;
 use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, ContentType};
-use crate::http::{Connection, Problem, ResponseHead, Status};
+use crate::http::{Connection, Problem, ProblemKind, ResponseHead, Status};
 use crate::observe::metrics::ShardMetrics;
 use crate::snapshot::{Run, SelectedRun};
 
@@ -25,13 +26,26 @@ pub struct Reply<'r> {
     output: &'r mut Output,
     connection: Connection,
     is_to_head: bool,
+    grant: Grant,
 }
 
 impl<'r> Reply<'r> {
     /// A reply that says this about the connection.
     #[inline]
-    pub fn new(shard: &'r Shard, output: &'r mut Output, connection: Connection, is_to_head: bool) -> Reply<'r> {
-        Reply { shard, output, connection, is_to_head }
+    pub fn new(
+        shard: &'r Shard,
+        output: &'r mut Output,
+        connection: Connection,
+        is_to_head: bool,
+        grant: Grant,
+    ) -> Reply<'r> {
+        Reply { shard, output, connection, is_to_head, grant }
+    }
+
+    /// What the answer says to pages of other origins.
+    #[inline]
+    pub fn grant(&self) -> Grant {
+        self.grant
     }
 
     /// What the answer says about the connection.
@@ -52,7 +66,8 @@ impl<'r> Reply<'r> {
     pub fn head(&mut self, status: Status, write: impl FnOnce(ResponseHead<'_>)) {
         let shard = self.shard;
         shard.count(status);
-        self.output.push_text(|text| write(ResponseHead::start(text, status, &shard.clock.date())));
+        let lines = shard.settings.cors.lines(self.grant);
+        self.output.push_text(|text| write(ResponseHead::start(text, status, &shard.clock.date()).lines(lines)));
     }
 
     /// Appends a body: small ones are copied behind their head, large ones are sent from the snapshot.
@@ -121,9 +136,11 @@ impl<'r> Reply<'r> {
     /// Answers with an error.
     pub fn problem(&mut self, problem: &Problem) {
         let (shard, connection, is_head) = (self.shard, self.connection, self.is_to_head);
-        shard.count(problem.status);
+        shard.count(problem.status());
         let date = shard.clock.date();
-        self.output.push_text(|text| problem.write_response(text, Delivery { date: &date, connection, is_head }));
+        let lines = shard.settings.cors.lines(self.grant);
+        let delivery = Delivery { date: &date, connection, is_head, lines };
+        self.output.push_text(|text| problem.write_response(text, delivery));
     }
 
     /// Holds a place for the answer to a write, which is none to HEAD.
@@ -134,7 +151,7 @@ impl<'r> Reply<'r> {
 
 /// The answer while there is no list yet.
 pub fn not_loaded() -> Problem {
-    Problem::unavailable("the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
+    Problem::unavailable(ProblemKind::ListNotLoaded, "the list has not been loaded yet; /ready says why", RETRY_AFTER_S)
 }
 
 /// Counts answers of this status.

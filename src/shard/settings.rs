@@ -1,5 +1,6 @@
 //! What is set for a shard: its bounds and deadlines.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::LINGER_SILENCE;
@@ -7,6 +8,7 @@ use super::followers::EventSettings;
 use super::page::Desk;
 use super::write_watch::WriteLimits;
 use crate::config::ReadyDetails;
+use crate::http::cors::Cors;
 use crate::limits::HEAD_MAX_BYTES;
 use crate::todo::TextLimits;
 
@@ -39,6 +41,8 @@ pub struct Settings {
     pub command_bytes_max: usize,
     /// What is set for the change feed.
     pub events: EventSettings,
+    /// Which pages of other origins may read its answers.
+    pub cors: Arc<Cors>,
     /// What it serves the page with.
     pub desk: Desk,
 }

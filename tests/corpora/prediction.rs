@@ -75,7 +75,7 @@ pub fn predict(input: &[u8]) -> Prediction {
                     is_head: without_empty_lines(rest).starts_with(b"HEAD "),
                     waits,
                     closes: true,
-                    status: Some(rejection.status.code()),
+                    status: Some(rejection.status().code()),
                 });
                 break End::Closed;
             }

@@ -82,6 +82,15 @@ fn the_readme_has_the_settings_of_the_table() {
 }
 
 #[test]
+fn the_readme_has_the_calls_of_the_table() {
+    let readme = read("README.md");
+    let begin = readme.find("<!-- routes").expect("README.md has the first marker");
+    let begin = begin + readme[begin..].find('\n').expect("the marker has a line of its own") + 1;
+    let end = readme.find("<!-- end of routes").expect("README.md has the second marker");
+    assert_eq!(readme[begin..end], million_rps::contract::markdown(), "run `make routes`");
+}
+
+#[test]
 fn the_map_has_every_room_and_no_other() {
     let map = read("docs/architecture.md");
     for name in names_in("src") {

@@ -12,6 +12,7 @@ mod auth;
 mod bodies;
 mod codings;
 mod contract;
+mod cors;
 mod deadlines;
 mod drain;
 mod drivers;
@@ -30,6 +31,7 @@ mod keys;
 mod limits;
 mod long_polling;
 mod metrics;
+mod openapi;
 mod page;
 #[cfg(feature = "fault-injection")]
 mod panics;

@@ -8,6 +8,7 @@ pub mod event_position;
 pub mod field_lines;
 pub mod filter;
 pub mod method;
+pub mod problem_kind;
 pub mod rejection;
 pub mod status;
 pub(super) mod syntax;

@@ -52,8 +52,6 @@ statuses! {
     NotAcceptable = 406 "Not Acceptable",
     /// The request did not arrive in time.
     RequestTimeout = 408 "Request Timeout",
-    /// A body without a length.
-    LengthRequired = 411 "Length Required",
     /// If-Match or If-None-Match forbids the change.
     PreconditionFailed = 412 "Precondition Failed",
     /// The body is too long.

@@ -9,7 +9,9 @@ use crate::http::asker;
 use crate::http::problem::Delivery;
 use crate::http::response::{CacheControl, ContentType, date};
 use crate::http::route::route;
-use crate::http::{Connection, Head, Parsed, Problem, ResponseHead, Route, Status, asks_for_head, parse_head};
+use crate::http::{
+    Connection, Head, Method, Methods, Parsed, Problem, ResponseHead, Route, Status, asks_for_head, parse_head,
+};
 use crate::limits::WORKER_HTTP_HEAD_DEADLINE_MS;
 use crate::observe::readiness::{Audience, Reasons};
 use crate::observe::worker_text::render_worker_process;
@@ -53,12 +55,12 @@ impl Answers {
     fn document(&self, head: &Head<'_>, peer: IpAddr) -> Result<Document, Problem> {
         match (route(head.path), head.method) {
             (Route::Health | Route::Ready | Route::Metrics, method) if !method.is_read() => {
-                Err(Problem::method_not_allowed("GET, HEAD"))
+                Err(Problem::method_not_allowed(Methods::NONE.with(Method::Get).with(Method::Head)))
             }
             (Route::Health, _) => Ok(Document::ok(ContentType::Json, "{\"status\":\"ok\"}".to_owned())),
             (Route::Metrics, _) => Ok(Document::ok(ContentType::Metrics, render_worker_process(&self.metrics))),
             (Route::Ready, _) => Ok(self.readiness(Audience::of(self.details, || asker::is_local(Some(peer), head)))),
-            _ => Err(Problem::not_found("this is a worker: it has /health, /ready and /metrics")),
+            _ => Err(Problem::no_such_path("this is a worker: it has /health, /ready and /metrics")),
         }
     }
 
@@ -114,7 +116,8 @@ impl Document {
 
 fn write_problem(problem: &Problem, is_to_head: bool) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let delivery = Delivery { date: &date(SystemTime::now()), connection: Connection::Close, is_head: is_to_head };
+    let date = date(SystemTime::now());
+    let delivery = Delivery { date: &date, connection: Connection::Close, is_head: is_to_head, lines: b"" };
     problem.write_response(&mut bytes, delivery);
     bytes
 }

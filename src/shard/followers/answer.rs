@@ -17,7 +17,7 @@ use crate::http::accept::accepts;
 use crate::http::events_query::{EventsQuery, events_query};
 use crate::http::response::{CacheControl, ContentType};
 use crate::http::words::cursor::encode_cursor;
-use crate::http::{Connection, Head, Method, Position, Problem, Status, Version};
+use crate::http::{Connection, Head, Method, Position, Problem, ProblemKind, Status, Version};
 use crate::limits::{EVENTS_AHEAD_WAIT_MS, EVENTS_RETRY_SPREAD_S};
 
 /// What the request comes to.
@@ -36,12 +36,16 @@ impl Request<'_> {
         let asked = events_query(self.head.query)?;
         if !accepts(self.head.rare("accept"), "text", "event-stream") {
             let detail = "this resource is text/event-stream, which Accept leaves out";
-            return Err(Problem::new(Status::NotAcceptable, detail));
+            return Err(Problem::new(ProblemKind::NotAcceptable, detail));
         }
         let shard = self.shard;
         let snapshot = shard.reads.snapshot().ok_or_else(not_loaded)?;
         if shard.is_draining() {
-            return Err(Problem::unavailable("this process leaves; connect again", RETRY_AFTER_S));
+            return Err(Problem::unavailable(
+                ProblemKind::ServerLeaving,
+                "this process leaves; connect again",
+                RETRY_AFTER_S,
+            ));
         }
         // A client that cannot set the field has its first position in the query for ever, and sends the later one in the field.
         let named = last_event_id(self.head)?.or(asked.last_event_id.as_deref());
@@ -58,7 +62,8 @@ impl Request<'_> {
             shard.metrics.followers_refused.add(1);
             // So that those who are refused together do not come back together.
             let retry_after_s = (1 + refused % EVENTS_RETRY_SPREAD_S) as u32;
-            return Err(Problem::unavailable("as many clients follow as may (EVENTS_FOLLOWERS_MAX)", retry_after_s));
+            let detail = "as many clients follow as may (EVENTS_FOLLOWERS_MAX)";
+            return Err(Problem::unavailable(ProblemKind::TooManyFollowers, detail, retry_after_s));
         };
         let EventsQuery { limit, user_id, .. } = asked;
         self.write_stream_head(Connection::Close, framing);
@@ -160,6 +165,6 @@ fn last_event_id<'r>(head: &Head<'r>) -> Result<Option<&'r [u8]>, Problem> {
     let value = lines.next();
     match lines.next() {
         None => Ok(value),
-        Some(_) => Err(Problem::invalid_request("Last-Event-ID is given twice")),
+        Some(_) => Err(Problem::invalid_parameter("Last-Event-ID is given twice")),
     }
 }

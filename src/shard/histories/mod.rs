@@ -28,9 +28,10 @@ use super::{Settings, ShardParts};
 use crate::auth::{Key, KeySet, OtherKeys, mint};
 use crate::change_feed::News;
 use crate::config::{Auth, ReadyDetails, Secret};
+use crate::contract::{Bounds, Contract};
 use crate::observe::metrics::{Metrics, ShardMetrics};
-use crate::page::Page;
 use crate::snapshot::OldLists;
+use crate::static_document::StaticDocument;
 use crate::wires::inbox::{Inbox, InboxSender, Message};
 
 /// Histories of a run.
@@ -52,7 +53,8 @@ const NEXT_LIST_MS: u64 = 60;
 static SECRET: LazyLock<Secret> = LazyLock::new(|| Secret::new("0123456789abcdef0123456789abcdef"));
 static KEYS: LazyLock<Arc<KeySet>> =
     LazyLock::new(|| Arc::new(KeySet::new([Key::from_secret(&SECRET)]).expect("one is not too many")));
-static PAGE: LazyLock<Arc<Page>> = LazyLock::new(Arc::default);
+static PAGE: LazyLock<Arc<StaticDocument>> = LazyLock::new(|| Arc::new(crate::page::document()));
+static CONTRACT: LazyLock<Arc<Contract>> = LazyLock::new(|| Arc::new(Contract::new(&Bounds::default())));
 /// A token that is good for the time of all histories.
 static TOKEN: LazyLock<String> = LazyLock::new(|| {
     mint(&SECRET, &Auth::default(), USER, Duration::from_secs(3600), 1_800_000_000).expect("a plain name")
@@ -93,7 +95,13 @@ fn settings(simulation: &Simulation) -> Settings {
             history_age: Duration::from_secs(60),
             unsent_max_bytes: 1 << 20,
         },
-        desk: Desk { page: Arc::clone(&PAGE), minter: None, user_claim: Arc::default() },
+        cors: Arc::default(),
+        desk: Desk {
+            page: Arc::clone(&PAGE),
+            contract: Arc::clone(&CONTRACT),
+            minter: None,
+            user_claim: Arc::default(),
+        },
     }
 }
 

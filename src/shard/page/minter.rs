@@ -22,7 +22,7 @@ use crate::auth::{self, MintError};
 use crate::config::Auth;
 use crate::http::content::check_json;
 use crate::http::response::ContentType;
-use crate::http::{Head, Problem, Status, asker};
+use crate::http::{Head, Problem, ProblemKind, Status, asker};
 use crate::limits::PAGE_TOKEN_LIFETIME_S;
 
 /// Makes tokens with the key of the process.
@@ -69,15 +69,15 @@ impl Request<'_> {
         let secret = keys.secret().ok_or_else(Problem::internal)?;
         if !self.head.rare("page-token").all(|key| auth::is_page_key(secret, key)) {
             let detail = "Page-Token is not the page's key: open the page at the address with #key= that the server printed last";
-            return Err(Problem::new(Status::Forbidden, detail));
+            return Err(Problem::new(ProblemKind::PageTokenRefused, detail));
         }
         check_json(self.head)?;
         let wanted: Wanted<'_> = serde_json::from_slice(body)
-            .map_err(|error| Problem::invalid_request(format!("the body is {{\"sub\":\"<user>\"}}: {error}")))?;
+            .map_err(|error| Problem::invalid_body(format!("the body is {{\"sub\":\"<user>\"}}: {error}")))?;
         let lifetime = Duration::from_secs(PAGE_TOKEN_LIFETIME_S);
         let now = self.shard.clock.unix_seconds();
         let token = auth::mint(secret, &minter.auth, &wanted.sub, lifetime, now).map_err(|error| match error {
-            MintError::Subject(reason) => Problem::invalid_request(format!("sub: {}", reason.reason)),
+            MintError::Subject(reason) => Problem::invalid_body(format!("sub: {}", reason.reason)),
             MintError::Signing(_) => Problem::internal(),
         })?;
         self.reply.document(Status::Ok, ContentType::Json, format!("{{\"token\":\"{token}\"}}").as_bytes());
@@ -87,7 +87,7 @@ impl Request<'_> {
     /// Who makes tokens, for whoever asks from this machine.
     fn check_minting(&self) -> Result<Arc<Minter>, Problem> {
         let Some(minter) = &self.shard.settings.desk.minter else {
-            return Err(Problem::not_found(
+            return Err(Problem::no_such_path(
                 "this server makes no tokens (PAGE_TOKENS); `million-rps token` does, for whoever has its key",
             ));
         };
@@ -102,12 +102,12 @@ fn check_asker(peer: Option<IpAddr>, head: &Head<'_>) -> Result<(), Problem> {
         return Ok(());
     }
     let detail = "tokens are made for whoever asks from this machine, by a name of its own, without a proxy";
-    Err(Problem::new(Status::Forbidden, detail))
+    Err(Problem::new(ProblemKind::PageTokenRefused, detail))
 }
 
 /// Refuses what a page of another origin, or a form, has a browser send.
 fn check_asking_page(head: &Head<'_>) -> Result<(), Problem> {
-    let refused = |detail| Err(Problem::new(Status::Forbidden, detail));
+    let refused = |detail| Err(Problem::new(ProblemKind::PageTokenRefused, detail));
     if head.rare("page-token").next().is_none() {
         return refused("the page sends the field Page-Token with this request; a form cannot");
     }

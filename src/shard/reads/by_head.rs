@@ -67,7 +67,7 @@ impl Reads {
         let snapshot = self.snapshot().ok_or_else(not_loaded)?;
         let (page, encoded) = match cursor {
             None => {
-                let key = ListKey { limit, coding: self.coding(head) };
+                let key = ListKey { limit, coding: self.coding(head), grant: reply.grant() };
                 let prepared = |list: &mut PreparedList| (list.page, list.encoded.clone());
                 self.with_list(&snapshot, key, prepared)
             }
@@ -102,7 +102,7 @@ impl Reads {
     /// There is none with this id, a condition does not hold, or there is no list yet.
     pub fn show(&self, id: TodoId, head: &Head<'_>, reply: &mut Reply<'_>) -> Result<Option<Unchanged>, Problem> {
         let snapshot = self.snapshot().ok_or_else(not_loaded)?;
-        let entry = snapshot.get(id).ok_or_else(|| Problem::not_found("there is no todo with this id"))?;
+        let entry = snapshot.get(id).ok_or_else(Problem::no_such_todo)?;
         let (tag, position) = (entry.entity_tag(), snapshot.position());
         match evaluate(head, Some(tag)) {
             Condition::Holds => {}

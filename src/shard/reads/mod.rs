@@ -41,6 +41,7 @@ pub use self::serve::write_unchanged;
 pub use self::served::{Form, Served, ServedBody, WHOLE_BODY_MAX_BYTES};
 use super::clock::Clock;
 use crate::http::accept_encoding::preferred_coding;
+use crate::http::cors::Cors;
 use crate::http::{Coding, Head};
 use crate::limits::NEW_WISHES_PER_S_MAX;
 use crate::observe::metrics::ShardMetrics;
@@ -60,6 +61,8 @@ pub struct Reads {
     new_wishes: Cell<(i64, usize)>,
     clock: Rc<Clock>,
     metrics: Arc<ShardMetrics>,
+    /// Which pages of other origins may read answers.
+    cors: Arc<Cors>,
 }
 
 impl Reads {
@@ -69,6 +72,7 @@ impl Reads {
         clock: Rc<Clock>,
         metrics: Arc<ShardMetrics>,
         hash_key: [u8; HASH_KEY_BYTES],
+        cors: Arc<Cors>,
     ) -> Reads {
         Reads {
             snapshot: RefCell::default(),
@@ -79,6 +83,7 @@ impl Reads {
             new_wishes: Cell::default(),
             clock,
             metrics,
+            cors,
         }
     }
 
@@ -102,14 +107,14 @@ impl Reads {
     /// From now on, this page is answered in its coding.
     pub fn take_encoded(&self, page: EncodedPage) {
         for (limit, coding) in page.replaces.into_iter().chain([(page.limit, page.coding)]) {
-            self.lists.borrow_mut().forget(ListKey { limit, coding });
+            self.lists.borrow_mut().forget(limit, coding);
         }
         self.encoded.borrow_mut().insert(page, self.version());
     }
 
     /// Tells that a page was asked for in a coding, `answers` times besides now. It is never waited for: when the queue is
     /// full, a later request asks again.
-    fn wish(&self, snapshot: &LocalSnapshot, ListKey { limit, coding }: ListKey, answers: u64) {
+    fn wish(&self, snapshot: &LocalSnapshot, ListKey { limit, coding, .. }: ListKey, answers: u64) {
         let Some(wishes) = &self.wishes else { return };
         if answers == 0 && limit.is_some() {
             let now = self.clock.unix_seconds();

@@ -9,6 +9,7 @@ use super::prepared_answer::{COPIES_MAX_BYTES, PreparedAnswer};
 use super::served::{Form, Served, ServedBody, WHOLE_BODY_MAX_BYTES};
 use super::{LocalBody, LocalSnapshot};
 use crate::http::Coding;
+use crate::http::cors::Grant;
 use crate::snapshot::{Page, Snapshot};
 
 /// Lists that are kept ready at the same time; the one used longest ago makes room. Clients ask for a few limits, but a
@@ -164,6 +165,8 @@ pub struct ListKey {
     pub limit: Option<usize>,
     /// The coding that was asked for: the list has it as soon as the encoder has made it.
     pub coding: Coding,
+    /// What its answer says to pages of other origins.
+    pub grant: Grant,
 }
 
 /// What a list that is sent now is of.
@@ -256,10 +259,12 @@ impl PreparedLists {
         (key, entry)
     }
 
-    /// Lets go of the list of this key: there is a better one.
-    pub fn forget(&mut self, key: ListKey) {
-        if let Some(at) = self.keys.iter().position(|of| *of == key) {
-            self.remove(at);
+    /// Lets go of these lists, whatever they say to other origins: there is a better one.
+    pub fn forget(&mut self, limit: Option<usize>, coding: Coding) {
+        for at in (0..self.keys.len()).rev() {
+            if (self.keys[at].limit, self.keys[at].coding) == (limit, coding) {
+                self.remove(at);
+            }
         }
     }
 
@@ -345,7 +350,7 @@ mod tests {
     }
 
     const fn key(limit: usize, coding: Coding) -> ListKey {
-        ListKey { limit: Some(limit), coding }
+        ListKey { limit: Some(limit), coding, grant: Grant::NONE }
     }
 
     impl PreparedLists {
@@ -372,7 +377,7 @@ mod tests {
         assert_eq!(get(key(11, Coding::Identity), &third, 2, "another limit"), "another limit");
         assert_eq!(get(PLAIN, &third, 2, "e"), "d", "each for its own");
         assert_eq!(get(ZIPPED, &snapshot(2, 4), 2, "made for this version"), "made for this version");
-        lists.forget(ZIPPED);
+        lists.forget(ZIPPED.limit, ZIPPED.coding);
         assert_eq!(lists.head(PLAIN, &third, 2, "e"), "d");
         assert_eq!(lists.head(ZIPPED, &third, 2, "better"), "better");
     }
@@ -406,7 +411,7 @@ mod tests {
             assert!(lists.keys.contains(&key(limit, Coding::Identity)), "the one in use stays");
         }
         lists.retain_version(2);
-        (0..LISTS_MAX).for_each(|limit| lists.forget(key(limit, Coding::Identity)));
+        (0..LISTS_MAX).for_each(|limit| lists.forget(Some(limit), Coding::Identity));
         assert_eq!((lists.bytes, lists.entries.len()), (0, 0));
     }
 

@@ -4,6 +4,7 @@
 //! again and again, but not the head of their neighbours: [`SeenHeads`](super::seen::SeenHeads) knows some hundred of them.
 
 use super::{Reads, coding_of};
+use crate::http::cors::{Cors, Grant};
 use crate::http::query::{ListQuery, list_query};
 use crate::http::route::route;
 use crate::http::words::entity_tag::own_entity_tag;
@@ -19,6 +20,8 @@ pub struct FirstPage {
     pub coding: Coding,
     /// The entity tag that the client has, and of which coding: as long as the list has this one, the answer is 304.
     pub known: Option<(u64, Coding)>,
+    /// What the answer says to pages of other origins.
+    pub grant: Grant,
 }
 
 /// A request that asks for a first page.
@@ -60,7 +63,7 @@ impl Reads {
         }
         match self.seen.borrow_mut().find(unread) {
             Some((page, request_bytes)) => Ok(Recognised::FirstPage(Asked { page, request_bytes, is_known: true })),
-            None => parse(unread, self.has_codings()),
+            None => parse(unread, self.has_codings(), &self.cors),
         }
     }
 
@@ -100,12 +103,12 @@ pub fn read_head(unread: &[u8]) -> Result<Recognised<'_>, Rejection> {
 
 /// What the bytes ask for, by parsing alone.
 #[inline]
-fn parse(unread: &[u8], has_codings: bool) -> Result<Recognised<'_>, Rejection> {
+fn parse<'b>(unread: &'b [u8], has_codings: bool, cors: &Cors) -> Result<Recognised<'b>, Rejection> {
     let (head, head_bytes) = match parse_head(unread)? {
         Parsed::Incomplete => return Ok(Recognised::Incomplete),
         Parsed::Complete { head, consumed } => (head, consumed),
     };
-    Ok(match first_page(&head, has_codings) {
+    Ok(match first_page(&head, has_codings, cors) {
         Some(page) => Recognised::FirstPage(Asked { page, request_bytes: head_bytes, is_known: false }),
         None => Recognised::Head { head, head_bytes },
     })
@@ -114,7 +117,7 @@ fn parse(unread: &[u8], has_codings: bool) -> Result<Recognised<'_>, Rejection> 
 /// The first page that the head asks for, if it asks for nothing else. A condition may name one entity tag of ours: what else
 /// it may say is rare.
 #[inline]
-fn first_page(head: &Head<'_>, has_codings: bool) -> Option<FirstPage> {
+fn first_page(head: &Head<'_>, has_codings: bool, cors: &Cors) -> Option<FirstPage> {
     let is_plain = head.method == Method::Get
         && head.connection() == Connection::KeepAlive
         && !head.framing.has_body()
@@ -127,7 +130,7 @@ fn first_page(head: &Head<'_>, has_codings: bool) -> Option<FirstPage> {
         return None;
     }
     let known = if head.has_condition() { Some(only_known_tag(head)?) } else { None };
-    Some(FirstPage { limit, coding: coding_of(head, has_codings), known })
+    Some(FirstPage { limit, coding: coding_of(head, has_codings), known, grant: cors.grant(head) })
 }
 
 fn only_known_tag(head: &Head<'_>) -> Option<(u64, Coding)> {
@@ -173,7 +176,7 @@ mod tests {
 
     fn reads() -> Reads {
         let (wishes, _) = crossbeam_channel::bounded(1);
-        Reads::new(Some(wishes), Rc::default(), Arc::default(), [0; HASH_KEY_BYTES])
+        Reads::new(Some(wishes), Rc::default(), Arc::default(), [0; HASH_KEY_BYTES], Arc::default())
     }
 
     fn page(request: &str) -> Option<FirstPage> {
@@ -188,7 +191,7 @@ mod tests {
 
     #[test]
     fn first_pages() {
-        let plain = FirstPage { limit: None, coding: Coding::Identity, known: None };
+        let plain = FirstPage { limit: None, coding: Coding::Identity, known: None, grant: Grant::NONE };
         let gzip = FirstPage { coding: Coding::Gzip, ..plain };
         let ten = FirstPage { limit: Some(10), ..plain };
         let known = |coding| FirstPage { known: Some((0x0123_4567_89ab_cdef, coding)), ..ten };
@@ -243,12 +246,27 @@ mod tests {
 
     #[test]
     fn without_codings_all_is_identity() {
-        let reads = Reads::new(None, Rc::default(), Arc::default(), [0; HASH_KEY_BYTES]);
+        let reads = Reads::new(None, Rc::default(), Arc::default(), [0; HASH_KEY_BYTES], Arc::default());
         let request = b"GET /todos HTTP/1.1\r\nHost: h\r\nAccept-Encoding: gzip\r\n\r\n";
         for _ in 0..4 {
             let Ok(Recognised::FirstPage(asked)) = reads.recognise(request) else { panic!("it is one") };
             assert_eq!(asked.page.coding, Coding::Identity);
             reads.note(request, asked);
+        }
+    }
+
+    #[test]
+    fn a_known_head_says_the_same_to_its_origin() {
+        let cors = Arc::new(Cors::new(&["https://a".to_owned(), "https://b".to_owned()]));
+        let reads = Reads::new(None, Rc::default(), Arc::default(), [0; HASH_KEY_BYTES], Arc::clone(&cors));
+        let request = |origin: &str| format!("GET /todos HTTP/1.1\r\nHost: h\r\nOrigin: {origin}\r\n\r\n").into_bytes();
+        for _ in 0..4 {
+            for origin in ["https://a", "https://b", "https://c"] {
+                let Ok(Recognised::FirstPage(asked)) = reads.recognise(&request(origin)) else { panic!("it is one") };
+                let lines = String::from_utf8_lossy(cors.lines(asked.page.grant)).into_owned();
+                assert_eq!(lines.contains(&format!("Allow-Origin: {origin}\r\n")), origin != "https://c", "{lines}");
+                reads.note(&request(origin), asked);
+            }
         }
     }
 
@@ -327,7 +345,7 @@ mod tests {
                 let mut unread = [&first[..], second].concat();
                 unread.truncate(first.len() + 20 - cut.min(first.len() + 20));
                 let expected = match begins_like_first_page(&unread) {
-                    true => parse(&unread, HAS_CODINGS),
+                    true => parse(&unread, HAS_CODINGS, &Cors::default()),
                     false => read_head(&unread),
                 };
                 match (reads.recognise(&unread), expected) {
@@ -338,7 +356,7 @@ mod tests {
                     (recognised, expected) => prop_assert_eq!(recognised, expected),
                 }
                 // What is not asked for as a first page, is none by parsing either: but for its spelling.
-                if let Ok(Recognised::FirstPage(asked)) = parse(&unread, HAS_CODINGS) {
+                if let Ok(Recognised::FirstPage(asked)) = parse(&unread, HAS_CODINGS, &Cors::default()) {
                     let again = reads.recognise(&unread);
                     let is_one = matches!(again, Ok(Recognised::FirstPage(again)) if again.page == asked.page);
                     prop_assert!(is_one || !begins_like_first_page(&unread));

@@ -196,9 +196,10 @@ fn halved(count: u32, halved_at: &mut i64, now: i64) -> u32 {
 mod tests {
     use super::*;
     use crate::http::Coding;
+    use crate::http::cors::Grant;
 
     fn page(limit: usize) -> FirstPage {
-        FirstPage { limit: Some(limit), coding: Coding::Identity, known: None }
+        FirstPage { limit: Some(limit), coding: Coding::Identity, known: None, grant: Grant::NONE }
     }
 
     fn head(client: usize) -> Vec<u8> {

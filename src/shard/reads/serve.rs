@@ -19,15 +19,15 @@ impl Reads {
     pub fn serve(&self, asked: FirstPage, times: usize, form: Form) -> Option<Served> {
         let snapshot = self.snapshot.borrow();
         let snapshot = snapshot.as_ref()?;
-        let FirstPage { limit, coding, known } = asked;
-        self.with_list(snapshot, ListKey { limit, coding }, |list| {
+        let FirstPage { limit, coding, known, grant } = asked;
+        self.with_list(snapshot, ListKey { limit, coding, grant }, |list| {
             let unchanged = known.filter(|(tag, _)| *tag == list.page.entity_tag);
             let served = match unchanged {
                 None => list.serve(snapshot, times, form)?,
                 Some((_, coding)) => {
                     let date = self.clock.date();
                     let write = |page: &Page, text: &mut Vec<u8>| {
-                        let head = ResponseHead::start(text, Status::NotModified, &date);
+                        let head = ResponseHead::start(text, Status::NotModified, &date).lines(self.cors.lines(grant));
                         let (position, cache_control) = (snapshot.position(), CacheControl::NoCache);
                         write_unchanged(head, page.entity_tag, coding, position, cache_control, Connection::KeepAlive);
                     };
@@ -55,7 +55,7 @@ impl Reads {
     /// Makes a list ready that was asked for `answers` times since it was last made ready. That is so once a second while clients
     /// ask for it: the encoder hears of it then, whether the list has its coding or not.
     fn prepare(&self, snapshot: &Rc<LocalSnapshot>, key: ListKey, answers: u64) -> PreparedList {
-        let ListKey { limit, coding } = key;
+        let ListKey { limit, coding, grant } = key;
         let page = snapshot.page(None, limit);
         let mut encoded = None;
         if coding != Coding::Identity && page.content_length >= ENCODING_MIN_BYTES {
@@ -63,7 +63,7 @@ impl Reads {
             self.wish(snapshot, key, answers);
         }
         let mut head = Vec::with_capacity(512);
-        let start = ResponseHead::start(&mut head, Status::Ok, &self.clock.date());
+        let start = ResponseHead::start(&mut head, Status::Ok, &self.clock.date()).lines(self.cors.lines(grant));
         write_list_head(start, &page, encoded.as_deref(), limit, snapshot.position(), Connection::KeepAlive);
         PreparedList::new(snapshot, page, encoded, head)
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::command_log::{Refusal, Ticket};
+use crate::http::cors::Grant;
 use crate::producer::ticket;
 use crate::shard::registry::ConnectionState;
 use crate::todo::TodoId;
@@ -39,6 +40,8 @@ pub struct PendingWrite {
     pub kind: WriteKind,
     /// What its answer says about the connection.
     pub connection: crate::http::Connection,
+    /// What its answer says to pages of other origins.
+    pub grant: Grant,
     outcome: Cell<Option<Outcome>>,
     /// Until when its answer waits for the snapshot, behind the acknowledgement; `None`: it does not.
     wait_until: Cell<Option<Instant>>,
@@ -53,7 +56,13 @@ impl PendingWrite {
         connection: crate::http::Connection,
         state: Rc<ConnectionState>,
     ) -> PendingWrite {
-        PendingWrite { id, kind, connection, outcome: Cell::new(None), wait_until: Cell::new(None), state }
+        let (outcome, wait_until) = (Cell::new(None), Cell::new(None));
+        PendingWrite { id, kind, connection, grant: Grant::NONE, outcome, wait_until, state }
+    }
+
+    /// The same, whose answer says this to pages of other origins.
+    pub fn granting(self, grant: Grant) -> PendingWrite {
+        PendingWrite { grant, ..self }
     }
 
     /// The same, whose answer waits for the snapshot until this moment.

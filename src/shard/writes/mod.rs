@@ -24,7 +24,7 @@ use super::Settings;
 use super::clock::Moment;
 use crate::command_log::new_ids::NewIds;
 use crate::command_log::{Acknowledgement, Coverage, Refusal, Submission};
-use crate::http::Problem;
+use crate::http::{Problem, ProblemKind};
 use crate::limits::{ID_KEY_RETRY_S, SUBMISSION_OVERHEAD_BYTES};
 use crate::observe::metrics::ShardMetrics;
 use crate::producer::SubmissionQueue;
@@ -106,6 +106,7 @@ impl Writes {
         self.metrics.writes_limited.add(1);
         let retry_after_s = u32::try_from(wait.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX).max(1);
         Problem::too_many_requests(
+            ProblemKind::WriteRateExceeded,
             "this user writes faster than WRITE_RATE_PER_USER allows; nothing was written",
             retry_after_s,
         )
@@ -193,6 +194,7 @@ impl Writes {
 /// The store keeps the key of ids from `Idempotency-Key`, and has not been reached since the start.
 fn no_id_key() -> Problem {
     Problem::unavailable(
+        ProblemKind::WriteNotTaken,
         "Idempotency-Key: what its ids are made with is kept in the store, which has not been reached yet; nothing was written",
         ID_KEY_RETRY_S,
     )

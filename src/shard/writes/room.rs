@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Writes;
 use crate::counted::Counted;
-use crate::http::{Problem, Status};
+use crate::http::{Problem, ProblemKind};
 use crate::shard::reads::Reads;
 use crate::snapshot::{Entry, Snapshot};
 use crate::todo::{TodoId, TodoPatch};
@@ -152,7 +152,7 @@ impl Writes {
                     "this user has {}, as many as TODOS_PER_USER_MAX allows; nothing was written: delete some first",
                     Counted(max, "todos")
                 );
-                Problem::new(Status::TooManyRequests, detail)
+                Problem::new(ProblemKind::TooManyTodos, detail)
             }
             Shortage::Bytes(max) => {
                 self.metrics.writes_over_list_bytes.add(1);
@@ -160,7 +160,7 @@ impl Writes {
                     "the list has as many bytes as LIST_MAX_BYTES allows ({max}); nothing was written: what makes it longer is \
                      not taken until todos are deleted"
                 );
-                Problem::new(Status::InsufficientStorage, detail)
+                Problem::new(ProblemKind::ListFull, detail)
             }
         }
     }
