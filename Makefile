@@ -4,7 +4,7 @@
 .NOTPARALLEL:
 SECONDS ?= 600
 .PHONY: help run build test test-quick test-full soak lint bench bench-full bench-build setup services services-stop \
-	services-clear settings routes try-readme sanitize
+	services-clear settings routes contract try-readme sanitize
 
 # The server without PostgreSQL, Kafka and Redis needs no C++ compiler, so `make run` builds them in only when DATABASE_URL
 # asks for them, in the environment or in .env. It builds with the profile `quick`: see Cargo.toml.
@@ -43,6 +43,11 @@ sanitize: ## run the reactor's tests, with both drivers, under AddressSanitizer;
 	@deploy/setup.sh build
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/sanitize \
 		cargo test --locked -p reactor --lib --target $$(rustc -vV | sed -n 's/^host: //p')
+
+contract: ## try /openapi.json on both I/O drivers with a linter and schemathesis (EXAMPLES=20 of each operation)
+	@deploy/setup.sh build
+	cargo build --profile quick --locked --no-default-features
+	tests/contract/try.sh target/quick/million-rps $${EXAMPLES:-20}
 
 soak: ## everything at once for ten minutes (SECONDS=600): memory must not grow, nobody who behaves sees an error
 	@deploy/setup.sh build services bench

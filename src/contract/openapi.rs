@@ -165,6 +165,8 @@ fn content(content: Content) -> Option<(&'static str, Value)> {
             Some(("application/json", json!({ "schema": { "$ref": format!("#/components/schemas/{name}") } })))
         }
         Content::AnyJson => Some(("application/json", json!({ "schema": { "type": "object" } }))),
+        // What a schema of 3.1 would be of, the stream or each event, readers disagree about.
+        Content::Text("text/event-stream") => Some(("text/event-stream", json!({}))),
         Content::Text(media_type) => Some((media_type, json!({ "schema": { "type": "string" } }))),
         Content::None => None,
     }

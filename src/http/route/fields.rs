@@ -3,7 +3,9 @@
 use super::operation::{Field, Parameter, Place, Value};
 use crate::http::words::cursor::CURSOR_TEXT_BYTES;
 use crate::http::words::event_position::POSITION_TEXT_MAX_BYTES;
-use crate::limits::{PAGE_LIMIT_MAX, USER_ID_MAX_BYTES};
+use crate::limits::{PAGE_LIMIT_MAX, TARGET_MAX_BYTES, USER_ID_MAX_BYTES};
+
+const _: () = assert!(USER_ID_MAX_BYTES == 4_096 && TARGET_MAX_BYTES == 4_096, "texts here name them");
 
 const fn parameter(
     name: &'static str,
@@ -56,16 +58,16 @@ pub static EVENTS_LIMIT: Parameter = parameter(
 pub static USER_ID: Parameter = parameter(
     "user_id",
     Place::Query,
-    Value::Text { min: 1, max: USER_ID_MAX_BYTES, pattern: "" },
+    Value::Text { min: 1, max: 0, pattern: "" },
     "me",
-    "The todos of this user alone. Not together with `limit`. The longest is in bytes.",
+    "The todos of this user alone. Not together with `limit`. At most 4,096 bytes, of which the whole target may have no more either.",
 );
 pub static OWNER: Parameter = parameter(
     "user_id",
     Place::Query,
-    Value::Text { min: 1, max: USER_ID_MAX_BYTES, pattern: "" },
+    Value::Text { min: 1, max: 0, pattern: "" },
     "alice",
-    "The todos of this user alone; `me` is the user of the token. The longest is in bytes.",
+    "The todos of this user alone; `me` is the user of the token. At most 4,096 bytes, of which the whole target may have no more either.",
 );
 pub static COMPLETED: Parameter =
     parameter("completed", Place::Query, Value::Flag, "false", "Those alone that are done, or that are not.");
