@@ -51,6 +51,11 @@ pub(super) fn render_worker(worker: &WorkerMetrics, text: &mut Text) {
             get(&worker.found_todos),
         ),
         ("million_rps_worker_dead_letters_total", "Records put aside for good.", get(&worker.dead_letters)),
+        (
+            "million_rps_worker_unknown_members_total",
+            "Members of commands that this version does not know, and did not apply.",
+            get(&worker.unknown_members),
+        ),
         ("million_rps_worker_retries_total", "Attempts that failed and were tried again.", get(&worker.retries)),
         ("million_rps_worker_fenced_total", "Partitions taken over by another worker.", get(&worker.fenced)),
         (

@@ -157,10 +157,9 @@ impl Request<'_> {
         };
         let mut parser = self.shard.parser.borrow_mut();
         let limits = self.shard.settings.text_limits;
-        let NewTodo { title, description, completed } = NewTodo::from_json(body, limits, &mut parser)?;
+        let todo = NewTodo::from_json(body, limits, &mut parser)?;
         self.shard.writes.check_room_for_create(&self.shard.reads, id, &user)?;
-        let action = Action::Create { title: title.into(), description: description.into(), completed };
-        self.submit(WriteKind::Create, id, &user, now, action)
+        self.submit(WriteKind::Create, id, &user, now, todo.into())
     }
 
     fn update(&mut self, id: TodoId, body: &mut [u8]) -> Result<(), Problem> {
@@ -170,11 +169,9 @@ impl Request<'_> {
         let patch = TodoPatch::from_json(body, &mut parser)?;
         self.check_owner(id, &user)?;
         patch.check_lengths(self.shard.settings.text_limits, || self.shard.todo(id))?;
-        self.shard.writes.check_room_for_update(&self.shard.reads, id, &patch)?;
-        let TodoPatch { title, description, completed } = patch;
-        let (title, description) = (title.map(Cow::Borrowed), description.map(Cow::Borrowed));
-        let action = Action::Update { title, description, completed };
-        self.submit(WriteKind::Update, id, &user, self.shard.clock.moment(), action)
+        let is_longer = || patch.lengthens(self.shard.todo(id).as_ref());
+        self.shard.writes.check_room_for_update(&self.shard.reads, is_longer)?;
+        self.submit(WriteKind::Update, id, &user, self.shard.clock.moment(), patch.into())
     }
 
     fn delete(&mut self, id: TodoId) -> Result<(), Problem> {

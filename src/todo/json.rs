@@ -2,9 +2,9 @@
 
 use simd_json::{Buffers, Node, StaticNode, Tape};
 
+use super::Timestamp;
 use super::json_fault::{judge, place};
 use super::validation::BodyError;
-use super::{InvalidTodoId, Timestamp, TodoId};
 use crate::limits::{BODY_BUFFER_KEPT_BYTES, JSON_MAX_DEPTH};
 
 /// Bytes that are looked at together: the compiler makes a few vector instructions of a look at so many.
@@ -171,38 +171,31 @@ impl<'a> ObjectTape<'_, 'a> {
     /// parsers disagree about which one counts (RFC 8259 section 4), so neither does.
     pub(super) fn each(
         &mut self,
+        known_names: &[&'static str],
         mut take: impl FnMut(&'a str, JsonValue<'a>) -> Result<(), BodyError>,
     ) -> Result<(), BodyError> {
-        const KNOWN: [&str; 9] = [
-            "action",
-            "id",
-            "title",
-            "description",
-            "completed",
-            "user_id",
-            "requested_at",
-            "created_at",
-            "updated_at",
-        ];
         let nodes = &self.tape.0;
         let Some(Node::Object { len, .. }) = nodes.first() else {
             return Err(BodyError::whole("the body must be a JSON object"));
         };
-        let mut seen = [false; KNOWN.len()];
+        // A bit for each known name.
+        let mut seen: u32 = 0;
         let mut at = 1;
         for _ in 0..*len {
             let Node::String(name) = nodes[at] else {
                 return Err(BodyError::whole("the body is not valid JSON"));
             };
-            let exact = KNOWN.iter().position(|known| *known == name);
-            let known = exact.or_else(|| KNOWN.iter().position(|known| known.eq_ignore_ascii_case(name)));
-            if let Some(known) = known
-                && std::mem::replace(&mut seen[known], true)
-            {
-                return Err(BodyError::new(KNOWN[known], "is given twice"));
+            let exact = known_names.iter().position(|known| *known == name);
+            let known = exact.or_else(|| known_names.iter().position(|known| known.eq_ignore_ascii_case(name)));
+            if let Some(known) = known {
+                let bit = 1 << known;
+                if seen & bit != 0 {
+                    return Err(BodyError::new(known_names[known], "is given twice"));
+                }
+                seen |= bit;
             }
             let value = nodes[at + 1];
-            take(known.map_or(name, |known| KNOWN[known]), JsonValue(value))?;
+            take(known.map_or(name, |known| known_names[known]), JsonValue(value))?;
             at += 2 + match value {
                 Node::Object { count, .. } | Node::Array { count, .. } => count,
                 Node::String(_) | Node::Static(_) => 0,
@@ -240,43 +233,7 @@ impl<'a> JsonValue<'a> {
         }
     }
 
-    fn timestamp(self, field: &'static str) -> Result<Timestamp, BodyError> {
+    pub(super) fn timestamp(self, field: &'static str) -> Result<Timestamp, BodyError> {
         self.string(field)?.parse().map_err(|_| BodyError::new(field, "must be an RFC 3339 date and time"))
-    }
-}
-
-/// The members that a todo and a command share.
-#[derive(Default)]
-pub(super) struct TodoFields<'a> {
-    pub(super) id: Option<TodoId>,
-    pub(super) title: Option<&'a str>,
-    pub(super) description: Option<&'a str>,
-    pub(super) completed: Option<bool>,
-    pub(super) user_id: Option<&'a str>,
-    pub(super) created_at: Option<Timestamp>,
-    pub(super) updated_at: Option<Timestamp>,
-    pub(super) requested_at: Option<Timestamp>,
-}
-
-impl<'a> TodoFields<'a> {
-    pub(super) fn take(&mut self, name: &str, value: JsonValue<'a>) -> Result<(), BodyError> {
-        match name {
-            "id" => {
-                let id = value
-                    .string("id")?
-                    .parse()
-                    .map_err(|error: InvalidTodoId| BodyError::new("id", format!("is {error}")))?;
-                self.id = Some(id);
-            }
-            "title" => self.title = value.optional_string("title")?,
-            "description" => self.description = value.optional_string("description")?,
-            "completed" => self.completed = value.optional_bool("completed")?,
-            "user_id" => self.user_id = value.optional_string("user_id")?,
-            "created_at" => self.created_at = Some(value.timestamp("created_at")?),
-            "updated_at" => self.updated_at = Some(value.timestamp("updated_at")?),
-            "requested_at" => self.requested_at = Some(value.timestamp("requested_at")?),
-            _ => {}
-        }
-        Ok(())
     }
 }

@@ -11,6 +11,14 @@ fn new_todo(json: &str) -> Result<(String, String), String> {
         .map_err(|error| error.to_string())
 }
 
+fn read_command(
+    json: &mut [u8],
+    logged_at: Timestamp,
+    parser: &mut JsonParser,
+) -> Result<Command<'static>, CommandError> {
+    Command::from_json(json, logged_at, parser, |_| {})
+}
+
 #[test]
 fn a_body_is_read_or_refused_with_its_field() {
     assert_eq!(
@@ -76,7 +84,7 @@ fn what_others_take_is_taken() {
         assert!(NewTodo::from_json(&mut body, TextLimits::default(), &mut parser).is_ok());
         let mut command =
             br#"{"action":"delete","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","n":1e400}"#.to_vec();
-        assert!(Command::from_json(&mut command, Timestamp::default(), &mut parser).is_ok());
+        assert!(read_command(&mut command, Timestamp::default(), &mut parser).is_ok());
     }
 }
 
@@ -157,8 +165,7 @@ fn what_a_todo_has_may_be_sent_back_however_long_it_is() {
 #[test]
 fn what_is_on_the_log_is_read_whatever_requests_may_bring() {
     let id = "0190163d-8694-739b-aea5-966c26f8ad91";
-    let read =
-        |json: String| Command::from_json(&mut json.into_bytes(), Timestamp::default(), &mut JsonParser::default());
+    let read = |json: String| read_command(&mut json.into_bytes(), Timestamp::default(), &mut JsonParser::default());
     let long = "x".repeat(300_000);
     let users = ["u".repeat(USER_ID_MAX_BYTES + 1), String::new(), r"a\u0001".into()];
     for user in users {
@@ -239,8 +246,7 @@ fn a_patch_keeps_what_is_absent_or_null() {
 #[test]
 fn commands_of_the_original_are_read() {
     let json = br#"{"action":"update","id":"0190163D-8694-739B-AEA5-966C26F8AD91","title":"","completed":true,"user_id":"u","requested_at":"2026-01-02T03:04:05.123456789+02:00"}"#;
-    let command =
-        Command::from_json(&mut json.to_vec(), Timestamp::default(), &mut JsonParser::default()).expect("valid");
+    let command = read_command(&mut json.to_vec(), Timestamp::default(), &mut JsonParser::default()).expect("valid");
     assert_eq!(command.action, Action::Update { title: None, description: None, completed: Some(true) });
     assert_eq!(command.requested_at.to_string(), "2026-01-02T01:04:05.123456Z");
     assert_eq!(command.id.to_string(), "0190163d-8694-739b-aea5-966c26f8ad91");
@@ -263,8 +269,7 @@ fn commands_of_the_original_are_read() {
             "user_id contains a NUL character (\\u0000), which cannot be stored",
         ),
     ] {
-        let error =
-            Command::from_json(&mut wrong.as_bytes().to_vec(), Timestamp::default(), &mut JsonParser::default());
+        let error = read_command(&mut wrong.as_bytes().to_vec(), Timestamp::default(), &mut JsonParser::default());
         assert_eq!(error.expect_err(wrong).to_string(), reason);
     }
 }
@@ -315,7 +320,7 @@ proptest! {
         };
         let mut json = Vec::new();
         command.write_json(&mut json);
-        prop_assert_eq!(Command::from_json(&mut json, Timestamp::default(), &mut JsonParser::default()), Ok(command));
+        prop_assert_eq!(read_command(&mut json, Timestamp::default(), &mut JsonParser::default()), Ok(command));
     }
 }
 
@@ -346,4 +351,111 @@ fn a_change_is_never_undone_to_the_byte_though_clocks_are_set_back() {
     assert_eq!(unchanged, todo, "what changes nothing leaves the time");
     let later = update("a", None, 9_000).apply(todo).expect("it is there");
     assert_eq!(later.updated_at, Timestamp::from_micros(9_000));
+}
+
+#[test]
+fn members_of_a_command_that_mean_nothing_here_are_named() {
+    let mut json =
+        br#"{"action":"update","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","priority":7,"Title":"t",
+        "tags":["a"],"updated_at":"2026-01-02T03:04:05Z"}"#
+            .to_vec();
+    let mut unknown = Vec::new();
+    let command = Command::from_json(&mut json, Timestamp::default(), &mut JsonParser::default(), |name| {
+        unknown.push(name.to_owned());
+    })
+    .expect("a command");
+    assert_eq!(unknown, ["priority", "tags"]);
+    assert_eq!(command.action, Action::Update { title: Some("t".into()), description: None, completed: None });
+}
+
+/// Gives what it was given.
+#[derive(Default)]
+struct Cells(Vec<(ColumnKind, String)>, usize);
+
+impl<'t> ColumnSink<'t> for Cells {
+    fn id(&mut self, id: TodoId) {
+        self.0.push((ColumnKind::Id, id.to_string()));
+    }
+
+    fn text(&mut self, text: &'t str) {
+        self.0.push((ColumnKind::Text, text.to_owned()));
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.0.push((ColumnKind::Flag, flag.to_string()));
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        self.0.push((ColumnKind::Time, time.to_string()));
+    }
+}
+
+impl Cells {
+    fn next(&mut self) -> String {
+        self.1 += 1;
+        self.0[self.1 - 1].1.clone()
+    }
+}
+
+impl ColumnSource for Cells {
+    type Error = &'static str;
+
+    fn id(&mut self) -> Result<TodoId, &'static str> {
+        self.next().parse().map_err(|_| "no id")
+    }
+
+    fn text(&mut self) -> Result<String, &'static str> {
+        Ok(self.next())
+    }
+
+    fn flag(&mut self) -> Result<bool, &'static str> {
+        self.next().parse().map_err(|_| "no flag")
+    }
+
+    fn time(&mut self) -> Result<Timestamp, &'static str> {
+        self.next().parse().map_err(|_| "no time")
+    }
+}
+
+#[test]
+fn a_todo_is_a_row_of_the_columns_and_back() {
+    let todo = Todo {
+        id: TodoId::from_u128(7),
+        title: "t".into(),
+        description: "dd".into(),
+        completed: true,
+        user_id: "uuu".into(),
+        created_at: Timestamp::from_micros(1),
+        updated_at: Timestamp::from_micros(2),
+    };
+    let mut cells = Cells::default();
+    todo.give_columns(&mut cells);
+    assert_eq!(
+        cells.0.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+        TODO_COLUMNS.iter().map(|column| column.kind).collect::<Vec<_>>()
+    );
+    assert_eq!(todo.text_bytes(), 6);
+    let mut json = Vec::new();
+    todo.write_json(&mut json);
+    let json = String::from_utf8(json).expect("JSON is UTF-8");
+    let places: Vec<_> = TODO_COLUMNS.iter().map(|column| json.find(&format!("\"{}\":", column.name))).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{json}");
+    assert_eq!(Todo::take_columns(&mut cells), Ok(todo));
+}
+
+#[test]
+fn a_patch_that_makes_texts_longer_says_so() {
+    let todo = Command {
+        id: TodoId::from_u128(7),
+        user_id: "u".into(),
+        requested_at: Timestamp::default(),
+        action: Action::Create { title: "four".into(), description: "four".into(), completed: false },
+    }
+    .apply(None);
+    let lengthens =
+        |title, description, completed| TodoPatch { title, description, completed }.lengthens(todo.as_ref());
+    assert!(lengthens(Some("fours"), None, None));
+    assert!(!lengthens(Some("fours"), Some("for"), None), "as long as before together");
+    assert!(!lengthens(None, None, Some(true)));
+    assert!(TodoPatch { title: Some("t"), description: None, completed: None }.lengthens(None));
 }

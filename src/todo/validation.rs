@@ -21,16 +21,6 @@ impl Default for TextLimits {
     }
 }
 
-impl TextLimits {
-    pub(super) fn check_title(&self, title: &str) -> Result<(), BodyError> {
-        check_length("title", title, self.title_max_chars)
-    }
-
-    pub(super) fn check_description(&self, description: &str) -> Result<(), BodyError> {
-        check_length("description", description, self.description_max_chars)
-    }
-}
-
 /// What is wrong with a request body: which member, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyError {
@@ -61,15 +51,8 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// Checks the title of a request.
-pub(super) fn check_title(title: &str) -> Result<(), BodyError> {
-    if title.is_empty() {
-        return Err(BodyError::new("title", "must not be empty"));
-    }
-    check_storable("title", title)
-}
-
-fn check_length(field: &'static str, text: &str, max_chars: usize) -> Result<(), BodyError> {
+/// Checks the length of a request's text, in characters.
+pub(super) fn check_length(field: &'static str, text: &str, max_chars: usize) -> Result<(), BodyError> {
     // A text is never longer in characters than in bytes, so most texts need no count.
     if text.len() > max_chars {
         let chars = text.chars().count();

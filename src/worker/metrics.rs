@@ -39,6 +39,8 @@ pub struct WorkerMetrics {
     pub found_todos: AtomicU64,
     /// Records put aside because they could never be applied.
     pub dead_letters: AtomicU64,
+    /// Members of commands that mean nothing to this version, and were not applied.
+    pub unknown_members: AtomicU64,
     /// Batches that were committed.
     pub batches: AtomicU64,
     /// Commands of each batch.
@@ -114,6 +116,7 @@ impl Default for WorkerMetrics {
             changed_todos: AtomicU64::default(),
             found_todos: AtomicU64::default(),
             dead_letters: AtomicU64::default(),
+            unknown_members: AtomicU64::default(),
             batches: AtomicU64::default(),
             batch_sizes: Histogram::of_sizes(),
             apply_time: Histogram::of_times(),

@@ -35,14 +35,14 @@ use crate::feed::{ChangeSet, FeedPublisher};
 use crate::limits::{APPLY_BATCH_MAX_BYTES, APPLY_BATCH_MAX_COMMANDS, WORKER_POLL_WAIT_MS};
 use crate::observe::troubles::Component;
 use crate::store::{AppliedOffsets, Changes, OffsetStep, Store, StoreError};
-use crate::todo::{JsonParser, Timestamp};
+use crate::todo::Timestamp;
 use back_off::BackOff;
 use metrics::{LaneNumber, add};
 use outlet::{Outlet, Sent};
 use place::Recognised;
 use trouble::Trouble;
 pub use trouble::WorkerError;
-use work::{PartitionWork, Work, divide};
+use work::{CommandParser, PartitionWork, Work, divide};
 
 /// A partition that belongs to this worker.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +86,7 @@ pub struct Worker {
     has_place: bool,
     /// When to look whether the store's place is still the one that this worker knows.
     look_at_place_at: Option<Instant>,
-    parser: JsonParser,
-    scratch: Vec<u8>,
+    parser: CommandParser,
 }
 
 impl Worker {
@@ -121,8 +120,7 @@ impl Worker {
             has_log: false,
             has_place: false,
             look_at_place_at: None,
-            parser: JsonParser::default(),
-            scratch: Vec::new(),
+            parser: CommandParser::default(),
         }
     }
 
@@ -343,7 +341,7 @@ impl Worker {
                 continue;
             }
             self.newest_taken = batch.records.last().map(|record| record.logged_at).max(self.newest_taken);
-            parts.push(PartitionWork::parse(batch, applied, &mut self.parser, &mut self.scratch));
+            parts.push(self.parser.parse(batch, applied, &self.metrics));
         }
         if !parts.is_empty() {
             self.work.push_back(Work::Apply(parts));

@@ -1,10 +1,16 @@
 //! The work that a worker has taken from the log and not finished: what remains of it survives a failed attempt.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
+use super::metrics::{WorkerMetrics, add};
 use crate::command_log::{LeaderEpoch, Offset, PartitionId, Record, RecordBatch};
 use crate::feed::ChangeSet;
 use crate::todo::{Command, JsonParser, Timestamp};
+
+/// Names of unknown members that the log tells of, at most: whoever writes to the topic chooses them.
+const UNKNOWN_MEMBERS_NAMED_MAX: usize = 32;
+/// Characters of such a name that are shown.
+const UNKNOWN_MEMBER_NAME_MAX_CHARS: usize = 64;
 
 /// One step of a worker, in the order of the log.
 #[derive(Debug)]
@@ -50,14 +56,19 @@ pub(super) struct PartitionWork {
     pub(super) dead: VecDeque<(Record, String)>,
 }
 
-impl PartitionWork {
-    /// Parses the records from offset `from` on. `scratch` is a reusable buffer: parsing destroys what it reads.
-    pub(super) fn parse(
-        batch: RecordBatch,
-        from: Option<Offset>,
-        parser: &mut JsonParser,
-        scratch: &mut Vec<u8>,
-    ) -> PartitionWork {
+/// What records are read with.
+#[derive(Default)]
+pub(super) struct CommandParser {
+    parser: JsonParser,
+    /// A reusable buffer: parsing destroys what it reads.
+    scratch: Vec<u8>,
+    /// Members of commands that mean nothing to this version, as far as they were named in the log.
+    named: BTreeSet<String>,
+}
+
+impl CommandParser {
+    /// Parses the records from offset `from` on.
+    pub(super) fn parse(&mut self, batch: RecordBatch, from: Option<Offset>, metrics: &WorkerMetrics) -> PartitionWork {
         let mut work = PartitionWork {
             partition: batch.partition,
             next: batch.next,
@@ -69,16 +80,38 @@ impl PartitionWork {
             if from.is_some_and(|from| record.offset < from) {
                 continue;
             }
-            scratch.clear();
-            scratch.extend_from_slice(&record.payload);
-            match Command::from_json(scratch, record.logged_at, parser) {
+            self.scratch.clear();
+            self.scratch.extend_from_slice(&record.payload);
+            let named = &mut self.named;
+            let command = Command::from_json(&mut self.scratch, record.logged_at, &mut self.parser, |name| {
+                add(&metrics.unknown_members, 1);
+                name_unknown(named, name, batch.partition, record.offset);
+            });
+            match command {
                 Ok(command) => work.commands.push((record, command)),
                 Err(error) => work.dead.push_back((record, error.to_string())),
             }
         }
         work
     }
+}
 
+/// Names a member in the log, once.
+#[cold]
+fn name_unknown(named: &mut BTreeSet<String>, name: &str, partition: PartitionId, offset: Offset) {
+    let name: String = name.chars().take(UNKNOWN_MEMBER_NAME_MAX_CHARS).collect();
+    if named.len() < UNKNOWN_MEMBERS_NAMED_MAX && !named.contains(&name) {
+        tracing::warn!(
+            partition,
+            offset,
+            "commands have the member {name:?}, which this version does not know: it is not applied, the other members are. \
+             Where a later version writes it, update the workers before the processes that take requests"
+        );
+        named.insert(name);
+    }
+}
+
+impl PartitionWork {
     /// Takes the second half of the commands off; the offset between the halves is that of its first record.
     fn split_off_half(&mut self) -> PartitionWork {
         let commands = self.commands.split_off(self.commands.len() / 2);
@@ -132,6 +165,31 @@ mod tests {
             commands: offsets.iter().map(|offset| (record(*offset), command.clone())).collect(),
             dead: VecDeque::new(),
         }
+    }
+
+    #[test]
+    fn unknown_members_are_counted_and_named_once() {
+        let (mut parser, metrics) = (CommandParser::default(), WorkerMetrics::default());
+        let payload = |member: &str| {
+            format!(r#"{{"action":"delete","id":"0190163d-8694-739b-aea5-966c26f8ad91","user_id":"u","{member}":1}}"#)
+        };
+        let long = "n".repeat(1_000);
+        let members = ["priority", "priority", &long];
+        let records = members.iter().zip(0..).map(|(member, offset)| Record {
+            offset,
+            logged_at: Timestamp::default(),
+            key: Vec::new(),
+            payload: payload(member).into_bytes(),
+        });
+        let batch = RecordBatch { partition: 0, records: records.collect(), next: 3, leader_epoch: None };
+        let work = parser.parse(batch, None, &metrics);
+        assert_eq!((work.commands.len(), work.dead.len()), (3, 0), "what is known of them is applied");
+        assert_eq!(metrics.unknown_members.load(std::sync::atomic::Ordering::Relaxed), 3);
+        assert_eq!(parser.named.iter().map(String::len).collect::<Vec<_>>(), [UNKNOWN_MEMBER_NAME_MAX_CHARS, 8]);
+        for number in 0..100 {
+            name_unknown(&mut parser.named, &format!("m{number}"), 0, 0);
+        }
+        assert_eq!(parser.named.len(), UNKNOWN_MEMBERS_NAMED_MAX);
     }
 
     /// Partition, offsets, next, offsets of dead letters.

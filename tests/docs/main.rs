@@ -130,6 +130,43 @@ fn what_the_map_calls_absent_is_absent() {
     assert!(sources_in("crates/reactor/src").iter().any(uses_the_ring), "the ring is used by the reactor");
 }
 
+/// The code of a source without its tests, which stand at its end or in files of their own.
+fn code_outside_tests(source: &str) -> String {
+    let is_for_tests = source.ends_with("tests.rs") || source.contains("histories/");
+    if is_for_tests {
+        return String::new();
+    }
+    let code = code_of(source);
+    code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_members_of_a_todo_stand_in_one_room() {
+    let members = &million_rps::todo::TODO_COLUMNS;
+    let members: Vec<&str> = members.iter().map(|column| column.name).collect();
+    let given = |name: &&str| !["id", "user_id", "created_at", "updated_at"].contains(name);
+    let given: Vec<&str> = members.into_iter().filter(given).collect();
+    assert!(given.contains(&"title"), "{given:?}");
+    let has_word = |code: &str, word: &str| {
+        let is_part = |character: char| character.is_alphanumeric() || character == '_';
+        code.match_indices(word)
+            .any(|(at, _)| !code[..at].ends_with(is_part) && !code[at + word.len()..].starts_with(is_part))
+    };
+    let mut looked_at = 0;
+    for room in ["store", "shard", "feed", "command_log", "worker", "snapshot", "refresher", "change_feed", "wires"] {
+        let sources = sources_in(&format!("src/{room}"));
+        for source in sources.iter().filter(|source| [".rs", ".lua"].iter().any(|end| source.ends_with(end))) {
+            let code = code_outside_tests(source);
+            looked_at += 1;
+            for name in &given {
+                assert!(!has_word(&code, name), "{source} knows the member {name}: see src/todo/columns.rs");
+            }
+        }
+    }
+    assert!(looked_at > 100, "{looked_at} files");
+    assert!(has_word(&code_of("src/todo/columns.rs"), "title"), "the search finds what is there");
+}
+
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     for root in ["src", "crates/reactor/src"] {

@@ -11,8 +11,8 @@ use super::Writes;
 use crate::counted::Counted;
 use crate::http::{Problem, ProblemKind};
 use crate::shard::reads::Reads;
-use crate::snapshot::{Entry, Snapshot};
-use crate::todo::{TodoId, TodoPatch};
+use crate::snapshot::Snapshot;
+use crate::todo::TodoId;
 
 /// Parts of the table of owners, each with a lock of its own, which the refresher and writes of that part meet.
 const OWNER_PARTS: usize = 64;
@@ -106,16 +106,6 @@ fn lock(part: &Mutex<Owners>) -> MutexGuard<'_, Owners> {
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether a todo becomes longer by a change of its texts. Only asked at the limit.
-fn grows(entry: Entry<'_>, patch: &TodoPatch<'_>) -> bool {
-    let Ok(todo) = serde_json::from_slice::<serde_json::Value>(entry.json()) else { return true };
-    let more = |name: &str, new: Option<&str>| {
-        let old = todo[name].as_str().map_or(0, str::len) as i64;
-        new.map_or(0, |new| new.len() as i64 - old)
-    };
-    more("title", patch.title) + more("description", patch.description) > 0
-}
-
 impl Writes {
     /// Refuses a create for which there is no room. One that repeats a create (`Idempotency-Key`) adds nothing.
     ///
@@ -130,18 +120,14 @@ impl Writes {
             .map_err(|shortage| self.no_room(shortage))
     }
 
-    /// Refuses an update that makes a list longer for which there is no room.
+    /// Refuses an update that makes a list longer for which there is no room. `is_longer` is only asked at the limit.
     ///
     /// # Errors
     /// As for a create.
-    pub fn check_room_for_update(&self, reads: &Reads, id: TodoId, patch: &TodoPatch<'_>) -> Result<(), Problem> {
+    pub fn check_room_for_update(&self, reads: &Reads, is_longer: impl FnOnce() -> bool) -> Result<(), Problem> {
         let (Some(room), Some(snapshot)) = (&self.room, reads.snapshot()) else { return Ok(()) };
-        room.check_bytes(snapshot.content_length()).or_else(|shortage| {
-            // A todo that the snapshot does not have is on its way, or nowhere.
-            let has_texts = patch.title.is_some() || patch.description.is_some();
-            let is_longer = has_texts && snapshot.get(id).is_none_or(|entry| grows(entry, patch));
-            if is_longer { Err(self.no_room(shortage)) } else { Ok(()) }
-        })
+        room.check_bytes(snapshot.content_length())
+            .or_else(|shortage| if is_longer() { Err(self.no_room(shortage)) } else { Ok(()) })
     }
 
     fn no_room(&self, shortage: Shortage) -> Problem {

@@ -6,48 +6,85 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::limits::{POSTGRES_STATEMENT_ROWS, POSTGRES_STATEMENT_TARGET_BYTES};
 use crate::store::StoreError;
-use crate::todo::{Timestamp, Todo};
+use crate::todo::{ColumnKind, ColumnSink, ColumnSource, TODO_COLUMNS, Timestamp, Todo, TodoId};
 
-/// The columns of the table, with their types as PostgreSQL names them.
-pub(super) const TODO_COLUMNS: [(&str, &str); 7] = [
-    ("id", "text"),
-    ("title", "text"),
-    ("description", "text"),
-    ("completed", "boolean"),
-    ("user_id", "text"),
-    ("created_at", "timestamp with time zone"),
-    ("updated_at", "timestamp with time zone"),
-];
+/// What PostgreSQL calls a column's type.
+pub(super) fn type_name(kind: ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Id | ColumnKind::Text => "text",
+        ColumnKind::Flag => "boolean",
+        ColumnKind::Time => "timestamp with time zone",
+    }
+}
+
+/// The type of an array of a column's values.
+pub(super) fn array_type(kind: ColumnKind) -> Type {
+    match kind {
+        ColumnKind::Id | ColumnKind::Text => Type::TEXT_ARRAY,
+        ColumnKind::Flag => Type::BOOL_ARRAY,
+        ColumnKind::Time => Type::TIMESTAMPTZ_ARRAY,
+    }
+}
+
+/// The names of all columns, as they stand in a statement.
+pub(super) fn column_names() -> String {
+    TODO_COLUMNS.iter().map(|column| column.name).collect::<Vec<_>>().join(", ")
+}
 
 /// Whether a column is one of these, and not the site's own.
 pub(super) fn is_own_column(name: &str) -> bool {
-    TODO_COLUMNS.iter().any(|(own, _)| *own == name)
+    TODO_COLUMNS.iter().any(|own| own.name == name)
 }
 
-/// The todo of a row of `id, title, description, completed, user_id, created_at, updated_at`.
+/// The todo of a row of [`column_names`].
 ///
 /// # Errors
 /// [`StoreError::Misconfigured`]: the table has other columns, or an id that is none.
 pub(super) fn todo_from_row(row: &Row) -> Result<Todo, StoreError> {
-    let unreadable = |error: tokio_postgres::Error| {
-        StoreError::Misconfigured(format!(
-            "the table todos has other columns than expected ({error}); run: million-rps migrate"
-        ))
-    };
-    let id: &str = row.try_get(0).map_err(unreadable)?;
-    Ok(Todo {
-        id: id.parse().map_err(|error| {
+    Todo::take_columns(&mut RowValues { row, next: 0 })
+}
+
+/// The values of a row, from left to right.
+struct RowValues<'r> {
+    row: &'r Row,
+    next: usize,
+}
+
+impl<'r> RowValues<'r> {
+    fn value<T: FromSql<'r>>(&mut self) -> Result<T, StoreError> {
+        let at = self.next;
+        self.next += 1;
+        self.row.try_get(at).map_err(|error| {
+            StoreError::Misconfigured(format!(
+                "the table todos has other columns than expected ({error}); run: million-rps migrate"
+            ))
+        })
+    }
+}
+
+impl ColumnSource for RowValues<'_> {
+    type Error = StoreError;
+
+    fn id(&mut self) -> Result<TodoId, StoreError> {
+        let id: &str = self.value()?;
+        id.parse().map_err(|error| {
             StoreError::Misconfigured(format!(
                 "the table todos has a row with the id {id:?}: {error}; run: million-rps migrate"
             ))
-        })?,
-        title: row.try_get(1).map_err(unreadable)?,
-        description: row.try_get(2).map_err(unreadable)?,
-        completed: row.try_get(3).map_err(unreadable)?,
-        user_id: row.try_get(4).map_err(unreadable)?,
-        created_at: row.try_get::<_, TimestampTz>(5).map_err(unreadable)?.0,
-        updated_at: row.try_get::<_, TimestampTz>(6).map_err(unreadable)?.0,
-    })
+        })
+    }
+
+    fn text(&mut self) -> Result<String, StoreError> {
+        self.value()
+    }
+
+    fn flag(&mut self) -> Result<bool, StoreError> {
+        self.value()
+    }
+
+    fn time(&mut self) -> Result<Timestamp, StoreError> {
+        self.value::<TimestampTz>().map(|time| time.0)
+    }
 }
 
 /// Cuts todos into what one statement writes.
@@ -58,7 +95,7 @@ pub(super) fn statements_of<'s, 't>(todos: &'s [&'t Todo]) -> Vec<&'s [&'t Todo]
             cut.push(&todos[begin..at]);
             (begin, bytes) = (at, 0);
         }
-        bytes += todo.title.len() + todo.description.len();
+        bytes += todo.text_bytes();
     }
     if begin < todos.len() {
         cut.push(&todos[begin..]);
@@ -67,40 +104,82 @@ pub(super) fn statements_of<'s, 't>(todos: &'s [&'t Todo]) -> Vec<&'s [&'t Todo]
 }
 
 /// Todos turned into one array a column, as `unnest` takes them.
-pub(super) struct Columns<'a> {
-    ids: Vec<String>,
-    titles: Vec<&'a str>,
-    descriptions: Vec<&'a str>,
-    completed: Vec<bool>,
-    user_ids: Vec<&'a str>,
-    created_at: Vec<TimestampTz>,
-    updated_at: Vec<TimestampTz>,
+pub(super) struct Columns<'t> {
+    arrays: Vec<Array<'t>>,
+    /// The column that the next value is of.
+    next: usize,
 }
 
-impl<'a> Columns<'a> {
-    pub(super) fn new(todos: &[&'a Todo]) -> Columns<'a> {
-        Columns {
-            ids: todos.iter().map(|todo| todo.id.to_string()).collect(),
-            titles: todos.iter().map(|todo| todo.title.as_str()).collect(),
-            descriptions: todos.iter().map(|todo| todo.description.as_str()).collect(),
-            completed: todos.iter().map(|todo| todo.completed).collect(),
-            user_ids: todos.iter().map(|todo| todo.user_id.as_str()).collect(),
-            created_at: todos.iter().map(|todo| TimestampTz(todo.created_at)).collect(),
-            updated_at: todos.iter().map(|todo| TimestampTz(todo.updated_at)).collect(),
+enum Array<'t> {
+    Ids(Vec<String>),
+    Texts(Vec<&'t str>),
+    Flags(Vec<bool>),
+    Times(Vec<TimestampTz>),
+}
+
+impl<'t> Columns<'t> {
+    pub(super) fn new(todos: &[&'t Todo]) -> Columns<'t> {
+        let rows = todos.len();
+        let array = |kind| match kind {
+            ColumnKind::Id => Array::Ids(Vec::with_capacity(rows)),
+            ColumnKind::Text => Array::Texts(Vec::with_capacity(rows)),
+            ColumnKind::Flag => Array::Flags(Vec::with_capacity(rows)),
+            ColumnKind::Time => Array::Times(Vec::with_capacity(rows)),
+        };
+        let mut columns = Columns { arrays: TODO_COLUMNS.iter().map(|column| array(column.kind)).collect(), next: 0 };
+        for todo in todos {
+            todo.give_columns(&mut columns);
         }
+        columns
     }
 
     /// In the order of the statement's parameters.
-    pub(super) fn parameters(&self) -> [&(dyn ToSql + Sync); 7] {
-        [
-            &self.ids,
-            &self.titles,
-            &self.descriptions,
-            &self.completed,
-            &self.user_ids,
-            &self.created_at,
-            &self.updated_at,
-        ]
+    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+        self.arrays.iter().map(Array::as_parameter).collect()
+    }
+
+    fn next_array(&mut self) -> &mut Array<'t> {
+        let at = self.next;
+        self.next = (at + 1) % self.arrays.len();
+        &mut self.arrays[at]
+    }
+}
+
+impl Array<'_> {
+    fn as_parameter(&self) -> &(dyn ToSql + Sync) {
+        match self {
+            Array::Ids(values) => values,
+            Array::Texts(values) => values,
+            Array::Flags(values) => values,
+            Array::Times(values) => values,
+        }
+    }
+}
+
+/// Each value goes to the array of its column's kind, because todos give their values in the table's order.
+impl<'t> ColumnSink<'t> for Columns<'t> {
+    fn id(&mut self, id: TodoId) {
+        if let Array::Ids(values) = self.next_array() {
+            values.push(id.to_string());
+        }
+    }
+
+    fn text(&mut self, text: &'t str) {
+        if let Array::Texts(values) = self.next_array() {
+            values.push(text);
+        }
+    }
+
+    fn flag(&mut self, flag: bool) {
+        if let Array::Flags(values) = self.next_array() {
+            values.push(flag);
+        }
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        if let Array::Times(values) = self.next_array() {
+            values.push(TimestampTz(time));
+        }
     }
 }
 

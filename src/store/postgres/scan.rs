@@ -10,7 +10,7 @@ use crate::limits::POSTGRES_IDLE_IN_TRANSACTION_TIMEOUT_MS;
 use crate::store::postgres::connection::in_time;
 use crate::store::postgres::error::store_error;
 use crate::store::postgres::place::FollowedLog;
-use crate::store::postgres::rows::todo_from_row;
+use crate::store::postgres::rows::{column_names, todo_from_row};
 use crate::store::{AppliedOffsets, StoreError};
 use crate::todo::Todo;
 
@@ -26,11 +26,10 @@ pub(super) async fn scan(
     );
     in_time(client.batch_execute(&begin).map_err(store_error)).await?;
     let offsets = in_time(log.read(client)).await?.offsets;
-    let query = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
-                 ORDER BY created_at DESC, id DESC";
+    let query = format!("SELECT {} FROM todos ORDER BY created_at DESC, id DESC", column_names());
     let no_parameters: [(&(dyn ToSql + Sync), Type); 0] = [];
     // Rows are handed on as they come: the client library holds back the server, not all rows in memory.
-    let rows = in_time(client.query_typed_raw(query, no_parameters).map_err(store_error)).await?;
+    let rows = in_time(client.query_typed_raw(&query, no_parameters).map_err(store_error)).await?;
     let mut rows = pin!(rows);
     while let Some(row) = in_time(async { rows.next().await.transpose().map_err(store_error) }).await? {
         each(todo_from_row(&row)?);

@@ -1,42 +1,26 @@
 //! The statements of a batch: prepared once for a session that is the server's own, sent as they are where a pooler gives
 //! each transaction another one.
 
+use std::borrow::Cow;
+
 use futures_util::future::try_join_all;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error, Row, Statement};
 
+use crate::store::postgres::rows::{array_type, column_names, type_name};
+use crate::todo::TODO_COLUMNS;
+
 /// A statement of a batch.
 #[derive(Clone)]
 pub(super) struct BatchStatement {
-    text: &'static str,
-    types: &'static [Type],
+    text: Cow<'static, str>,
+    types: Cow<'static, [Type]>,
     /// `None`: it is parsed each time, without a name that could meet another client's.
     prepared: Option<Statement>,
 }
 
 /// Number of the transaction, and of the process that runs it.
 const TRANSACTION: (&str, &[Type]) = ("SELECT txid_current(), pg_backend_pid()", &[]);
-const SELECT_ROWS: (&str, &[Type]) = (
-    "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos WHERE id = ANY($1::text[])",
-    &[Type::TEXT_ARRAY],
-);
-const UPSERT_ROWS: (&str, &[Type]) = (
-    "INSERT INTO todos (id, title, description, completed, user_id, created_at, updated_at) \
-     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::timestamptz[], \
-     $7::timestamptz[]) \
-     ON CONFLICT (id) DO UPDATE SET title = excluded.title, description = excluded.description, \
-     completed = excluded.completed, user_id = excluded.user_id, created_at = excluded.created_at, \
-     updated_at = excluded.updated_at",
-    &[
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::BOOL_ARRAY,
-        Type::TEXT_ARRAY,
-        Type::TIMESTAMPTZ_ARRAY,
-        Type::TIMESTAMPTZ_ARRAY,
-    ],
-);
 const DELETE_ROWS: (&str, &[Type]) = ("DELETE FROM todos WHERE id = ANY($1::text[])", &[Type::TEXT_ARRAY]);
 /// That the store follows another log than the one with these halves of an id: by the rows of `postgres_place`. Never, when they
 /// are null.
@@ -77,6 +61,35 @@ const MOVE_OFFSETS: (&str, &[Type]) = (
     &[Type::TEXT, Type::INT4_ARRAY, Type::INT8_ARRAY, Type::INT8_ARRAY, Type::INT8, Type::INT8],
 );
 
+/// Rows by their ids.
+fn select_rows() -> BatchStatement {
+    BatchStatement {
+        text: format!("SELECT {} FROM todos WHERE id = ANY($1::text[])", column_names()).into(),
+        types: (&[Type::TEXT_ARRAY]).into(),
+        prepared: None,
+    }
+}
+
+/// An array for each column.
+fn upsert_rows() -> BatchStatement {
+    let names = column_names();
+    let types: Vec<Type> = TODO_COLUMNS.iter().map(|column| array_type(column.kind)).collect();
+    let arrays: Vec<String> = TODO_COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(at, column)| format!("${}::{}[]", at + 1, type_name(column.kind)))
+        .collect();
+    // The first column is the id, by which a row is found.
+    let changes: Vec<String> =
+        TODO_COLUMNS[1..].iter().map(|column| format!("{0} = excluded.{0}", column.name)).collect();
+    let text = format!(
+        "INSERT INTO todos ({names}) SELECT * FROM unnest({}) ON CONFLICT (id) DO UPDATE SET {}",
+        arrays.join(", "),
+        changes.join(", ")
+    );
+    BatchStatement { text: text.into(), types: types.into(), prepared: None }
+}
+
 /// All of them.
 #[derive(Clone)]
 pub(super) struct Statements {
@@ -92,11 +105,15 @@ pub(super) struct Statements {
 impl Statements {
     /// Statements without names.
     pub fn unnamed() -> Statements {
-        let of = |(text, types): (&'static str, &'static [Type])| BatchStatement { text, types, prepared: None };
+        let of = |(text, types): (&'static str, &'static [Type])| BatchStatement {
+            text: text.into(),
+            types: types.into(),
+            prepared: None,
+        };
         Statements {
             transaction: of(TRANSACTION),
-            select_rows: of(SELECT_ROWS),
-            upsert_rows: of(UPSERT_ROWS),
+            select_rows: select_rows(),
+            upsert_rows: upsert_rows(),
             delete_rows: of(DELETE_ROWS),
             insert_offsets: of(INSERT_OFFSETS),
             move_offsets: of(MOVE_OFFSETS),
@@ -118,7 +135,7 @@ impl Statements {
         } = &mut statements;
         let all = [transaction, select_rows, upsert_rows, delete_rows, insert_offsets, move_offsets, note_epochs];
         try_join_all(all.map(async |statement| {
-            statement.prepared = Some(client.prepare_typed(statement.text, statement.types).await?);
+            statement.prepared = Some(client.prepare_typed(&statement.text, &statement.types).await?);
             Ok::<_, Error>(())
         }))
         .await?;
@@ -131,7 +148,7 @@ impl BatchStatement {
     pub async fn query(&self, client: &Client, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Error> {
         match &self.prepared {
             Some(statement) => client.query(statement, parameters).await,
-            None => client.query_typed(self.text, &self.typed(parameters)).await,
+            None => client.query_typed(&self.text, &self.typed(parameters)).await,
         }
     }
 
@@ -139,7 +156,7 @@ impl BatchStatement {
     pub async fn execute(&self, client: &Client, parameters: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
         match &self.prepared {
             Some(statement) => client.execute(statement, parameters).await,
-            None => client.execute_typed(self.text, &self.typed(parameters)).await,
+            None => client.execute_typed(&self.text, &self.typed(parameters)).await,
         }
     }
 

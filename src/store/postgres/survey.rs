@@ -7,7 +7,8 @@ use tokio_postgres::types::{ToSql, Type};
 
 use crate::store::StoreError;
 use crate::store::postgres::error::store_error;
-use crate::store::postgres::rows::TODO_COLUMNS;
+use crate::store::postgres::rows::type_name;
+use crate::todo::{Column, TODO_COLUMNS};
 
 /// The tables of the schema, with the rights that a worker needs.
 const TABLES: [(&str, &[&str]); 3] = [
@@ -104,7 +105,7 @@ async fn look_at_table(
     }
     // The site's own columns of the table of todos are no business of this program.
     let own: Vec<&str> = match table {
-        "todos" => TODO_COLUMNS.iter().map(|(name, _)| *name).collect(),
+        "todos" => TODO_COLUMNS.iter().map(|column| column.name).collect(),
         _ => Vec::new(),
     };
     let parameters: [(&(dyn ToSql + Sync), Type); 3] =
@@ -130,8 +131,9 @@ async fn look_at_todos(client: &Client, oid: u32, owner: &str, findings: &mut Ve
     let rows = client.query_typed(COLUMNS, &[(&oid, Type::OID)]).await.map_err(store_error)?;
     let columns: Vec<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let mut wrong = String::new();
-    for (name, wanted) in TODO_COLUMNS {
-        match columns.iter().find(|(found, _)| *found == name) {
+    for Column { name, kind } in TODO_COLUMNS {
+        let wanted = type_name(*kind);
+        match columns.iter().find(|(found, _)| found == name) {
             Some((_, found)) if *found == wanted => {}
             Some((_, found)) => write!(wrong, " {name} is {found}, not {wanted};").unwrap_or_default(),
             None => write!(wrong, " {name} is missing;").unwrap_or_default(),
@@ -147,7 +149,7 @@ async fn look_at_todos(client: &Client, oid: u32, owner: &str, findings: &mut Ve
     if !key.get::<_, bool>(0) {
         findings.push(format!("the table todos has no primary key: as {owner}, run `million-rps migrate`"));
     }
-    let own: Vec<&str> = TODO_COLUMNS.iter().map(|(name, _)| *name).collect();
+    let own: Vec<&str> = TODO_COLUMNS.iter().map(|column| column.name).collect();
     let unfilled = client
         .query_typed(UNFILLED_COLUMNS, &[(&oid, Type::OID), (&own, Type::TEXT_ARRAY)])
         .await

@@ -13,7 +13,6 @@
 //! Measured with batches of 5,000 todos of 230 bytes, one fsync each, on two shared cores, dependencies optimised: ids
 //! as BLOB 212,000 to 235,000 rows/s, as TEXT 109,000 to 145,000; `WITHOUT ROWID` made no steady difference.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -21,13 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::command_log::{KnownLogs, LogId, Offset, PartitionId};
 use crate::data_dir::{Anchor, Fault, Footing, private};
 use crate::store::identity::{IDENTITY_ID_BYTES, IDENTITY_SECRET_BYTES, Identity};
+use crate::store::sqlite::rows::{STATEMENTS, read_rows, todo_of, write_changes};
 use crate::store::{AppliedOffsets, Changes, Fold, OffsetStep, Store, StoreError};
-use crate::todo::{Timestamp, Todo, TodoId};
+use crate::todo::{Todo, TodoId};
 
 /// The steps of the schema: the first makes version 1 out of an empty file, the next version 2 out of version 1, and so
 /// on. A step that was released is never changed.
@@ -39,10 +39,6 @@ const SCHEMA_STEPS: &[&str] = &[
 ];
 /// Version of the schema that this program reads and writes.
 pub const SCHEMA_VERSION: u32 = SCHEMA_STEPS.len() as u32;
-
-/// All todos, newest first.
-const SCAN: &str = "SELECT id, title, description, completed, user_id, created_at, updated_at FROM todos \
-                    ORDER BY created_at DESC, id DESC";
 
 /// How long a statement waits for another connection's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(100);
@@ -248,7 +244,7 @@ impl Store for SqliteStore {
         let transaction = self.connection.transaction().map_err(store_error)?;
         let mut scan = || {
             let offsets = place::read(&transaction)?.offsets;
-            let mut statement = transaction.prepare_cached(SCAN)?;
+            let mut statement = transaction.prepare_cached(&STATEMENTS.scan)?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 each(todo_of(row)?);
@@ -339,87 +335,6 @@ fn check_version(version: u32) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Where a row that was read stands.
-struct RowPlace {
-    /// In the table's own order.
-    rowid: i64,
-    /// In the list.
-    created_at: Timestamp,
-}
-
-/// The rows of these ids that exist, and where they stand.
-fn read_rows(
-    transaction: &Transaction<'_>,
-    ids: &[TodoId],
-) -> rusqlite::Result<(HashMap<TodoId, Todo>, HashMap<TodoId, RowPlace>)> {
-    let mut statement = transaction.prepare_cached(
-        "SELECT id, title, description, completed, user_id, created_at, updated_at, rowid FROM todos WHERE id = ?1",
-    )?;
-    let (mut found, mut places) = (HashMap::new(), HashMap::new());
-    for id in ids {
-        let mut rows = statement.query([id.as_u128().to_be_bytes()])?;
-        if let Some(row) = rows.next()? {
-            let todo = todo_of(row)?;
-            places.insert(*id, RowPlace { rowid: row.get(7)?, created_at: todo.created_at });
-            found.insert(*id, todo);
-        }
-    }
-    Ok((found, places))
-}
-
-fn todo_of(row: &Row<'_>) -> rusqlite::Result<Todo> {
-    Ok(Todo {
-        id: TodoId::from_u128(u128::from_be_bytes(row.get(0)?)),
-        title: row.get(1)?,
-        description: row.get(2)?,
-        completed: row.get(3)?,
-        user_id: row.get(4)?,
-        created_at: Timestamp::from_micros(row.get(5)?),
-        updated_at: Timestamp::from_micros(row.get(6)?),
-    })
-}
-
-/// Deletes first: a todo that was deleted and made again stands in both lists. `places` says where the rows that were
-/// there stood.
-fn write_changes(
-    transaction: &Transaction<'_>,
-    changes: &Changes,
-    places: &HashMap<TodoId, RowPlace>,
-) -> rusqlite::Result<()> {
-    let mut delete = transaction.prepare_cached("DELETE FROM todos WHERE id = ?1")?;
-    for key in &changes.deletes {
-        delete.execute([key.id.as_u128().to_be_bytes()])?;
-    }
-    // Most updates leave a todo where it is. A statement that does not name the columns of the list's index does not
-    // touch that index, which in a long list saves a page of its own for each update; and by its rowid a row is found
-    // without a second search by id. The id is compared all the same: a rowid that a delete of this batch has freed may
-    // be another row's by now.
-    let mut update_in_place = transaction.prepare_cached(
-        "UPDATE todos SET title = ?3, description = ?4, completed = ?5, user_id = ?6, updated_at = ?7 \
-         WHERE rowid = ?8 AND +id = ?1 AND created_at = ?2",
-    )?;
-    let mut upsert = transaction.prepare_cached(
-        "INSERT INTO todos (id, title, description, completed, user_id, created_at, updated_at) \
-         VALUES (?1, ?3, ?4, ?5, ?6, ?2, ?7) ON CONFLICT (id) DO UPDATE SET title = excluded.title, \
-         description = excluded.description, completed = excluded.completed, user_id = excluded.user_id, \
-         created_at = excluded.created_at, updated_at = excluded.updated_at",
-    )?;
-    for todo in &changes.upserts {
-        let id = todo.id.as_u128().to_be_bytes();
-        let (created_at, updated_at) = (todo.created_at.as_micros(), todo.updated_at.as_micros());
-        let (title, description, completed, user_id) = (&todo.title, &todo.description, todo.completed, &todo.user_id);
-        let place = places.get(&todo.id).filter(|place| place.created_at == todo.created_at);
-        if let Some(RowPlace { rowid, .. }) = place {
-            let values = params![id, created_at, title, description, completed, user_id, updated_at, rowid];
-            if update_in_place.execute(values)? == 1 {
-                continue;
-            }
-        }
-        upsert.execute(params![id, created_at, title, description, completed, user_id, updated_at])?;
-    }
-    Ok(())
-}
-
 /// Opening fails for good where a running connection would only be disturbed: a wrong path, a missing permission.
 fn cannot_open(path: &Path, error: rusqlite::Error) -> StoreError {
     match store_error(error) {
@@ -456,5 +371,6 @@ fn store_error(error: rusqlite::Error) -> StoreError {
 }
 
 mod place;
+mod rows;
 #[cfg(test)]
 mod tests;

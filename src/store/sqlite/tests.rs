@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::observe::troubles::Troubles;
+use crate::todo::Timestamp;
 
 fn new_file() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -71,7 +72,8 @@ fn the_list_is_read_in_the_order_of_its_index() {
     let (_folder, path) = new_file();
     let mut store = SqliteStore::open(&path).expect("made");
     store.migrate().expect("migrated");
-    let mut statement = store.connection.prepare(&format!("EXPLAIN QUERY PLAN {SCAN}")).expect("a statement");
+    let mut statement =
+        store.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", STATEMENTS.scan)).expect("a statement");
     let plan: Vec<String> = statement.query_map([], |row| row.get(3)).expect("a plan").map(Result::unwrap).collect();
     assert_eq!(plan, ["SCAN todos USING INDEX todos_by_age"]);
 }
@@ -152,7 +154,7 @@ fn a_power_cut_takes_back_the_last_commits_whole_and_with_their_offsets() {
     let (folder, path) = new_file();
     let mut store = SqliteStore::open(&path).expect("made");
     let setting = |name: &str| -> String {
-        let read = |row: &Row<'_>| row.get::<_, rusqlite::types::Value>(0).map(|value| format!("{value:?}"));
+        let read = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0).map(|value| format!("{value:?}"));
         store.connection.pragma_query_value(None, name, read).expect("a setting")
     };
     assert_eq!(setting("journal_mode"), "Text(\"wal\")");
