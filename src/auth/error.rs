@@ -89,7 +89,7 @@ impl Claim {
 impl AuthError {
     /// The `error_description` of the challenge that goes with the 401: the text of the error, for a token that was sent
     /// but refused. A request without credentials gets no error code (RFC 6750 section 3.1), so no description either.
-    pub const fn description(self) -> Option<&'static str> {
+    pub const fn refusal(self) -> Option<&'static str> {
         Some(match self {
             AuthError::Missing => return None,
             AuthError::Malformed => "the token is malformed",
@@ -138,7 +138,7 @@ const _: () = assert!(crate::limits::USER_ID_MAX_BYTES == 4096, "the text about 
 
 impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.description().unwrap_or("a bearer token is required"))
+        f.write_str(self.refusal().unwrap_or("a bearer token is required"))
     }
 }
 
@@ -173,10 +173,10 @@ mod tests {
         ];
         errors.extend(Claim::ALL.into_iter().flat_map(|claim| [MalformedClaim(claim), RepeatedClaim(claim)]));
         for error in errors {
-            let description = error.description().expect("every refused token has a reason");
-            assert_eq!(description, error.to_string());
-            assert!(description.bytes().all(|byte| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e)));
+            let refusal = error.refusal().expect("every refused token has a reason");
+            assert_eq!(refusal, error.to_string());
+            assert!(refusal.bytes().all(|byte| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e)));
         }
-        assert_eq!(Missing.description(), None);
+        assert_eq!(Missing.refusal(), None);
     }
 }

@@ -51,7 +51,7 @@ pub fn list_query(query: Option<&[u8]>) -> Result<ListQuery<'_>, Problem> {
             set_once(&mut page.filter.user, user, "user_id is given twice")?;
         } else if is_named(name, b"completed") {
             let completed = read_flag(value).ok_or_else(invalid_completed)?;
-            set_once(&mut page.filter.completed, completed, "completed is given twice")?;
+            set_once(&mut page.filter.is_marked, completed, "completed is given twice")?;
         } else if !name.is_empty() && name != b"_" {
             return Err(unknown_parameter(
                 name,
@@ -248,7 +248,7 @@ mod tests {
     fn filters() {
         let filter = |query: &str| {
             let filter = list_query(Some(query.as_bytes())).map(|page| page.filter);
-            let plain = |Filter { user, completed }| {
+            let plain = |Filter { user, is_marked: completed }| {
                 let user = user.map(|user| match user {
                     User::Me => "(me)".to_owned(),
                     User::Named(name) => name.into_owned(),
@@ -286,7 +286,7 @@ mod tests {
         assert_eq!(filter(&format!("user_id={}", "a".repeat(USER_ID_MAX_BYTES + 1))), Err(400));
         let count =
             |query: &'static str| count_query(Some(query.as_bytes())).map_err(|problem| problem.status().code());
-        assert_eq!(count("completed=true"), Ok(Filter { user: None, completed: Some(true) }));
+        assert_eq!(count("completed=true"), Ok(Filter { user: None, is_marked: Some(true) }));
         for refused in ["limit=1", "completed=true&limit=1", "offset=1"] {
             assert_eq!(count(refused), Err(400), "{refused}");
         }
@@ -329,7 +329,7 @@ mod tests {
         #[test]
         fn filters_are_read_back(name in ".{1,40}", completed: Option<bool>) {
             let user = if name == ME { User::Me } else { User::Named(name.as_str().into()) };
-            let filter = Filter { user: Some(user), completed };
+            let filter = Filter { user: Some(user), is_marked: completed };
             let mut written = Vec::new();
             filter.write(&mut written);
             prop_assert!(written.iter().all(|byte| UNRESERVED.contains(*byte) || b"%=&".contains(byte)));

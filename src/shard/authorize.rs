@@ -43,7 +43,7 @@ impl Shard {
                 if error == AuthError::WrongSignature {
                     self.other_keys.explain(authorization, now);
                 }
-                Problem::unauthorized(error.description().map_or(Challenge::Missing, Challenge::InvalidToken))
+                Problem::unauthorized(error.refusal().map_or(Challenge::Missing, Challenge::InvalidToken))
             }
         }
     }

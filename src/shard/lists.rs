@@ -45,6 +45,6 @@ impl Request<'_> {
                 (Some(snapshot.owner_number(&user)), CacheControl::Private)
             }
         };
-        Ok((Selection { owner, is_marked: filter.completed }, cache_control))
+        Ok((Selection { owner, is_marked: filter.is_marked }, cache_control))
     }
 }

@@ -10,7 +10,7 @@ pub struct Filter<'q> {
     /// Those of this user; `None`: of all.
     pub user: Option<User<'q>>,
     /// Those that are done, or those that are not; `None`: both.
-    pub completed: Option<bool>,
+    pub is_marked: Option<bool>,
 }
 
 /// A user, as a query names one.
@@ -29,7 +29,7 @@ impl Filter<'_> {
     /// Whether it leaves nothing out.
     #[inline]
     pub fn is_none(&self) -> bool {
-        self.user.is_none() && self.completed.is_none()
+        self.user.is_none() && self.is_marked.is_none()
     }
 
     /// Appends the parameters that ask for it, each with an `&` behind it, of characters that need no escaping in a URI.
@@ -50,7 +50,7 @@ impl Filter<'_> {
             }
             out.push(b'&');
         }
-        match self.completed {
+        match self.is_marked {
             None => {}
             Some(true) => out.extend_from_slice(b"completed=true&"),
             Some(false) => out.extend_from_slice(b"completed=false&"),
