@@ -187,7 +187,7 @@ impl Member for Flag {
         *kept
     }
 
-    fn of_carried<'a>(carried: &'a bool) -> bool {
+    fn of_carried(carried: &bool) -> bool {
         *carried
     }
 
