@@ -26,6 +26,9 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+# It leaves files of its own where it runs.
+cp "$here/schemathesis.toml" "$here/hooks.py" "$work/"
+tools=$(cd "$tools" && pwd)
 export JWT_SECRET=0123456789abcdef0123456789abcdef
 for driver in epoll io_uring; do
     echo "contract: $driver"
@@ -44,7 +47,7 @@ for driver in epoll io_uring; do
     curl -sSf "$MILLION_RPS_URL/openapi.json" >"$work/openapi.json"
     "$tools/bin/openapi-spec-validator" "$work/openapi.json"
     # The stream of events has no end to wait for: tests/embedded/events.rs reads it.
-    (cd "$here" && "$tools/bin/schemathesis" --config-file schemathesis.toml run "$MILLION_RPS_URL/openapi.json" \
+    (cd "$work" && "$tools/bin/schemathesis" --config-file schemathesis.toml run "$MILLION_RPS_URL/openapi.json" \
         --exclude-operation-id followTodos --max-examples "$examples" --no-color)
     kill "$server"
     wait "$server" 2>/dev/null || true
