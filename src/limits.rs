@@ -41,6 +41,12 @@ pub const BODY_MAX_BYTES: usize = 64 * 1024;
 /// `CONNECTION_MEMORY_MAX_BYTES`; the command waits in `WRITE_QUEUE_BYTES`; a shard copies it once, and its parser takes about
 /// eight times as much for that moment. What is larger than [`BODY_BUFFER_KEPT_BYTES`] is freed afterwards.
 pub const BODY_LIMIT_MAX_BYTES: usize = COMMAND_MAX_BYTES - 16 * 1024;
+/// Todos of an array, where `ARRAY_MAX_TODOS` is not set: about a millisecond of a shard.
+pub const ARRAY_MAX_TODOS: usize = 1_000;
+/// Largest value of `ARRAY_MAX_TODOS`, in todos: their commands are made and queued in one go, for 10 ms.
+pub const ARRAY_LIMIT_MAX_TODOS: usize = 10_000;
+/// Largest value of `ARRAY_BODY_MAX_BYTES`. A shard parses it in one go, about 10 ms, and takes ten times as much for that moment.
+pub const ARRAY_BODY_LIMIT_MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Body whose buffers a shard keeps for the next one, in bytes: all that the usual `BODY_MAX_BYTES` allows.
 pub const BODY_BUFFER_KEPT_BYTES: usize = BODY_MAX_BYTES;
 /// Largest request head (request line and header fields, with the empty line), in bytes.

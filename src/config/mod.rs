@@ -102,6 +102,8 @@ pub struct Http {
     pub connection_memory_bytes: usize,
     /// Longest body of a request, in bytes.
     pub body_max_bytes: usize,
+    /// The same where it is an array of todos.
+    pub array_body_max_bytes: usize,
     /// From a request's first byte, or from the accept, to the end of its head.
     pub header_timeout: Duration,
     /// From the end of the head to the end of the body.
@@ -216,6 +218,8 @@ impl Auth {
 pub struct Write {
     /// How long texts of a request may be.
     pub text_limits: TextLimits,
+    /// Todos of an array that is posted.
+    pub array_max_todos: usize,
     /// How long a write waits for the log before it is answered with 503.
     pub ack_timeout: Duration,
     /// Commands that may wait for the log, over all shards.
@@ -362,6 +366,7 @@ impl Config {
                 max_connections: values.integer("MAX_CONNECTIONS"),
                 connection_memory_bytes: connection_memory_bytes(&values),
                 body_max_bytes: values.integer("BODY_MAX_BYTES"),
+                array_body_max_bytes: values.integer("ARRAY_BODY_MAX_BYTES"),
                 header_timeout: values.milliseconds("HEADER_TIMEOUT_MS"),
                 body_timeout: values.milliseconds("BODY_TIMEOUT_MS"),
                 write_timeout: values.milliseconds("WRITE_TIMEOUT_MS"),
@@ -407,6 +412,7 @@ impl Config {
                     title_max_chars: values.integer("TITLE_MAX_CHARS"),
                     description_max_chars: values.integer("DESCRIPTION_MAX_CHARS"),
                 },
+                array_max_todos: values.integer("ARRAY_MAX_TODOS"),
                 ack_timeout: values.milliseconds("ACK_TIMEOUT_MS"),
                 queue_commands: values.integer("WRITE_QUEUE_COMMANDS"),
                 queue_bytes: values.integer("WRITE_QUEUE_BYTES"),

@@ -7,7 +7,8 @@ use super::table_events::EVENTS;
 use super::table_kafka::KAFKA;
 use super::table_tokens::TOKENS;
 use crate::limits::{
-    BODY_LIMIT_MAX_BYTES, CACHE_TTL_MAX_S, CONNECTION_MEMORY_MIN_BYTES, LOG_MAX_BYTES_MIN, WRITE_QUEUE_BYTES_MIN,
+    ARRAY_BODY_LIMIT_MAX_BYTES, ARRAY_LIMIT_MAX_TODOS, BODY_LIMIT_MAX_BYTES, CACHE_TTL_MAX_S,
+    CONNECTION_MEMORY_MIN_BYTES, LOG_MAX_BYTES_MIN, WRITE_QUEUE_BYTES_MIN,
 };
 
 /// A deadline: long enough for a slow network, short enough to free what a dead client holds.
@@ -176,6 +177,24 @@ const BEFORE_EVENTS: &[Setting] = &[
         unit: "bytes",
         help: "Longest body of a request; more is answered with 413. A character takes up to 4 bytes, escaped up to 12. Uploads \
                take up to twice as much of CONNECTION_MEMORY_MAX_BYTES.",
+        example: "",
+    },
+    Setting {
+        name: "ARRAY_MAX_TODOS",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1, max: ARRAY_LIMIT_MAX_TODOS as u64 },
+        default: DefaultValue::Fixed("1000"),
+        unit: "todos",
+        help: "Todos of a POST with an array; more are answered with 400. A shard's part of WRITE_QUEUE_COMMANDS bounds it, too.",
+        example: "",
+    },
+    Setting {
+        name: "ARRAY_BODY_MAX_BYTES",
+        group: Group::Limits,
+        kind: Kind::Integer { min: 1024, max: ARRAY_BODY_LIMIT_MAX_BYTES as u64 },
+        default: DefaultValue::Fixed("1048576"),
+        unit: "bytes",
+        help: "Longest body with an array of todos; more is answered with 413. BODY_MAX_BYTES holds where that is more.",
         example: "",
     },
     Setting {

@@ -13,7 +13,7 @@ pub use self::readme::markdown;
 use crate::config::Config;
 use crate::http::ProblemKind;
 use crate::http::response::ContentType;
-use crate::limits::BODY_MAX_BYTES;
+use crate::limits::{ARRAY_MAX_TODOS, BODY_MAX_BYTES};
 use crate::static_document::StaticDocument;
 use crate::todo::TextLimits;
 
@@ -24,18 +24,24 @@ pub struct Bounds {
     pub texts: TextLimits,
     /// Longest body of a request.
     pub body_max_bytes: usize,
+    /// Most todos of an array.
+    pub array_max_todos: usize,
 }
 
 impl Default for Bounds {
     fn default() -> Bounds {
-        Bounds { texts: TextLimits::default(), body_max_bytes: BODY_MAX_BYTES }
+        Bounds { texts: TextLimits::default(), body_max_bytes: BODY_MAX_BYTES, array_max_todos: ARRAY_MAX_TODOS }
     }
 }
 
 impl Bounds {
     /// What these settings say.
     pub fn of(config: &Config) -> Bounds {
-        Bounds { texts: config.write.text_limits, body_max_bytes: config.http.body_max_bytes }
+        Bounds {
+            texts: config.write.text_limits,
+            body_max_bytes: config.http.body_max_bytes,
+            array_max_todos: config.write.array_max_todos,
+        }
     }
 }
 

@@ -278,9 +278,11 @@ mod tests {
         let mut bounds = Bounds { body_max_bytes: 12_345, ..Bounds::default() };
         bounds.texts.title_max_chars = 77;
         bounds.texts.description_max_chars = 88;
+        bounds.array_max_todos = 99;
         let document = openapi(&bounds);
         assert_eq!(document["components"]["schemas"]["NewTodo"]["properties"]["title"]["maxLength"], 77);
         assert_eq!(document["components"]["schemas"]["NewTodo"]["properties"]["description"]["maxLength"], 88);
+        assert_eq!(document["components"]["schemas"]["NewTodos"]["oneOf"][1]["maxItems"], 99);
         assert!(document["info"]["description"].as_str().is_some_and(|text| text.contains("12345 bytes")));
     }
 }

@@ -147,12 +147,27 @@ fn write_schema(page: &mut Html, name: &str, schema: &Value) {
             [marked(&format!("`{member}`")), type_of(of), required(member).to_owned(), marked(about)]
         }),
     );
-    if let Some(item) = schema["items"]["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+    if let Some(item) = named(&schema["items"]) {
         page.text("p", &format!("An array of `{item}`."));
+    }
+    let choices = ["oneOf", "anyOf"].iter().flat_map(|word| schema[word].as_array().into_iter().flatten());
+    let choices: Vec<String> = choices
+        .filter_map(|choice| match named(choice) {
+            Some(name) => Some(format!("`{name}`")),
+            None => named(&choice["items"]).map(|item| format!("an array of at most {} `{item}`", choice["maxItems"])),
+        })
+        .collect();
+    if !choices.is_empty() {
+        page.text("p", &format!("Either {}.", choices.join(", or ")));
     }
     if !schema["example"].is_null() {
         page.code(&schema["example"].to_string());
     }
+}
+
+/// The name of the schema that is meant here.
+fn named(schema: &Value) -> Option<&str> {
+    schema["$ref"].as_str()?.rsplit('/').next()
 }
 
 /// The type of a member, with its limits.

@@ -58,6 +58,37 @@ pub fn schemas(bounds: &Bounds) -> Value {
             "properties": { "title": title, "description": description, "completed": completed },
             "example": { "title": "Try it", "description": "from another program" },
         },
+        "NewTodos": {
+            "description": "A todo, or an array of them, which are made together or not at all.",
+            "oneOf": [
+                { "$ref": "#/components/schemas/NewTodo" },
+                {
+                    "type": "array", "minItems": 1, "maxItems": bounds.array_max_todos,
+                    "items": { "$ref": "#/components/schemas/NewTodo" },
+                },
+            ],
+            "example": { "title": "Try it" },
+        },
+        "Created": {
+            "description": "Of an array, all ids, in its order.",
+            "anyOf": [
+                { "$ref": "#/components/schemas/Accepted" },
+                { "$ref": "#/components/schemas/AcceptedArray" },
+            ],
+            "example": { "id": ID, "message": "Todo creation queued" },
+        },
+        "AcceptedArray": {
+            "type": "object",
+            "required": ["ids", "message"],
+            "properties": {
+                "ids": {
+                    "type": "array", "minItems": 1, "items": { "type": "string", "format": "uuid" },
+                    "description": "The todos, in the array's order.",
+                },
+                "message": { "type": "string", "description": "For people." },
+            },
+            "example": { "ids": [ID], "message": "Todo creation queued" },
+        },
         "TodoChange": {
             "type": "object",
             "description": "What is absent or null stays. A text that the todo has already may be longer than the limit.",

@@ -142,8 +142,8 @@ impl Problem {
     }
 
     /// 413: the body is longer than this server takes.
-    pub fn body_too_large(max_bytes: usize) -> Problem {
-        let detail = format!("the body is longer than {max_bytes} bytes (BODY_MAX_BYTES)");
+    pub fn body_too_large((max_bytes, setting): (usize, &'static str)) -> Problem {
+        let detail = format!("the body is longer than {max_bytes} bytes ({setting})");
         Problem::new(ProblemKind::BodyTooLarge, detail)
     }
 
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(error(Problem::queue_failed(ProblemKind::WriteNotTaken, "full", 1)), "Request queued failed");
         assert_eq!(error(Rejection::bad_request("no Host").into()), "Invalid request");
         assert_eq!(error(Rejection::BODY_TOO_LARGE.into()), Rejection::BODY_TOO_LARGE.detail);
-        let title_missing = BodyError { field: Some("title"), reason: "is required".into() };
+        let title_missing = BodyError { index: None, field: Some("title"), reason: "is required".into() };
         let problem = Problem::from(title_missing);
         assert_eq!(problem.detail, "title is required");
         assert_eq!(error(problem), "Invalid request");

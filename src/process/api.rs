@@ -318,6 +318,8 @@ fn shard_settings(config: &Config, shards: usize) -> Settings {
         idle_timeout: config.http.idle_timeout,
         ack_timeout: config.write.ack_timeout,
         body_max_bytes: config.http.body_max_bytes,
+        array_body_max_bytes: config.http.array_body_max_bytes,
+        array_max_todos: config.write.array_max_todos,
         text_limits: config.write.text_limits,
         ready_details: config.http.ready_details,
         commands_max: config.write.queue_commands.div_ceil(shards),

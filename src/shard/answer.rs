@@ -10,11 +10,11 @@ use reactor::Detached;
 
 use super::clock::Moment;
 use super::followers::waiting_reads::ReadWait;
+use super::outcome::refused;
 use super::registry::ConnectionState;
 use super::reply::{RETRY_AFTER_S, Reply, count_responses};
-use super::writes::in_flight::{Outcome, PendingWrite, WriteKind};
+use super::writes::in_flight::{PendingWrite, WriteKind};
 use super::{DRAIN_IDLE_GRACE, Shard};
-use crate::command_log::Refusal;
 use crate::contract::Contract;
 use crate::http::asker;
 use crate::http::conditional::{Condition, evaluate};
@@ -22,13 +22,12 @@ use crate::http::content::check_json;
 use crate::http::cors::TAKEN;
 use crate::http::idempotency_key::idempotency_key;
 use crate::http::prefer::wait_s;
-use crate::http::problem::Delivery;
-use crate::http::response::{CacheControl, ContentType, DATE_BYTES};
+use crate::http::response::{CacheControl, ContentType};
 use crate::http::route::{has_slash_too_many, route};
-use crate::http::{Connection, Head, Method, Problem, ProblemKind, ResponseHead, Route, Status};
+use crate::http::{Connection, Head, Method, Problem, ResponseHead, Route, Status};
 use crate::limits::PREFER_WAIT_MAX_S;
 use crate::observe::readiness::Audience;
-use crate::todo::{Action, Command, JsonParser, NewTodo, TODO_ID_TEXT_BYTES, Todo, TodoId, TodoPatch};
+use crate::todo::{Action, Command, JsonParser, NewTodo, Todo, TodoId, TodoPatch, is_array};
 
 /// What can be refused before the body is there: the same checks, in the same order, as for the whole request.
 pub fn refuse_by_head(shard: &Shard, state: &ConnectionState, head: &Head<'_>) -> Result<(), Problem> {
@@ -100,6 +99,7 @@ impl Request<'_> {
             (Route::Docs, _) => self.answer_contract(Contract::docs),
             (Route::Problems, _) => self.answer_contract(Contract::problems),
             (Route::Problem(kind), _) => self.answer_contract(|contract| contract.problem(kind)),
+            (Route::Todos, Method::Post) if is_array(body) => self.create_all(body),
             (Route::Todos, Method::Post) => self.create(body),
             (Route::Todos, _) => self.list(),
             (Route::Count, _) => self.count_todos(),
@@ -149,6 +149,11 @@ impl Request<'_> {
     fn create(&mut self, body: &mut [u8]) -> Result<(), Problem> {
         let user = self.admit_writer()?;
         check_json(self.head)?;
+        // Arrays may be longer.
+        let limit = self.shard.settings.plain_body_limit();
+        if body.len() > limit.0 {
+            return Err(Problem::body_too_large(limit));
+        }
         let now = self.shard.clock.moment();
         let id = match self.head.idempotency_key() {
             // Sent again, it is the same todo; a create of one that is there changes nothing.
@@ -217,7 +222,7 @@ impl Request<'_> {
     }
 
     /// Until when the answer to a write waits for the snapshot, if the client prefers that (RFC 7240 section 4.3).
-    fn wait_until(&self) -> Option<Instant> {
+    pub(super) fn wait_until(&self) -> Option<Instant> {
         let wait_s = wait_s(self.head.prefer()).filter(|wait_s| *wait_s > 0)?.min(PREFER_WAIT_MAX_S);
         let wait = Duration::from_secs(wait_s);
         let wait = if self.shard.is_draining() { wait.min(DRAIN_IDLE_GRACE) } else { wait };
@@ -257,71 +262,6 @@ impl Shard {
     #[inline]
     pub(super) fn count(&self, status: Status) {
         count_responses(&self.metrics, status, 1);
-    }
-}
-
-/// Writes the answer to a write whose outcome is known.
-pub fn write_outcome(shard: &Shard, pending: &PendingWrite, text: &mut Vec<u8>) {
-    let refusal = match pending.outcome() {
-        Some(Outcome::Accepted | Outcome::Visible) => None,
-        Some(Outcome::Refused(refusal)) => Some(refusal),
-        None => Some(Refusal::Unconfirmed),
-    };
-    let date = shard.clock.date();
-    let lines = shard.settings.cors.lines(pending.grant);
-    let Some(refusal) = refusal else {
-        shard.count(Status::Accepted);
-        return write_accepted(pending, &date, lines, text);
-    };
-    if refusal == Refusal::OverLimit {
-        shard.metrics.writes_over_log_bytes.add(1);
-    }
-    let problem = refused(refusal);
-    shard.count(problem.status());
-    let delivery = Delivery { date: &date, connection: pending.connection, is_head: false, lines };
-    problem.write_response(text, delivery);
-}
-
-fn write_accepted(pending: &PendingWrite, date: &[u8; DATE_BYTES], lines: &[u8], text: &mut Vec<u8>) {
-    let message: &[u8] = match pending.kind {
-        WriteKind::Create => b"\",\"message\":\"Todo creation queued\"}",
-        WriteKind::Update => b"\",\"message\":\"Todo update queued\"}",
-        WriteKind::Delete => b"\",\"message\":\"Todo deletion queued\"}",
-    };
-    const ID: &[u8] = b"{\"id\":\"";
-    let head = ResponseHead::start(text, Status::Accepted, date)
-        .lines(lines)
-        .content_type(ContentType::Json)
-        .content_length((ID.len() + TODO_ID_TEXT_BYTES + message.len()) as u64)
-        .cache_control(CacheControl::NoStore);
-    let head = if pending.kind == WriteKind::Create { head.location(pending.id) } else { head };
-    let is_visible = pending.outcome() == Some(Outcome::Visible);
-    let head = if is_visible { head.preference_applied_wait() } else { head };
-    head.connection(pending.connection).end();
-    text.extend_from_slice(ID);
-    text.extend_from_slice(pending.id.write_text(&mut [0; TODO_ID_TEXT_BYTES]).as_bytes());
-    text.extend_from_slice(message);
-}
-
-fn refused(refusal: Refusal) -> Problem {
-    let not_taken = |detail| Problem::queue_failed(ProblemKind::WriteNotTaken, detail, RETRY_AFTER_S);
-    match refusal {
-        Refusal::Full => not_taken("the write queue is full; nothing was written"),
-        Refusal::Unconfirmed => Problem::queue_failed(
-            ProblemKind::WriteUnconfirmed,
-            "the command log did not confirm the write in time; it may still be applied",
-            RETRY_AFTER_S,
-        ),
-        Refusal::Unavailable => {
-            not_taken("the command log takes no writes at present, and /ready says why; nothing was written")
-        }
-        Refusal::OverLimit => not_taken(
-            "the command log has reached LOG_MAX_BYTES, because the store does not keep up; nothing was written",
-        ),
-        Refusal::TooLarge => {
-            let detail = "the command log does not take a command of this size; nothing was written";
-            Problem::new(ProblemKind::BodyTooLarge, detail)
-        }
     }
 }
 

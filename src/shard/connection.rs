@@ -230,7 +230,7 @@ impl Connection {
     fn settle(&mut self) -> bool {
         let Connection { shard, buffers, .. } = self;
         let Some(buffers) = buffers else { return false };
-        buffers.output.settle_front(|pending, text| super::answer::write_outcome(shard, pending, text))
+        buffers.output.settle_front(|pending, text| super::outcome::write_outcome(shard, pending, text))
     }
 
     /// Sends what is ready. With io_uring the sends of all connections that had bytes go to the kernel together, so what they

@@ -14,11 +14,13 @@ use super::reads::{Asked, Recognised, read_head, repetitions};
 use super::registry::ConnectionState;
 use super::reply::Reply;
 use super::reply::{RETRY_AFTER_S, not_loaded};
+use super::settings::BodyLimit;
 use crate::http::chunked::Decoder;
 use crate::http::cors::Grant;
 use crate::http::response::CONTINUE;
 use crate::http::{Connection, Framing, Head, Parsed, Problem, ProblemKind, Rejection, asks_for_head, parse_head};
 use crate::limits::{BODY_BUFFER_KEPT_BYTES, PIPELINE_DEPTH_MAX};
+use crate::todo::is_array;
 
 /// What a connection remembers between two calls.
 #[derive(Default)]
@@ -65,6 +67,8 @@ struct WaitingRequest {
 
 struct ChunkedRequest {
     head: Vec<u8>,
+    /// The longest body, and the setting that says so.
+    limit: BodyLimit,
     decoder: Decoder,
     body: Vec<u8>,
 }
@@ -145,10 +149,11 @@ impl Dispatch {
         };
         let request_bytes = match head.framing {
             Framing::None => head_bytes,
-            Framing::Length(length) if length > shard.settings.body_max_bytes as u64 => {
-                return self.reject(shard, &Problem::body_too_large(shard.settings.body_max_bytes), output);
-            }
             Framing::Length(length) => {
+                let limit = shard.settings.body_limit(&head, &input.unread()[head_bytes..]);
+                if length > limit.0 as u64 {
+                    return self.reject(shard, &Problem::body_too_large(limit), output);
+                }
                 let request_bytes = head_bytes + length as usize;
                 if input.unread().len() < request_bytes {
                     let has_begun = input.unread().len() > head_bytes;
@@ -162,9 +167,9 @@ impl Dispatch {
                 if self.expect_body(shard, state, &head, has_begun, output) == Progress::Refused {
                     return Progress::Refused;
                 }
-                let head = input.unread()[..head_bytes].to_vec();
-                let decoder = Decoder::new(shard.settings.body_max_bytes);
-                self.chunked = Some(Box::new(ChunkedRequest { head, decoder, body: Vec::new() }));
+                let limit = shard.settings.body_limit(&head, &[]);
+                let (bytes, decoder) = (input.unread()[..head_bytes].to_vec(), Decoder::new(limit.0));
+                self.chunked = Some(Box::new(ChunkedRequest { head: bytes, limit, decoder, body: Vec::new() }));
                 input.consume(head_bytes);
                 return self.continue_chunked(shard, state, input, output);
             }
@@ -265,14 +270,18 @@ impl Dispatch {
         output: &mut Output,
     ) -> Progress {
         let Some(mut request) = self.chunked.take() else { return Progress::AwaitsHead };
-        let ChunkedRequest { head, decoder, body } = &mut *request;
+        let ChunkedRequest { head, limit, decoder, body } = &mut *request;
         match decoder.decode(input.unread(), body) {
             Err(rejection) => {
                 let problem = match rejection {
-                    Rejection::BODY_TOO_LARGE => Problem::body_too_large(shard.settings.body_max_bytes),
+                    Rejection::BODY_TOO_LARGE => Problem::body_too_large(*limit),
                     other => Problem::from(other),
                 };
                 self.reject(shard, &problem, output)
+            }
+            // Arrays alone may be longer.
+            Ok(_) if body.len() > shard.settings.body_max_bytes && !is_array(body) => {
+                self.reject(shard, &Problem::body_too_large(shard.settings.plain_body_limit()), output)
             }
             Ok(progress) => {
                 input.consume(progress.consumed);

@@ -13,6 +13,7 @@
 
 mod admission;
 mod answer;
+mod arrays;
 mod authorize;
 mod clock;
 mod connection;
@@ -28,6 +29,7 @@ mod lingering;
 pub mod listener;
 mod lists;
 mod long_writes;
+mod outcome;
 mod output;
 pub mod page;
 pub mod placement;

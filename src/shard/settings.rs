@@ -9,8 +9,13 @@ use super::page::Desk;
 use super::write_watch::WriteLimits;
 use crate::config::ReadyDetails;
 use crate::http::cors::Cors;
+use crate::http::route::route;
+use crate::http::{Head, Method, Route};
 use crate::limits::HEAD_MAX_BYTES;
-use crate::todo::TextLimits;
+use crate::todo::{TextLimits, is_array};
+
+/// Bytes of a body, and the setting that they come from.
+pub type BodyLimit = (usize, &'static str);
 
 /// Bounds and deadlines of one shard.
 #[derive(Debug, Clone)]
@@ -31,6 +36,10 @@ pub struct Settings {
     pub ack_timeout: Duration,
     /// Longest body of a request.
     pub body_max_bytes: usize,
+    /// The same where it is an array of todos.
+    pub array_body_max_bytes: usize,
+    /// Todos of an array.
+    pub array_max_todos: usize,
     /// Longest texts that it may bring.
     pub text_limits: TextLimits,
     /// Who sees in `/ready` what the services say.
@@ -50,7 +59,29 @@ pub struct Settings {
 impl Settings {
     /// A whole request with a length, head and body, has to fit; chunked bodies are taken out as they come.
     pub(super) fn request_max_bytes(&self) -> usize {
-        HEAD_MAX_BYTES + self.body_max_bytes
+        HEAD_MAX_BYTES + self.body_max_bytes.max(self.array_body_max_bytes)
+    }
+
+    /// The longest body that a request with this head may have, of which this much has come, with the setting that says so. Where
+    /// nothing has come, it may be an array.
+    pub(super) fn body_limit(&self, head: &Head<'_>, begun: &[u8]) -> BodyLimit {
+        let may_be_array = head.method == Method::Post
+            && route(head.path) == Route::Todos
+            && (is_array(begun) || begun.iter().all(u8::is_ascii_whitespace));
+        match may_be_array && self.array_body_max_bytes > self.body_max_bytes {
+            true => (self.array_body_max_bytes, "ARRAY_BODY_MAX_BYTES"),
+            false => self.plain_body_limit(),
+        }
+    }
+
+    /// The longest body of all requests but arrays.
+    pub(super) fn plain_body_limit(&self) -> BodyLimit {
+        (self.body_max_bytes, "BODY_MAX_BYTES")
+    }
+
+    /// Most todos of an array: as many as may wait for the log at all.
+    pub(super) fn array_limit(&self) -> usize {
+        self.array_max_todos.min(self.commands_max)
     }
 
     pub(super) fn write_limits(&self) -> WriteLimits {

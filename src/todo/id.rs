@@ -68,6 +68,11 @@ impl TodoId {
         TodoId(uuid::Builder::from_custom_bytes(*bytes).into_uuid().as_u128())
     }
 
+    /// The id of the todo with this number in the array of this key: none that a key alone has, since a key has no NUL.
+    pub fn of_key_in_array(id_key: &IdKey, user_id: &str, key: &[u8], index: u32) -> TodoId {
+        TodoId::of_key(id_key, user_id, &[key, &[0], &index.to_be_bytes()].concat())
+    }
+
     /// The id with these 128 bits.
     pub const fn from_u128(bits: u128) -> TodoId {
         TodoId(bits)

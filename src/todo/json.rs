@@ -10,6 +10,12 @@ use crate::limits::{BODY_BUFFER_KEPT_BYTES, JSON_MAX_DEPTH};
 /// Bytes that are looked at together: the compiler makes a few vector instructions of a look at so many.
 const LOOK_BYTES: usize = 16;
 
+/// Whether a body is meant as an array: by the first byte that is no white space.
+pub fn is_array(body: &[u8]) -> bool {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
+    body.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) == Some(&b'[')
+}
+
 /// Appends `text` as a JSON string, escaping only what RFC 8259 section 7 requires.
 pub fn write_json_string(out: &mut Vec<u8>, text: &str) {
     out.reserve(text.len() + 2);
@@ -88,6 +94,15 @@ fn new_buffers() -> Buffers {
 impl JsonParser {
     /// Parses one JSON object, in place.
     pub(super) fn parse<'p, 'a>(&'p mut self, json: &'a mut [u8]) -> Result<ObjectTape<'p, 'a>, BodyError> {
+        let parsed = self.parse_text(json)?;
+        match parsed.tape.0.first() {
+            Some(Node::Object { .. }) => Ok(parsed),
+            _ => Err(BodyError::whole("the body must be a JSON object")),
+        }
+    }
+
+    /// Parses any JSON text, in place.
+    pub(super) fn parse_text<'p, 'a>(&'p mut self, json: &'a mut [u8]) -> Result<ObjectTape<'p, 'a>, BodyError> {
         if json.is_empty() {
             return Err(BodyError::whole("the body is empty; a JSON object is expected"));
         }
@@ -119,11 +134,7 @@ impl JsonParser {
         if self.original.capacity() > BODY_BUFFER_KEPT_BYTES {
             self.original = Vec::new();
         }
-        let object = ObjectTape { tape, home: &mut self.nodes };
-        match object.tape.0.first() {
-            Some(Node::Object { .. }) => Ok(object),
-            _ => Err(BodyError::whole("the body must be a JSON object")),
-        }
+        Ok(ObjectTape { tape, home: &mut self.nodes })
     }
 
     fn fill_tape<'a>(&mut self, json: &'a mut [u8]) -> Result<Tape<'a>, simd_json::Error> {
@@ -149,7 +160,7 @@ impl JsonParser {
     }
 }
 
-/// A parsed object; gives the node buffer back when dropped.
+/// A parsed text, mostly an object; gives the node buffer back when dropped.
 pub(super) struct ObjectTape<'p, 'a> {
     tape: Tape<'a>,
     home: &'p mut Vec<Node<'static>>,
@@ -166,17 +177,73 @@ impl Drop for ObjectTape<'_, '_> {
 }
 
 impl<'a> ObjectTape<'_, 'a> {
+    /// [`Members::each`] of the object that the text is.
+    pub(super) fn each(
+        &mut self,
+        known_names: &[&'static str],
+        take: impl FnMut(&'a str, JsonValue<'a>) -> Result<(), BodyError>,
+    ) -> Result<(), BodyError> {
+        self.members().each(known_names, take)
+    }
+
+    /// The members of the object that the text is.
+    pub(super) fn members(&self) -> Members<'_, 'a> {
+        Members { nodes: &self.tape.0 }
+    }
+
+    /// Calls `take` for each element of the array that the text is, with its number, counted from 0.
+    pub(super) fn each_element<'n>(
+        &'n self,
+        mut take: impl FnMut(usize, Members<'n, 'a>) -> Result<(), BodyError>,
+    ) -> Result<(), BodyError> {
+        let nodes = &self.tape.0;
+        let Some(Node::Array { len, .. }) = nodes.first() else {
+            return Err(BodyError::whole("the body must be a JSON object, or an array of them"));
+        };
+        let mut at = 1;
+        for number in 0..*len {
+            take(number, Members { nodes: &nodes[at..] })?;
+            at += 1 + nodes_within(nodes[at]);
+        }
+        Ok(())
+    }
+
+    /// How many elements the array has that the text is; `None` when it is none.
+    pub(super) fn array_len(&self) -> Option<usize> {
+        match self.tape.0.first() {
+            Some(Node::Array { len, .. }) => Some(*len),
+            _ => None,
+        }
+    }
+}
+
+/// Nodes that stand within this one.
+fn nodes_within(node: Node<'_>) -> usize {
+    match node {
+        Node::Object { count, .. } | Node::Array { count, .. } => count,
+        Node::String(_) | Node::Static(_) => 0,
+    }
+}
+
+/// The members of an object.
+#[derive(Clone, Copy)]
+pub(super) struct Members<'n, 'a> {
+    /// Those of the object, and what stands behind it.
+    nodes: &'n [Node<'a>],
+}
+
+impl<'a> Members<'_, 'a> {
     /// Calls `take` for each member of the object, with its known name where it differs from one in case alone: the original
     /// reads names so, and its clients may write them so. A member that stands twice, in one case or several, is an error:
     /// parsers disagree about which one counts (RFC 8259 section 4), so neither does.
     pub(super) fn each(
-        &mut self,
+        self,
         known_names: &[&'static str],
         mut take: impl FnMut(&'a str, JsonValue<'a>) -> Result<(), BodyError>,
     ) -> Result<(), BodyError> {
-        let nodes = &self.tape.0;
+        let nodes = self.nodes;
         let Some(Node::Object { len, .. }) = nodes.first() else {
-            return Err(BodyError::whole("the body must be a JSON object"));
+            return Err(BodyError::whole("must be a JSON object"));
         };
         // A bit for each known name.
         let mut seen: u32 = 0;
@@ -196,10 +263,7 @@ impl<'a> ObjectTape<'_, 'a> {
             }
             let value = nodes[at + 1];
             take(known.map_or(name, |known| known_names[known]), JsonValue(value))?;
-            at += 2 + match value {
-                Node::Object { count, .. } | Node::Array { count, .. } => count,
-                Node::String(_) | Node::Static(_) => 0,
-            };
+            at += 2 + nodes_within(value);
         }
         Ok(())
     }

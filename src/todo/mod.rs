@@ -23,7 +23,7 @@ pub use columns::{Action, NewTodo, TODO_COLUMNS, Todo, TodoPatch};
 pub use command::Command;
 pub use error::CommandError;
 pub use id::{IDEMPOTENCY, IdKey, InvalidTodoId, TODO_ID_TEXT_BYTES, TodoId};
-pub use json::{JsonParser, write_json_string};
+pub use json::{JsonParser, is_array, write_json_string};
 pub use timestamp::{InvalidTimestamp, TIMESTAMP_TEXT_BYTES, Timestamp};
 pub use validation::{BodyError, TextLimits, check_user_id};
 

@@ -6,7 +6,7 @@
 macro_rules! resource {
     ($($(#[$doc:meta])* $name:ident: $kind:ident $(, at most $limit:ident)?;)+) => {
         use super::column::{Column, ColumnKind, ColumnSink, ColumnSource};
-        use super::json::{JsonParser, JsonValue};
+        use super::json::{JsonParser, JsonValue, Members};
         use super::member::{Member, carried, kept, view};
         use super::error::CommandError;
         use super::validation::{BodyError, TextLimits, check_length};
@@ -164,8 +164,39 @@ macro_rules! resource {
                 limits: TextLimits,
                 parser: &mut JsonParser,
             ) -> Result<NewTodo<'a>, BodyError> {
+                NewTodo::of_members(parser.parse(body)?.members(), limits)
+            }
+
+            /// Reads and checks a body that is an array of at most `max` of them, as [`NewTodo::from_json`] does. One that is wrong
+            /// has all refused.
+            ///
+            /// # Errors
+            /// [`BodyError`] names the todo by its number, counted from 0, the member and the reason.
+            pub fn all_from_json(
+                body: &'a mut [u8],
+                limits: TextLimits,
+                max: usize,
+                parser: &mut JsonParser,
+            ) -> Result<Vec<NewTodo<'a>>, BodyError> {
+                let parsed = parser.parse_text(body)?;
+                let len = parsed.array_len().unwrap_or(0);
+                if parsed.array_len() == Some(0) {
+                    return Err(BodyError::whole("the array has no todos"));
+                }
+                if len > max {
+                    return Err(BodyError::whole(format!("the array has {len} todos; at most {max} are taken at once")));
+                }
+                let mut todos = Vec::with_capacity(len);
+                parsed.each_element(|index, members| {
+                    todos.push(NewTodo::of_members(members, limits).map_err(|error| error.at(index))?);
+                    Ok(())
+                })?;
+                Ok(todos)
+            }
+
+            fn of_members(members: Members<'_, 'a>, limits: TextLimits) -> Result<NewTodo<'a>, BodyError> {
                 let mut given = TodoPatch::default();
-                parser.parse(body)?.each(MEMBER_NAMES, |name, value| given.take(name, value))?;
+                members.each(MEMBER_NAMES, |name, value| given.take(name, value))?;
                 let required = |name| BodyError::new(name, "is required");
                 $(
                     let name = stringify!($name);

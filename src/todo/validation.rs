@@ -24,6 +24,8 @@ impl Default for TextLimits {
 /// What is wrong with a request body: which member, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodyError {
+    /// In an array of todos, the number of the wrong one, counted from 0.
+    pub index: Option<usize>,
     /// The member, or `None` when the body as a whole is wrong.
     pub field: Option<&'static str>,
     /// What is wrong with it, to be read after the member's name.
@@ -32,16 +34,24 @@ pub struct BodyError {
 
 impl BodyError {
     pub(super) fn new(field: &'static str, reason: impl Into<Cow<'static, str>>) -> BodyError {
-        BodyError { field: Some(field), reason: reason.into() }
+        BodyError { index: None, field: Some(field), reason: reason.into() }
     }
 
     pub(super) fn whole(reason: impl Into<Cow<'static, str>>) -> BodyError {
-        BodyError { field: None, reason: reason.into() }
+        BodyError { index: None, field: None, reason: reason.into() }
+    }
+
+    /// The same of the todo with this number.
+    pub(super) fn at(self, index: usize) -> BodyError {
+        BodyError { index: Some(index), ..self }
     }
 }
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.index {
+            write!(f, "[{index}] ")?;
+        }
         match self.field {
             Some(field) => write!(f, "{field} {}", self.reason),
             None => f.write_str(&self.reason),

@@ -43,7 +43,7 @@ fn bad_bodies_of_a_create_name_the_field(server: &Server) {
         (b"{\"title\":\"\xff\xfe\"}".to_vec(), "UTF-8"),
         (b"{\"title\":\"\xed\xa0\x80\"}".to_vec(), "UTF-8"),
         (b"{\"title\":\"\xc0\x80\"}".to_vec(), "UTF-8"),
-        (b"[]".to_vec(), "object"),
+        (b"[]".to_vec(), "no todos"),
         (b"null".to_vec(), "object"),
         (b"7".to_vec(), "object"),
         (br#""title""#.to_vec(), "object"),

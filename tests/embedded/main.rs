@@ -8,6 +8,7 @@
 mod harness;
 
 mod another_log;
+mod arrays;
 mod auth;
 mod bodies;
 mod codings;

@@ -77,15 +77,15 @@ pub const LIST: &[Operation] = &[
     Operation {
         method: Method::Post,
         name: "createTodo",
-        summary: "Make a todo",
+        summary: "Make a todo, or an array of them",
         about: "The answer means that the write is durable; it shows in the list a moment later.",
         token: Token::Needed,
         parameters: &[&IDEMPOTENCY_KEY, &PREFER_WRITE],
-        body: Some(Content::Json("NewTodo")),
+        body: Some(Content::Json("NewTodos")),
         answers: &[Answer {
             status: Status::Accepted,
             when: "The create is durable.",
-            content: Content::Json("Accepted"),
+            content: Content::Json("Created"),
             fields: &[&LOCATION, &PREFERENCE_APPLIED],
         }],
         problems: &with_write_problems::<5, 14>([

@@ -85,6 +85,8 @@ fn settings(simulation: &Simulation) -> Settings {
         idle_timeout: IDLE_TIMEOUT,
         ack_timeout: ACK_TIMEOUT,
         body_max_bytes: 64 * 1024,
+        array_body_max_bytes: 64 * 1024,
+        array_max_todos: 100,
         text_limits: Default::default(),
         ready_details: ReadyDetails::Off,
         commands_max: [3, 1_000][simulation.below(2) as usize],

@@ -34,8 +34,10 @@ pub enum WriteKind {
 
 /// A write whose answer holds a place in its connection's output.
 pub struct PendingWrite {
-    /// The todo.
+    /// The todo; of an array the first.
     pub id: TodoId,
+    /// The todos of an array, in its order.
+    pub array: Option<Box<[TodoId]>>,
     /// What was asked.
     pub kind: WriteKind,
     /// What its answer says about the connection.
@@ -43,6 +45,10 @@ pub struct PendingWrite {
     /// What its answer says to pages of other origins.
     pub grant: Grant,
     outcome: Cell<Option<Outcome>>,
+    /// Commands that are not decided.
+    undecided: Cell<usize>,
+    /// Whether the snapshot has taken in all that are decided.
+    all_visible: Cell<bool>,
     /// Until when its answer waits for the snapshot, behind the acknowledgement; `None`: it does not.
     wait_until: Cell<Option<Instant>>,
     state: Rc<ConnectionState>,
@@ -56,8 +62,28 @@ impl PendingWrite {
         connection: crate::http::Connection,
         state: Rc<ConnectionState>,
     ) -> PendingWrite {
-        let (outcome, wait_until) = (Cell::new(None), Cell::new(None));
-        PendingWrite { id, kind, connection, grant: Grant::NONE, outcome, wait_until, state }
+        PendingWrite {
+            id,
+            array: None,
+            kind,
+            connection,
+            grant: Grant::NONE,
+            outcome: Cell::new(None),
+            undecided: Cell::new(1),
+            all_visible: Cell::new(true),
+            wait_until: Cell::new(None),
+            state,
+        }
+    }
+
+    /// Creates of an array, which have one answer.
+    pub fn of_array(
+        ids: Box<[TodoId]>,
+        connection: crate::http::Connection,
+        state: Rc<ConnectionState>,
+    ) -> PendingWrite {
+        let write = PendingWrite::new(ids[0], WriteKind::Create, connection, state);
+        PendingWrite { undecided: Cell::new(ids.len()), array: Some(ids), ..write }
     }
 
     /// The same, whose answer says this to pages of other origins.
@@ -85,12 +111,22 @@ impl PendingWrite {
         self.outcome.get()
     }
 
-    /// Decides the answer; the first decision counts, as the client may have been told.
+    /// Says what has become of a command. The first that is refused decides the answer, else the last one; what is decided stays, as
+    /// the client may have been told.
     pub fn decide(&self, outcome: Outcome) {
-        if self.outcome.get().is_none() {
-            self.outcome.set(Some(outcome));
-            self.state.wake();
+        if self.outcome.get().is_some() {
+            return;
         }
+        self.undecided.set(self.undecided.get() - 1);
+        self.all_visible.set(self.all_visible.get() && outcome == Outcome::Visible);
+        let outcome = match outcome {
+            Outcome::Refused(refusal) => Outcome::Refused(refusal),
+            _ if self.undecided.get() > 0 => return,
+            _ if self.all_visible.get() => Outcome::Visible,
+            _ => Outcome::Accepted,
+        };
+        self.outcome.set(Some(outcome));
+        self.state.wake();
     }
 }
 
@@ -154,7 +190,12 @@ impl InFlight {
 
     /// Whether a command of this size may be handed over now.
     pub fn admits(&self, bytes: usize) -> bool {
-        self.len() < self.commands_max && self.bytes + bytes <= self.bytes_max
+        self.admits_all(1, bytes)
+    }
+
+    /// Whether so many commands may be, which have these bytes together.
+    pub fn admits_all(&self, commands: usize, bytes: usize) -> bool {
+        self.len() + commands <= self.commands_max && self.bytes + bytes <= self.bytes_max
     }
 
     /// Enters a write that is handed over `now`, and gives it its ticket.
@@ -263,5 +304,41 @@ mod tests {
         in_flight.acknowledge(ticket, Ok(()), Instant::now());
         assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unconfirmed)), "the client was told 503");
         assert!(in_flight.admits(1));
+    }
+
+    fn array(todos: usize) -> Rc<PendingWrite> {
+        let state = Rc::new(ConnectionState::new(Socket::unconnected()));
+        let ids = std::iter::repeat_with(TodoId::new).take(todos).collect();
+        Rc::new(PendingWrite::of_array(ids, Connection::KeepAlive, state))
+    }
+
+    #[test]
+    fn an_array_is_answered_when_all_of_it_is_known_or_one_is_refused() {
+        for (last, expected) in [
+            (Outcome::Visible, Outcome::Visible),
+            (Outcome::Accepted, Outcome::Accepted),
+            (Outcome::Refused(Refusal::Unavailable), Outcome::Refused(Refusal::Unavailable)),
+        ] {
+            let write = array(3);
+            write.decide(Outcome::Visible);
+            write.decide(Outcome::Visible);
+            assert_eq!(write.outcome(), None);
+            write.decide(last);
+            assert_eq!(write.outcome(), Some(expected));
+        }
+        let write = array(3);
+        write.decide(Outcome::Accepted);
+        write.decide(Outcome::Refused(Refusal::Unconfirmed));
+        assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unconfirmed)));
+        write.decide(Outcome::Accepted);
+        write.decide(Outcome::Accepted);
+        assert_eq!(write.outcome(), Some(Outcome::Refused(Refusal::Unconfirmed)), "the client was told 503");
+    }
+
+    #[test]
+    fn room_for_an_array_is_for_all_of_it() {
+        let in_flight = InFlight::new(0, 3, 100);
+        assert!(in_flight.admits_all(3, 100));
+        assert!(!in_flight.admits_all(4, 1) && !in_flight.admits_all(1, 101));
     }
 }

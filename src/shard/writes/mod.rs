@@ -86,6 +86,15 @@ impl Writes {
         Ok(TodoId::of_key(id_key.as_ref().ok_or_else(no_id_key)?, user, key))
     }
 
+    /// The id of the todo with this number in the array of this user and `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// As of a single one.
+    pub fn id_of_key_in_array(&self, user: &str, key: &[u8], index: u32) -> Result<TodoId, Problem> {
+        let id_key = self.id_key.borrow();
+        Ok(TodoId::of_key_in_array(id_key.as_ref().ok_or_else(no_id_key)?, user, key, index))
+    }
+
     /// Refuses a user who writes too fast, and counts nothing: the body is still to come.
     ///
     /// # Errors
@@ -100,6 +109,23 @@ impl Writes {
     /// 429
     pub fn take_from_rate(&self, user: &str) -> Result<(), Problem> {
         self.user_rates.as_ref().map_or(Ok(()), |rates| rates.take(user)).map_err(|wait| self.too_fast(wait))
+    }
+
+    /// Counts so many writes more, or refuses all of them.
+    ///
+    /// # Errors
+    /// 429
+    pub fn take_all_from_rate(&self, user: &str, writes: u32) -> Result<(), Problem> {
+        let Some(rates) = &self.user_rates else { return Ok(()) };
+        rates.take_all(user, writes).map_err(|wait| match wait {
+            Some(wait) => self.too_fast(wait),
+            None => {
+                self.metrics.writes_limited.add(1);
+                let detail = "each todo of an array counts as a write, and these are more than WRITE_RATE_PER_USER allows in a \
+                              second; nothing was written: send fewer at once";
+                Problem::too_many_requests(ProblemKind::WriteRateExceeded, detail, 1)
+            }
+        })
     }
 
     fn too_fast(&self, wait: Duration) -> Problem {
@@ -140,6 +166,50 @@ impl Writes {
         self.metrics.commands_submitted.add(1);
         self.metrics.commands_in_flight.add(1);
         self.metrics.command_bytes_in_flight.add(bytes as u64);
+        Ok(pending)
+    }
+
+    /// Hands the commands of an array to the producer, as [`Writes::submit`] does with one. When the queue takes some of them and not
+    /// all, the answer says so.
+    ///
+    /// # Errors
+    /// There is no room for all of them: none was handed over.
+    pub fn submit_all<'c>(
+        &self,
+        commands: impl Iterator<Item = Command<'c>>,
+        now: Moment,
+        pending: impl FnOnce() -> PendingWrite,
+    ) -> Result<Rc<PendingWrite>, Refusal> {
+        let payloads: Vec<(TodoId, Vec<u8>)> = commands
+            .map(|command| {
+                let mut payload = Vec::new();
+                command.write_json(&mut payload);
+                (command.id, payload)
+            })
+            .collect();
+        let bytes_of = |payload: &[u8]| payload.len() + SUBMISSION_OVERHEAD_BYTES;
+        let mut in_flight = self.in_flight.borrow_mut();
+        if !in_flight.admits_all(payloads.len(), payloads.iter().map(|(_, payload)| bytes_of(payload)).sum()) {
+            return Err(Refusal::Full);
+        }
+        let pending = Rc::new(pending());
+        let submissions = self.submissions.borrow();
+        for (number, (id, payload)) in payloads.into_iter().enumerate() {
+            let bytes = bytes_of(&payload);
+            let ticket = in_flight.insert(Rc::clone(&pending), bytes, now.instant);
+            let submission = Submission { ticket, id, payload };
+            let is_queued = submissions.as_ref().is_some_and(|queue| queue.try_send(submission).is_ok());
+            if !is_queued {
+                in_flight.acknowledge(ticket, Err(Refusal::Full), now.instant);
+                if number == 0 {
+                    return Err(Refusal::Full);
+                }
+                break;
+            }
+            self.metrics.commands_submitted.add(1);
+            self.metrics.commands_in_flight.add(1);
+            self.metrics.command_bytes_in_flight.add(bytes as u64);
+        }
         Ok(pending)
     }
 

@@ -81,9 +81,9 @@ impl ListRoom {
         ))
     }
 
-    fn check_new(&self, owner: u64, list_bytes: u64) -> Result<(), Shortage> {
+    fn check_new(&self, owner: u64, new: u32, list_bytes: u64) -> Result<(), Shortage> {
         if let Some(max) = self.todos_per_user_max
-            && self.part(owner).get(&owner).is_some_and(|todos| *todos >= max)
+            && self.part(owner).get(&owner).copied().unwrap_or(0).saturating_add(new) > max
         {
             return Err(Shortage::Todos(max));
         }
@@ -112,11 +112,20 @@ impl Writes {
     /// # Errors
     /// 429 or 507, by the limit.
     pub fn check_room_for_create(&self, reads: &Reads, id: TodoId, user: &str) -> Result<(), Problem> {
+        self.check_room_for_creates(reads, &[id], user)
+    }
+
+    /// The same for several creates: for all of them, or none.
+    ///
+    /// # Errors
+    /// As for one.
+    pub fn check_room_for_creates(&self, reads: &Reads, ids: &[TodoId], user: &str) -> Result<(), Problem> {
         let (Some(room), Some(snapshot)) = (&self.room, reads.snapshot()) else { return Ok(()) };
-        if snapshot.is_owned_by(id, user) == Some(true) {
+        let new = ids.iter().filter(|id| snapshot.is_owned_by(**id, user) != Some(true)).count() as u32;
+        if new == 0 {
             return Ok(());
         }
-        room.check_new(snapshot.owner_number(user), snapshot.content_length())
+        room.check_new(snapshot.owner_number(user), new, snapshot.content_length())
             .map_err(|shortage| self.no_room(shortage))
     }
 
@@ -162,11 +171,11 @@ mod tests {
         assert!(ListRoom::new(None, None).is_none());
         let room = ListRoom::new(Some(2), None).expect("a limit");
         let (me, other) = (7, 7 + OWNER_PARTS as u64);
-        let has_room = |owner| room.check_new(owner, u64::MAX).is_ok();
+        let has_room = |owner| room.check_new(owner, 1, u64::MAX).is_ok();
         room.count(None, Some(me));
         assert!(has_room(me));
         room.count(None, Some(me));
-        assert_eq!(room.check_new(me, 0), Err(Shortage::Todos(2)));
+        assert_eq!(room.check_new(me, 1, 0), Err(Shortage::Todos(2)));
         assert!(has_room(other));
         room.count(Some(me), Some(other));
         assert!(has_room(me) && has_room(other));
@@ -184,8 +193,8 @@ mod tests {
     #[test]
     fn a_full_list_is_told() {
         let room = ListRoom::new(None, Some(100)).expect("a limit");
-        assert_eq!((room.trouble(99), room.check_new(7, 99)), (None, Ok(())));
-        assert_eq!(room.check_new(7, 100), Err(Shortage::Bytes(100)));
+        assert_eq!((room.trouble(99), room.check_new(7, 1, 99)), (None, Ok(())));
+        assert_eq!(room.check_new(7, 1, 100), Err(Shortage::Bytes(100)));
         assert!(room.trouble(100).expect("full").contains("LIST_MAX_BYTES is 100"));
     }
 }

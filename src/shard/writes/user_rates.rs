@@ -60,7 +60,18 @@ impl UserRates {
     /// # Errors
     /// There is none: how long to wait for it.
     pub fn take(&self, user: &str) -> Result<(), Duration> {
-        self.take_at(user, self.now_ns())
+        self.take_at(user, 1, self.now_ns())
+    }
+
+    /// Takes so many tokens of this user, or none.
+    ///
+    /// # Errors
+    /// There are fewer: how long to wait for them; `None` when a full bucket has fewer.
+    pub fn take_all(&self, user: &str, tokens: u32) -> Result<(), Option<Duration>> {
+        if u64::from(tokens) * self.token_ns > self.burst_ns {
+            return Err(None);
+        }
+        self.take_at(user, tokens, self.now_ns()).map_err(Some)
     }
 
     /// Whether there is a token of this user, which stays there.
@@ -69,23 +80,23 @@ impl UserRates {
     /// There is none: how long to wait for it.
     pub fn check(&self, user: &str) -> Result<(), Duration> {
         let now_ns = self.now_ns();
-        self.with_bucket(user, |bucket| self.after_taking(*bucket, now_ns).map(drop))
+        self.with_bucket(user, |bucket| self.after_taking(*bucket, 1, now_ns).map(drop))
     }
 
     fn now_ns(&self) -> u64 {
         u64::try_from(self.started_at.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn take_at(&self, user: &str, now_ns: u64) -> Result<(), Duration> {
+    fn take_at(&self, user: &str, tokens: u32, now_ns: u64) -> Result<(), Duration> {
         self.with_bucket(user, |bucket| {
-            bucket.full_at_ns = self.after_taking(*bucket, now_ns)?;
+            bucket.full_at_ns = self.after_taking(*bucket, tokens, now_ns)?;
             Ok(())
         })
     }
 
-    /// When a bucket is full again, once a token is taken from it now.
-    fn after_taking(&self, bucket: Bucket, now_ns: u64) -> Result<u64, Duration> {
-        let full_at_ns = bucket.full_at_ns.max(now_ns).saturating_add(self.token_ns);
+    /// When a bucket is full again, once so many tokens are taken from it now.
+    fn after_taking(&self, bucket: Bucket, tokens: u32, now_ns: u64) -> Result<u64, Duration> {
+        let full_at_ns = bucket.full_at_ns.max(now_ns).saturating_add(u64::from(tokens) * self.token_ns);
         match full_at_ns.saturating_sub(now_ns).checked_sub(self.burst_ns) {
             Some(missing_ns) if missing_ns > 0 => Err(Duration::from_nanos(missing_ns)),
             _ => Ok(full_at_ns),
@@ -123,15 +134,15 @@ mod tests {
         for rate in [1, 2, 7, 1_000, 1_000_000] {
             let rates = rates(rate);
             let start_ns = 5 * SECOND_NS;
-            let taken = (0..rate + 10).filter(|_| rates.take_at("u", start_ns).is_ok()).count();
+            let taken = (0..rate + 10).filter(|_| rates.take_at("u", 1, start_ns).is_ok()).count();
             assert_eq!(taken as u32, rate, "at once");
             let token_ns = rates.token_ns;
-            assert!(rates.take_at("u", start_ns + token_ns - 1).is_err());
-            assert_eq!(rates.take_at("u", start_ns + token_ns), Ok(()), "one more when its time has come");
-            assert!(rates.take_at("u", start_ns + token_ns).is_err());
+            assert!(rates.take_at("u", 1, start_ns + token_ns - 1).is_err());
+            assert_eq!(rates.take_at("u", 1, start_ns + token_ns), Ok(()), "one more when its time has come");
+            assert!(rates.take_at("u", 1, start_ns + token_ns).is_err());
             // However long the silence: the bucket holds no more.
             let later_ns = start_ns + 3_600 * SECOND_NS;
-            let taken = (0..rate + 10).filter(|_| rates.take_at("u", later_ns).is_ok()).count();
+            let taken = (0..rate + 10).filter(|_| rates.take_at("u", 1, later_ns).is_ok()).count();
             assert_eq!(taken as u32, rate, "after an hour");
         }
     }
@@ -141,15 +152,25 @@ mod tests {
         let rates = rates(3);
         let mut now_ns = 0;
         for _ in 0..100 {
-            if let Err(wait) = rates.take_at("u", now_ns) {
+            if let Err(wait) = rates.take_at("u", 1, now_ns) {
                 assert!(wait <= Duration::from_secs(1));
                 let wait_ns = wait.as_nanos() as u64;
-                assert!(rates.take_at("u", now_ns + wait_ns - 1).is_err(), "a moment too early");
+                assert!(rates.take_at("u", 1, now_ns + wait_ns - 1).is_err(), "a moment too early");
                 now_ns += wait_ns;
-                assert_eq!(rates.take_at("u", now_ns), Ok(()));
+                assert_eq!(rates.take_at("u", 1, now_ns), Ok(()));
             }
         }
         assert!((30 * SECOND_NS..34 * SECOND_NS).contains(&now_ns), "100 at 3 a second: {now_ns}");
+    }
+
+    #[test]
+    fn several_tokens_are_taken_together_or_not_at_all() {
+        let rates = rates(10);
+        assert_eq!(rates.take_at("u", 7, SECOND_NS), Ok(()));
+        assert!(rates.take_at("u", 4, SECOND_NS).is_err());
+        assert_eq!(rates.take_at("u", 3, SECOND_NS), Ok(()), "what was refused has taken none");
+        assert_eq!(rates.take_all("another", 11), Err(None), "no bucket ever has so many");
+        assert_eq!(rates.take_all("another", 10), Ok(()));
     }
 
     #[test]
@@ -160,7 +181,7 @@ mod tests {
         }
         // A minute ahead, so that the test's own time does not matter.
         let ahead_ns = rates.now_ns() + 60 * SECOND_NS;
-        assert_eq!(rates.take_at("u", ahead_ns), Ok(()));
+        assert_eq!(rates.take_at("u", 1, ahead_ns), Ok(()));
         assert!(rates.check("u").is_err());
         assert_eq!(rates.check("another"), Ok(()));
     }
@@ -170,11 +191,12 @@ mod tests {
         let rates = rates(10);
         let now_ns = SECOND_NS;
         for _ in 0..10 {
-            assert_eq!(rates.take_at("heavy", now_ns), Ok(()));
+            assert_eq!(rates.take_at("heavy", 1, now_ns), Ok(()));
         }
-        let refused = (0..1_000_000).filter(|number| rates.take_at(&format!("user {number}"), now_ns).is_err()).count();
+        let refused =
+            (0..1_000_000).filter(|number| rates.take_at(&format!("user {number}"), 1, now_ns).is_err()).count();
         assert_eq!(refused, 0, "nobody suffers for another");
-        assert!(rates.take_at("heavy", now_ns).is_err(), "the crowd has not made room for it");
+        assert!(rates.take_at("heavy", 1, now_ns).is_err(), "the crowd has not made room for it");
         assert_eq!(rates.sets.len() * USER_RATE_WAYS, USER_RATE_SETS * USER_RATE_WAYS);
     }
 
@@ -182,7 +204,7 @@ mod tests {
     fn threads_share_a_bucket() {
         let rates = rates(1_000);
         let taken: usize = std::thread::scope(|scope| {
-            let take = || (0..1_000).filter(|_| rates.take_at("u", SECOND_NS).is_ok()).count();
+            let take = || (0..1_000).filter(|_| rates.take_at("u", 1, SECOND_NS).is_ok()).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
         });
