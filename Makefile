@@ -39,10 +39,11 @@ test-full: ## the same with the long forms of tests, and the fault suites three 
 
 # AddressSanitizer is not stable in rustc, but every toolchain has it; RUSTC_BOOTSTRAP lets the stable one use it. Leaks are not
 # looked for: that needs ptrace, which containers forbid.
-sanitize: ## run the reactor's tests, with both drivers, under AddressSanitizer; builds into target/sanitize
+sanitize: ## run the reactor's and the product's unit tests under AddressSanitizer; builds into target/sanitize
 	@deploy/setup.sh build
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0 CARGO_TARGET_DIR=target/sanitize \
-		cargo test --locked -p reactor --lib --target $$(rustc -vV | sed -n 's/^host: //p')
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS='-Zsanitizer=address --cfg address_sanitizer' ASAN_OPTIONS=detect_leaks=0 \
+		CARGO_TARGET_DIR=target/sanitize cargo test --locked --no-fail-fast --no-default-features --features fault-injection \
+		-p reactor -p million-rps --lib --target $$(rustc -vV | sed -n 's/^host: //p')
 
 contract: ## try /openapi.json on both I/O drivers with a linter and schemathesis (EXAMPLES=20 of each operation)
 	@deploy/setup.sh build

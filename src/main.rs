@@ -9,6 +9,8 @@ use million_rps::cli::{self, Cli, Command};
 use million_rps::observe::logging;
 use million_rps::process::{self, Roles};
 
+// AddressSanitizer watches the system's allocator only (`make sanitize`).
+#[cfg(not(address_sanitizer))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -3,8 +3,9 @@
 use std::io::{IsTerminal, stderr};
 
 use tracing::Subscriber;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::config::{LogFormat, Logging};
 
@@ -41,18 +42,19 @@ fn subscriber<W>(logging: &Logging, writer: W, colours: bool) -> Result<Box<dyn 
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(&logging.level)
-        .map_err(|source| LoggingError::Level { level: logging.level.clone(), source })?;
+    // `EnvFilter` could filter by the fields of spans as well, of which there are none, and brings a regex engine.
+    let levels: Targets =
+        logging.level.parse().map_err(|source| LoggingError::Level { level: logging.level.clone(), source })?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(writer)
         .with_thread_names(true)
         // Otherwise a line that cannot be written (a full disk, a closed pipe) is complained about on the same standard
         // error, with a macro that panics there.
         .log_internal_errors(false);
     Ok(match logging.format {
-        LogFormat::Human => Box::new(builder.with_ansi(colours).finish()),
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish()),
+        LogFormat::Human => Box::new(builder.with_ansi(colours).finish().with(levels)),
+        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_current_span(false).finish().with(levels)),
     })
 }
 

@@ -107,8 +107,11 @@ impl Setup {
     /// Puts any command into the folder, with these settings and no others.
     pub fn prepare(&self, command: &mut Command) {
         command.current_dir(self.folder()).env_clear();
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
+        // The second is of a build under AddressSanitizer.
+        for name in ["PATH", "ASAN_OPTIONS"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
         }
         command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         if let Some(error) = self.io_uring_error {
