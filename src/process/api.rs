@@ -292,10 +292,11 @@ fn learn_deployment(config: &Config, claim: &PortClaim) -> Result<(), ProcessErr
 
         let mut store = super::services::store(services)?;
         let standing = Arc::clone(claim.standing());
+        let purpose = port::key_purpose(&services.kafka.topic);
         std::thread::Builder::new().name("port-key".into()).spawn(move || {
             loop {
                 match store.identity() {
-                    Ok(identity) => return standing.learn(identity.key(port::KEY_PURPOSE)),
+                    Ok(identity) => return standing.learn(identity.key(&purpose)),
                     Err(error) => standing.cannot_learn(error.to_string()),
                 }
                 std::thread::sleep(KEY_RETRY);

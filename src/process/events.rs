@@ -11,10 +11,30 @@ use signal_hook::iterator::Signals;
 
 use crate::limits::SIGNAL_ECHO_MS;
 
-/// The signals that stop a process, which then drains: an orchestrator's, Ctrl-C, a terminal that closes, Ctrl-\. SIGHUP from
-/// anybody but a terminal that closes has keys read again.
-const STOPPING: [(c_int, &str); 4] =
-    [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT"), (SIGHUP, "SIGHUP"), (SIGQUIT, "SIGQUIT")];
+/// The signals that stop a process, which then drains: an orchestrator's, Ctrl-C, a terminal that closes, Ctrl-\, a power supply
+/// that ends, a limit of processor time. SIGHUP from anybody but a terminal that closes has keys read again.
+const STOPPING: [(c_int, &str); 6] = [
+    (SIGTERM, "SIGTERM"),
+    (SIGINT, "SIGINT"),
+    (SIGHUP, "SIGHUP"),
+    (SIGQUIT, "SIGQUIT"),
+    (libc::SIGPWR, "SIGPWR"),
+    (libc::SIGXCPU, "SIGXCPU"),
+];
+
+/// Signals that mean nothing here and would end the process at once: those that are sent to programs of other habits, timers
+/// that an ancestor has set, and SIGXFSZ, with which the kernel tells of a limit of file sizes. The write that reaches the
+/// limit fails all the same, and that is treated as a full disk.
+const IGNORED: [c_int; 8] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGSTKFLT,
+    libc::SIGXFSZ,
+];
 
 /// Something that happens to the process.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,12 +62,19 @@ pub struct Events {
 
 impl Events {
     /// Starts to listen for the signals that stop a process. Call it before any thread is started, so that none of them can
-    /// miss one. SIGHUP stays ignored where it was at the start, as nohup(1) has it. SIGPIPE is ignored by Rust itself.
+    /// miss one. SIGHUP stays ignored where it was at the start, as nohup(1) has it. SIGPIPE is ignored by Rust itself, and
+    /// [`IGNORED`] here.
     ///
     /// # Errors
     /// The signals cannot be received.
     pub fn listen() -> io::Result<Events> {
         let (sender, receiver) = crossbeam_channel::unbounded();
+        for signal in IGNORED {
+            // SAFETY: no handler runs for a signal that is ignored, and nothing else here has set one for these.
+            if unsafe { libc::signal(signal, libc::SIG_IGN) } == libc::SIG_ERR {
+                return Err(io::Error::last_os_error());
+            }
+        }
         let wanted = STOPPING.iter().map(|(signal, _)| *signal);
         let mut signals = Signals::new(wanted.filter(|signal| *signal != SIGHUP || !is_ignored(SIGHUP)))?;
         let signal_sender = sender.clone();

@@ -20,7 +20,13 @@ use crate::harness::token::token;
 
 on_both_drivers!(std::convert::identity => each_signal_lets_pipelined_writes_be_answered);
 
-const STOPPING: [(&str, i32); 3] = [("SIGTERM", libc::SIGTERM), ("SIGINT", libc::SIGINT), ("SIGQUIT", libc::SIGQUIT)];
+const STOPPING: [(&str, i32); 5] = [
+    ("SIGTERM", libc::SIGTERM),
+    ("SIGINT", libc::SIGINT),
+    ("SIGQUIT", libc::SIGQUIT),
+    ("SIGPWR", libc::SIGPWR),
+    ("SIGXCPU", libc::SIGXCPU),
+];
 /// Writes that each of the clients has sent when the signal comes.
 const WRITES: usize = 200;
 /// Longer than the time within which a second signal is taken for an echo of the first.
@@ -118,6 +124,58 @@ fn a_process_under_nohup_outlives_the_terminal() {
     // SAFETY: a plain system call; the child has not been waited for.
     unsafe { libc::kill(pid, libc::SIGTERM) };
     child.assert_ends_well();
+}
+
+#[test]
+fn signals_that_mean_nothing_here_change_nothing() {
+    let setup = Setup::new();
+    let mut server = setup.start();
+    for signal in [
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGIO,
+        libc::SIGSTKFLT,
+        libc::SIGXFSZ,
+    ] {
+        server.process.signal(signal);
+        server.connect().call(&get("/health")).expect(200);
+        assert_eq!(server.process.status(), None, "signal {signal} ended it");
+    }
+}
+
+/// The kernel signals the write that reaches a limit of file sizes, and then refuses it: as a full disk does.
+#[test]
+fn a_limit_of_file_sizes_refuses_writes_and_ends_nothing() {
+    const LIMIT: libc::rlim_t = 2 << 20;
+    let setup = Setup::new();
+    let mut server = setup.start_changed(|command| {
+        let limit = || {
+            let limit = libc::rlimit { rlim_cur: LIMIT, rlim_max: libc::RLIM_INFINITY };
+            // SAFETY: between fork and exec, one async-signal-safe call with a pointer that is valid for it.
+            match unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: the closure is async-signal-safe.
+        unsafe { command.pre_exec(limit) };
+    });
+    let mut client = server.connect();
+    let large = post(&token("writer"), format!(r#"{{"title":"large","description":"{}"}}"#, "x".repeat(9000)));
+    let mut accepted = 0;
+    let refused = eventually("a write that is refused", || {
+        let answer = client.call(&large);
+        accepted += usize::from(answer.status == 202);
+        (answer.status != 202).then_some(answer)
+    });
+    refused.expect(503);
+    assert!(accepted > 0, "the limit leaves room for some");
+    assert_eq!(server.process.status(), None);
+    drop(server);
+    assert_eq!(todos(&setup), accepted);
 }
 
 #[test]

@@ -45,6 +45,20 @@ fn another_database_does_not_share_the_port() {
     }
 }
 
+/// The store is the same, and what one of them acknowledges would stand where no worker of the other reads.
+#[test]
+fn another_topic_does_not_share_the_port() {
+    let deployment = Deployment::new();
+    let _workers = deployment.workers::<1>();
+    let api = deployment.serve();
+    let topic = format!("{}-misspelt", deployment.topic);
+    let second = at_port_of(deployment, &api).set("KAFKA_TODO_TOPIC", &topic);
+    let finished = second.command(&["serve"]);
+    assert!(!finished.status.success(), "{finished:?}");
+    assert!(finished.stderr.contains(&holder_of(&api)), "{finished:?}");
+    assert!(finished.stderr.contains("KAFKA_TODO_TOPIC"), "{finished:?}");
+}
+
 /// While nobody can say whose a newcomer's store is, it waits; and when that is known again, it joins or goes.
 #[test]
 fn a_newcomer_waits_for_its_database_to_say_whose_it_is() {

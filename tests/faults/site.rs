@@ -5,7 +5,7 @@ use million_rps::limits::{DEAD_LETTER_BURST, WORKER_WATCH_INTERVAL_MS};
 use serde_json::json;
 
 use crate::deployment::{Api, Deployment};
-use crate::harness::request::post;
+use crate::harness::request::{delete, post, put};
 use crate::harness::token::token;
 use crate::within;
 
@@ -57,6 +57,56 @@ fn a_row_that_a_rule_of_the_site_refuses_is_a_dead_letter_and_nothing_stops() {
         assert!(reasons.contains(reason), "{reason}: {reasons}");
     }
     assert!(crate::harness::is_well(&api.ready().1));
+}
+
+/// A trigger that returns nothing refuses without an error: of what it passed over nobody may be told that it is stored.
+#[test]
+fn a_row_that_a_trigger_of_the_site_passes_over_is_a_dead_letter() {
+    let deployment = Deployment::beside_others();
+    let api = deployment.run();
+    write(&api, "first");
+    write(&api, "kept");
+    within("two todos", || (titles(&api) == ["first", "kept"]).then_some(()));
+    deployment.query(
+        "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF TG_OP = 'DELETE' THEN IF OLD.title = 'kept' THEN RETURN NULL; END IF; RETURN OLD; END IF;
+             IF NEW.title LIKE 'skip%' THEN RETURN NULL; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER skip BEFORE INSERT OR UPDATE OR DELETE ON todos FOR EACH ROW EXECUTE FUNCTION skip()",
+    );
+    let id = |title: &str| {
+        let list = api.list().json();
+        let todo = list.as_array().expect("a list").iter().find(|todo| todo["title"] == title).cloned();
+        todo.expect("it is there")["id"].as_str().expect("an id").to_owned()
+    };
+    let token = token("anna");
+    api.connect().call(&put(&token, &id("first"), json!({ "title": "skip the update" }).to_string())).expect(202);
+    api.connect().call(&delete(&token, &id("kept"))).expect(202);
+    write(&api, "skip the create");
+    // Enough of them in one batch are copied.
+    let many: Vec<u8> = (0..200)
+        .flat_map(|number| {
+            let title = if number == 100 { "skip one of many".to_owned() } else { format!("good {number:03}") };
+            post(&token, json!({ "title": title }).to_string()).bytes()
+        })
+        .collect();
+    let mut client = api.connect();
+    client.send(&many);
+    (0..200).for_each(|_| drop(client.answer().expect(202)));
+    within("four dead letters", || (letters(&deployment).len() == 4).then_some(()));
+    let reasons = letters(&deployment).join("\n");
+    assert_eq!(reasons.matches("did not keep the row").count(), 3, "{reasons}");
+    assert_eq!(reasons.matches("did not delete the row").count(), 1, "{reasons}");
+    let mut expected: Vec<String> = (0..200).filter(|number| *number != 100).map(|n| format!("good {n:03}")).collect();
+    expected.splice(0..0, ["first".to_owned()]);
+    expected.push("kept".to_owned());
+    within("what the store has", || (titles(&api) == expected).then_some(()));
+    let stored = deployment.query("SELECT count(*) FROM todos WHERE title LIKE 'skip%'");
+    assert_eq!(stored[0][0].as_deref(), Some("0"));
+    // A row that somebody else takes away while it is deleted is no fault.
+    deployment.query("DELETE FROM todos WHERE title = 'good 000'");
+    api.connect().call(&put(&token, &id("good 001"), json!({ "title": "changed" }).to_string())).expect(202);
+    within("the change", || titles(&api).contains(&"changed".to_owned()).then_some(()));
+    assert_eq!(letters(&deployment).len(), 4);
 }
 
 /// Each row is refused: a rule that came too late, or the wrong one.

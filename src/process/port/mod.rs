@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "services")]
-pub use proof::KEY_PURPOSE;
+pub use proof::key_purpose;
 use proof::{Answer, Asked, Standing};
 use survey::ClaimName;
 
@@ -145,7 +145,10 @@ impl PortClaim {
                     return Ok(Found::Wait(reason, ANSWER_PATIENCE));
                 }
                 Asked { answer: Answer::Other { .. }, holder } => {
-                    let reason = if self.standing.shares() { "another deployment" } else { "data of its own" };
+                    let reason = match self.standing.shares() {
+                        true => "another deployment, or another KAFKA_TODO_TOPIC than this one",
+                        false => "data of its own",
+                    };
                     return Ok(Found::Other(format!("{holder}, which serves {reason}")));
                 }
                 Asked { answer: Answer::Unsure(reason), holder } => {

@@ -1,5 +1,5 @@
 //! The proof that two processes are of one deployment: who can answer a random number with its HMAC under a key of the
-//! deployment's identity shares the store. The answer says which sockets listen, and is bound to the name of the claim, so
+//! deployment's identity, made for the topic of its log, shares the store and writes to the same log. The answer says which sockets listen, and is bound to the name of the claim, so
 //! that it is of no use to anybody who passes it on.
 
 use std::io::{self, Read, Write};
@@ -15,9 +15,12 @@ use sha2::Sha256;
 
 use super::survey::{ClaimName, process_text};
 
-/// What the deployment's identity derives the key for.
+/// What the deployment's identity derives the key for: the port beside this topic. Who writes to another one stores what it
+/// acknowledges elsewhere, although the store is the same.
 #[cfg(feature = "services")]
-pub const KEY_PURPOSE: &[u8] = b"port";
+pub fn key_purpose(topic: &str) -> Vec<u8> {
+    [b"port/", topic.as_bytes()].concat()
+}
 /// Bytes of the key.
 const KEY_BYTES: usize = 32;
 /// Bytes of the random number.

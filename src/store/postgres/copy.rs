@@ -16,12 +16,12 @@ const END: i16 = -1;
 /// About what a row takes beside its texts: lengths, id, times.
 const ROW_BYTES: usize = 96;
 
-/// Writes rows that are not there; one that is fails the transaction.
-pub(super) async fn copy(client: &Client, todos: &[&Todo]) -> Result<(), tokio_postgres::Error> {
+/// Writes rows that are not there; one that is fails the transaction. Returns how many the server has written.
+pub(super) async fn copy(client: &Client, todos: &[&Todo]) -> Result<u64, tokio_postgres::Error> {
     let statement = format!("COPY todos ({}) FROM STDIN (FORMAT binary)", column_names());
     let mut sink = pin!(client.copy_in(&statement).await?);
     sink.send(copy_data(todos)).await?;
-    sink.finish().await.map(|_| ())
+    sink.finish().await
 }
 
 /// The rows: for each the number of its columns, and of each column its length and its bytes.

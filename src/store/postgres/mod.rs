@@ -18,6 +18,7 @@ mod survey;
 mod tls;
 mod transaction;
 mod url;
+mod write;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -25,28 +26,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
-use futures_util::future::{try_join, try_join_all, try_join5};
+use futures_util::future::{try_join, try_join5};
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 
 pub use self::schema::SCHEMA;
 use crate::command_log::{KnownLogs, LeaderEpochs, LogId, PartitionId};
-use crate::limits::{
-    POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_REPLY_TIMEOUT_MS, POSTGRES_STATEMENT_ROWS,
-};
+use crate::limits::{POSTGRES_COPY_MIN_ROWS, POSTGRES_DOUBTED_BATCHES, POSTGRES_REPLY_TIMEOUT_MS};
 use crate::observe::topic::TopicFigures;
 use crate::store::log_rows::LogRows;
 use crate::store::postgres::connection::{Connector, Session, in_time, within};
-use crate::store::postgres::copy::copy;
 use crate::store::postgres::error::{is_missing_right, store_error};
 use crate::store::postgres::identity::identity;
 use crate::store::postgres::migration::make_schema;
 use crate::store::postgres::place::FollowedLog;
-use crate::store::postgres::rows::{Columns, statements_of, todo_from_row};
+use crate::store::postgres::rows::todo_from_row;
 use crate::store::postgres::scan::scan;
 use crate::store::postgres::statements::Statements;
 use crate::store::postgres::survey::survey;
 use crate::store::postgres::transaction::{TransactionNumber, has_committed};
+use crate::store::postgres::write::write;
 use crate::store::{AppliedOffsets, Changes, Fold, Identity, LogPlace, OffsetStep, Store, StoreError, all_ids};
 use crate::todo::{Todo, TodoId};
 
@@ -456,34 +454,4 @@ async fn begin(
     }
     let rows = rows.iter().map(|row| todo_from_row(row).map(|todo| (todo.id, todo))).collect::<Result<_, _>>()?;
     Ok((rows, number))
-}
-
-async fn write(
-    session: &Session,
-    statements: &Statements,
-    changes: &Changes,
-    new_ids: &[TodoId],
-) -> Result<(), StoreError> {
-    let client = &session.client;
-    let is_new = |todo: &&Todo| new_ids.binary_search(&todo.id).is_ok();
-    let (new, upserts): (Vec<&Todo>, Vec<&Todo>) = changes.upserts.iter().partition(is_new);
-    let upserts: Vec<Columns<'_>> = statements_of(&upserts).into_iter().map(Columns::new).collect();
-    let upserts: Vec<_> = upserts.iter().map(Columns::parameters).collect();
-    let mut deletes: Vec<String> = changes.deletes.iter().map(|key| key.id.to_string()).collect();
-    deletes.sort_unstable();
-    let deletes: Vec<&[String]> = deletes.chunks(POSTGRES_STATEMENT_ROWS).collect();
-    // One group on the wire, in the order in which the futures are first polled: deletes before upserts, because a todo
-    // that was deleted and made again is in both. The commit is not part of it: that must not leave before every write is
-    // known to have worked.
-    let upserts = try_join_all(upserts.iter().map(|columns| statements.upsert_rows.execute(client, columns)));
-    let deletes = try_join_all(deletes.iter().map(async |ids| statements.delete_rows.execute(client, &[ids]).await));
-    try_join(deletes, upserts).await.map_err(|error| session.error(error))?;
-    if new.is_empty() {
-        return Ok(());
-    }
-    copy(client, &new).await.map_err(|error| match error.code() {
-        // A table with row-level security, or a view: by INSERT it may work.
-        Some(&SqlState::FEATURE_NOT_SUPPORTED | &SqlState::WRONG_OBJECT_TYPE) => StoreError::Refused(error.to_string()),
-        _ => session.error(error),
-    })
 }
