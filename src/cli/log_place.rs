@@ -5,6 +5,7 @@ use super::MigrateArguments;
 use super::log_move::{Bounds, LogMove};
 use crate::command_log::kafka::{self, KafkaOptions, Members};
 use crate::command_log::{LogId, Offset, PartitionId};
+use crate::counted::Counted;
 use crate::process::ProcessError;
 use crate::store::postgres::PostgresStore;
 use crate::store::{AppliedOffsets, Store};
@@ -70,9 +71,15 @@ fn of_group(
     let committed = kafka::group_offsets(options, group)?;
     if committed.is_empty() {
         let others = kafka::groups_of_topic(options)?;
-        let others = match others.as_slice() {
-            [] => "no group has".to_owned(),
-            some => format!("these have: {}", some.join(", ")),
+        let untold = match others.untold {
+            0 => String::new(),
+            untold => {
+                format!(" ({} did not tell in time, or may not be asked by this user)", Counted(untold, "groups"))
+            }
+        };
+        let others = match others.names.as_slice() {
+            [] => format!("no group has{untold}"),
+            some => format!("these have: {}{untold}", some.join(", ")),
         };
         return Err(refused(format!(
             "the consumer group {group} has no place in the topic {}; {others}. --from-end and --from-beginning need none",

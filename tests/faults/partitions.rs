@@ -124,6 +124,27 @@ fn a_compacted_topic_takes_no_writes_and_is_named_until_it_is_not() {
 }
 
 #[test]
+fn a_note_that_is_deleted_and_dead_letters_that_are_compacted_are_named_until_they_are_not() {
+    let deployment = deployment(1);
+    let api = deployment.run();
+    deployment.query("ALTER TABLE todos ADD CONSTRAINT nothing CHECK (title <> 'refused')");
+    api.connect().call(&post(&token("anna"), r#"{"title":"refused"}"#)).expect(202);
+    within("a dead letter", || {
+        let listed = deployment.command(&["dead-letters", "list"]);
+        (listed.stdout.lines().count() == 1).then_some(())
+    });
+    let letters = format!("{}.dead-letters", deployment.topic);
+    let note = format!("{}.partitions", deployment.topic);
+    alter_topic(&deployment, &letters, "cleanup.policy", "compact");
+    api.await_trouble(&format!("the topic {letters} is compacted"));
+    alter_topic(&deployment, &note, "retention.ms", "600000");
+    api.await_trouble(&format!("the topic {note}, in which the number of partitions is noted, deletes"));
+    alter_topic(&deployment, &letters, "cleanup.policy", "delete");
+    alter_topic(&deployment, &note, "retention.ms", "-1");
+    api.await_well();
+}
+
+#[test]
 fn a_topic_that_deletes_soon_is_named_and_so_is_what_it_is_about_to_delete() {
     let deployment = deployment(2);
     let api = deployment.serve();
@@ -168,9 +189,13 @@ fn pipelined_creates_go_into_a_topic_of_small_batches() {
 
 /// Sets one of the topic's settings, as kafka-configs does.
 fn alter(deployment: &Deployment, name: &str, value: &str) {
+    alter_topic(deployment, &deployment.topic, name, value);
+}
+
+fn alter_topic(deployment: &Deployment, topic: &str, name: &str, value: &str) {
     use rdkafka::admin::{AlterConfig, ResourceSpecifier};
     let admin: AdminClient<DefaultClientContext> = deployment.client_config().create().expect("a client");
-    let change = AlterConfig::new(ResourceSpecifier::Topic(&deployment.topic)).set(name, value);
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let results = runtime.block_on(admin.alter_configs([&change], &AdminOptions::new()));
     results.expect("the broker answers")[0].as_ref().expect("altered");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use million_rps::command_log::kafka::{KafkaAppender, KafkaOptions, ensure_topic};
+use million_rps::command_log::kafka::{KafkaAppender, KafkaOptions, ensure_topic, groups_of_topic, set_group_offsets};
 use million_rps::command_log::{CommandAppender, CommandReader, LogError, LogEvent, Refusal, Submission, Ticket};
 use million_rps::todo::TodoId;
 use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
@@ -173,4 +173,32 @@ fn a_bound_that_is_lowered_under_writes_costs_the_commands_that_are_too_large_al
     ids.extend(large);
     let expected: Vec<String> = ids.iter().map(ToString::to_string).collect();
     assert_eq!(keys_in(&options, expected.len()), expected, "each once, in their order");
+}
+
+/// Of a cluster with many groups, those of the topic are found by one client.
+#[test]
+fn the_groups_of_a_topic_are_found_among_a_hundred() {
+    const GROUPS: usize = 100;
+    let (ours, others) = (options(1), options(1));
+    ensure_topic(&ours).expect("the topic");
+    ensure_topic(&others).expect("another topic");
+    std::thread::scope(|scope| {
+        for part in 0..10 {
+            let others = &others;
+            scope.spawn(move || {
+                for number in (part..GROUPS).step_by(10) {
+                    let group = format!("{}-{number}", others.group);
+                    set_group_offsets(others, &group, &[(0, 0)].into()).expect("committed");
+                }
+            });
+        }
+    });
+    set_group_offsets(&ours, &ours.group, &[(0, 0)].into()).expect("committed");
+    eventually("all groups have told", || {
+        let found = groups_of_topic(&ours).expect("the broker answers");
+        (found.untold == 0 && found.names == [ours.group.clone()]).then_some(())
+    });
+    eventually("the groups of the other topic", || {
+        (groups_of_topic(&others).expect("the broker answers").names.len() == GROUPS).then_some(())
+    });
 }

@@ -10,6 +10,7 @@ use rdkafka::topic_partition_list::Offset as KafkaOffset;
 
 use crate::command_log::kafka::creation::partition_count;
 use crate::command_log::kafka::extents::{all_extents, partition_list};
+use crate::command_log::kafka::groups::{TopicGroups, groups_with_offsets};
 use crate::command_log::kafka::options::{CLIENT_ID, KafkaOptions};
 use crate::command_log::kafka::shape::shape;
 use crate::command_log::kafka::trouble::log_error;
@@ -38,17 +39,11 @@ pub fn group_offsets(options: &KafkaOptions, group: &str) -> Result<BTreeMap<Par
 ///
 /// # Errors
 /// [`LogError`].
-pub fn groups_of_topic(options: &KafkaOptions) -> Result<Vec<String>, LogError> {
-    let list = client(options, &options.group)?.client().fetch_group_list(None, TIMEOUT).map_err(log_error)?;
-    let mut names: Vec<String> = list.groups().iter().map(|group| group.name().to_owned()).collect();
-    names.sort_unstable();
-    let mut found = Vec::new();
-    for name in names {
-        if !group_offsets(options, &name)?.is_empty() {
-            found.push(name);
-        }
-    }
-    Ok(found)
+pub fn groups_of_topic(options: &KafkaOptions) -> Result<TopicGroups, LogError> {
+    let client = client(options, &options.group)?;
+    let list = client.client().fetch_group_list(None, TIMEOUT).map_err(log_error)?;
+    let names: Vec<String> = list.groups().iter().map(|group| group.name().to_owned()).collect();
+    groups_with_offsets(client.client(), &options.topic, &names).map_err(log_error)
 }
 
 /// Whether a group has members, and whether one of them is another program than this one.

@@ -27,13 +27,8 @@ pub(super) fn judge(options: &KafkaOptions, shape: &TopicShape, settings: Option
         judge_replicas(options, shape, None, &mut judgement.reasons);
         return judgement;
     };
-    let alter = |change: &str| {
-        format!(
-            "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} --add-config {change}",
-            options.brokers
-        )
-    };
-    if settings.cleanup_policy.split(',').any(|policy| policy.trim() == "compact") {
+    let alter = |change: &str| alteration(options, topic, change);
+    if is_compacted(settings) {
         judgement.loses_commands = true;
         judgement.reasons.push(format!(
             "the topic {topic} is compacted (cleanup.policy={}): of each todo only the last command would be left, so writes \
@@ -67,6 +62,44 @@ pub(super) fn judge(options: &KafkaOptions, shape: &TopicShape, settings: Option
     }
     judge_replicas(options, shape, Some((settings, &alter)), &mut judgement.reasons);
     judgement
+}
+
+/// Judges the topic of dead letters, which keeps them until somebody has looked at them.
+pub(super) fn judge_dead_letters(options: &KafkaOptions, settings: &TopicSettings) -> Option<String> {
+    is_compacted(settings).then(|| {
+        let topic = options.dead_letter_topic();
+        format!(
+            "the topic {topic} is compacted (cleanup.policy={}): of each todo only the last dead letter would be left. Remedy: {}",
+            settings.cleanup_policy,
+            alteration(options, &topic, "cleanup.policy=delete")
+        )
+    })
+}
+
+/// Judges the topic of the note, by which todos stay in their partitions for as long as the topic of commands is there.
+pub(super) fn judge_note(options: &KafkaOptions, topic: &str, settings: &TopicSettings) -> Option<String> {
+    let deletes = settings.cleanup_policy.split(',').any(|policy| policy.trim() == "delete");
+    (deletes && (settings.retention_ms >= 0 || settings.retention_bytes >= 0)).then(|| {
+        format!(
+            "the topic {topic}, in which the number of partitions is noted, deletes what it has (retention.ms={}, \
+             retention.bytes={}): without the note, partitions that are added break the order of a todo's commands. Remedy: {}",
+            settings.retention_ms,
+            settings.retention_bytes,
+            alteration(options, topic, "retention.ms=-1,retention.bytes=-1")
+        )
+    })
+}
+
+fn is_compacted(settings: &TopicSettings) -> bool {
+    settings.cleanup_policy.split(',').any(|policy| policy.trim() == "compact")
+}
+
+/// The command that changes settings of a topic.
+fn alteration(options: &KafkaOptions, topic: &str, change: &str) -> String {
+    format!(
+        "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {topic} --add-config {change}",
+        options.brokers
+    )
 }
 
 /// Judges whether the topic is the one that the store follows, as far as that is known.

@@ -154,7 +154,7 @@ fn shape_in(event: &Owned<librdkafka::rd_kafka_event_t>) -> Result<TopicShape, K
     }
 }
 
-/// The settings of the topic; `None` when this user may not read them, or the brokers are too old to say.
+/// The settings of the topic; `None` when this user may not read them, the brokers are too old to say, or it is not there.
 ///
 /// # Errors
 /// [`LogError`].
@@ -190,14 +190,17 @@ fn unreadable(error: KafkaError) -> Result<Option<TopicSettings>, LogError> {
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed
             | RDKafkaErrorCode::UnsupportedFeature
-            | RDKafkaErrorCode::UnsupportedVersion,
+            | RDKafkaErrorCode::UnsupportedVersion
+            // A topic that belongs to the topic of commands and is made later.
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::UnknownTopic,
         ) => Ok(None),
         _ => Err(log_error(error)),
     }
 }
 
 /// Something of librdkafka's that has to be destroyed.
-struct Owned<T> {
+pub(super) struct Owned<T> {
     native: NonNull<T>,
     destroy: unsafe extern "C" fn(*mut T),
 }
@@ -207,12 +210,12 @@ impl<T> Owned<T> {
     ///
     /// # Errors
     /// There is none.
-    fn new(native: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Owned<T>, KafkaError> {
+    pub(super) fn new(native: *mut T, destroy: unsafe extern "C" fn(*mut T)) -> Result<Owned<T>, KafkaError> {
         let none = KafkaError::AdminOpCreation("Kafka's client has no memory left".into());
         NonNull::new(native).map(|native| Owned { native, destroy }).ok_or(none)
     }
 
-    fn get(&self) -> *mut T {
+    pub(super) fn get(&self) -> *mut T {
         self.native.as_ptr()
     }
 }

@@ -16,7 +16,7 @@ use crate::command_log::kafka::creation::ensure_commands_by;
 use crate::command_log::kafka::host::KafkaHost;
 use crate::command_log::kafka::lost_brokers::LostBrokers;
 use crate::command_log::kafka::options::KafkaOptions;
-use crate::command_log::kafka::promise::{Judgement, judge, judge_identity};
+use crate::command_log::kafka::promise::{Judgement, judge, judge_dead_letters, judge_identity, judge_note};
 use crate::command_log::kafka::shape::{TopicSettings, TopicShape, settings, shape};
 use crate::command_log::kafka::silence;
 use crate::command_log::kafka::spread::{note_topic, spread};
@@ -133,6 +133,7 @@ impl TopicWatch {
         self.show(&shape, settings.as_ref(), &judgement);
         self.note_spread(admin, &shape)?;
         judgement.reasons.extend(self.unnoted.clone());
+        judgement.reasons.extend(self.beside(admin)?);
         if let Some(settings) = &settings {
             judgement.reasons.extend(self.backlog.look(&self.options, shape.partitions, settings));
         }
@@ -150,6 +151,18 @@ impl TopicWatch {
             Some(shape) => settings(admin, &self.options.topic).map(|settings| Some((shape, settings))),
             None => Ok(None),
         }
+    }
+
+    /// What is to be said of the topics that belong to the topic of commands, as far as they are there.
+    fn beside(
+        &self,
+        admin: &AdminClient<DefaultClientContext>,
+    ) -> Result<impl Iterator<Item = String> + use<>, LogError> {
+        let letters = settings(admin, &self.options.dead_letter_topic())?;
+        let letters = letters.and_then(|settings| judge_dead_letters(&self.options, &settings));
+        let topic = note_topic(&self.options);
+        let note = settings(admin, &topic)?.and_then(|settings| judge_note(&self.options, &topic, &settings));
+        Ok(letters.into_iter().chain(note))
     }
 
     /// Says why writes are about to be refused: a client that is refused looks into `/ready`, and what the rest of the round
