@@ -56,6 +56,19 @@ impl EventBatch {
         if self.is_empty() { &[] } else { &self.bytes[CHUNK_SIZE_MAX_BYTES..self.bytes.len() - CHUNK_END.len()] }
     }
 
+    /// Whether every event is of this owner.
+    pub fn is_all_of(&self, owner: u64) -> bool {
+        self.events.iter().all(|event| event.owner == owner)
+    }
+
+    /// All events, as a stream of this framing has them.
+    pub fn framed(&self, framing: Framing) -> &[u8] {
+        match framing {
+            Framing::Chunked => self.chunk(),
+            Framing::Bare => self.text(),
+        }
+    }
+
     /// Bytes of memory that it takes.
     pub fn memory_bytes(&self) -> usize {
         self.bytes.len() + self.events.len() * size_of::<Event>() + BATCH_OVERHEAD_BYTES

@@ -12,7 +12,7 @@ use reactor::Pieces;
 use super::followers::Follow;
 use super::reads::{Form, LocalBody, LocalSnapshot, Served, ServedBody};
 use super::writes::in_flight::PendingWrite;
-use crate::change_feed::Kept;
+use crate::change_feed::{Framing, Kept};
 use crate::limits::{
     PIPELINE_DEPTH_MAX, SHORT_PIPELINE_DEPTH_MAX, SHORT_UNSENT_TEXT_MAX_BYTES, TEXT_BUFFER_KEPT_BYTES,
     UNSENT_MAX_BYTES, UNSENT_TEXT_MAX_BYTES,
@@ -31,8 +31,8 @@ pub enum Segment {
     Selected(Rc<LocalSnapshot>, Box<SelectedRun>),
     /// A list in a content coding, from this byte on.
     Encoded(Rc<LocalBody>, u64),
-    /// Changes, as one chunk.
-    Events(Rc<Kept>),
+    /// Changes, shared by all who follow with this framing.
+    Events(Rc<Kept>, Framing),
     /// The place of an answer that is not known yet.
     Pending(Rc<PendingWrite>),
 }
@@ -150,9 +150,9 @@ impl Output {
     }
 
     /// Appends changes.
-    pub fn push_events(&mut self, events: Rc<Kept>) {
-        self.unsent_bytes += events.chunk().len() as u64;
-        self.segments.push_back(Segment::Events(events));
+    pub fn push_events(&mut self, events: Rc<Kept>, framing: Framing) {
+        self.unsent_bytes += events.framed(framing).len() as u64;
+        self.segments.push_back(Segment::Events(events, framing));
     }
 
     /// Has the connection follow the list from here on.
@@ -300,8 +300,8 @@ impl Output {
                         break;
                     }
                 }
-                Some(Segment::Events(events)) => pieces.push_of(&events, |events, pieces| {
-                    pieces.push(events.chunk());
+                Some(Segment::Events(events, framing)) => pieces.push_of(&events, |events, pieces| {
+                    pieces.push(events.framed(framing));
                 }),
                 Some(pending @ Segment::Pending(_)) => {
                     self.segments.push_front(pending);
@@ -318,7 +318,7 @@ impl Output {
             self.segments.iter().find_map(|segment| match segment {
                 Segment::Todos(snapshot, _) | Segment::Selected(snapshot, _) => Some(snapshot.version()),
                 Segment::Encoded(body, _) => Some(body.version()),
-                Segment::Text(_) | Segment::Prepared(..) | Segment::Events(_) | Segment::Pending(_) => None,
+                Segment::Text(_) | Segment::Prepared(..) | Segment::Events(..) | Segment::Pending(_) => None,
             })
         })
     }

@@ -24,6 +24,8 @@ on_both_drivers!(std::convert::identity =>
     who_takes_nothing_holds_up_nobody,
     as_many_follow_as_may,
     a_process_that_leaves_says_when_to_come_back,
+    who_waits_for_a_position_is_sent_to_the_process_that_has_it,
+    a_large_change_is_copied_for_nobody,
     who_has_gone_gives_their_place_back,
     what_is_sent_behind_the_request_is_not_answered,
     a_stream_stands_behind_the_answers_before_it,
@@ -176,6 +178,57 @@ fn a_process_that_leaves_says_when_to_come_back(driver: &Driver) {
     retries.dedup();
     assert!(retries.len() >= 20, "two shards, each spreads its own: {retries:?}");
     assert!(retries[retries.len() - 1] - retries[0] > 3_000, "{retries:?}");
+}
+
+fn who_waits_for_a_position_is_sent_to_the_process_that_has_it(driver: &Driver) {
+    let server = small(*driver).set("SHARDS", "1").set("DRAIN_TIMEOUT_MS", "600000").start();
+    let mut client = server.connect();
+    create(&mut client, "me", "there");
+    let present = position(&mut client);
+    let (sum, hash) = present.split_once('-').expect("a position");
+    let ahead = format!("{}-{hash}", sum.parse::<u64>().expect("a number") + 1_000);
+    let request = get("/todos/events").field("Last-Event-ID", &ahead);
+    let mut streams: Vec<EventStream> = (0..20).map(|_| EventStream::ask(server.address, &request)).collect();
+    eventually("all follow", || (metric(&server, "million_rps_followers") == 20.0).then_some(()));
+    server.process.signal(libc::SIGTERM);
+    let mut retries = Vec::new();
+    for stream in &mut streams {
+        // No reset: the position is good elsewhere.
+        stream.assert_ended();
+        assert!(stream.ended_whole);
+        retries.push(stream.retry_ms.expect("a time"));
+    }
+    assert!(server.process.finish().status.success());
+    retries.sort_unstable();
+    retries.dedup();
+    assert!(retries.len() >= 10, "it is spread: {retries:?}");
+}
+
+/// Clients of HTTP/1.0, and those that want the events of one user, read nothing here, so what is held for them is seen.
+fn a_large_change_is_copied_for_nobody(driver: &Driver) {
+    const BYTES: usize = 900_000;
+    let server = small(*driver)
+        .set("SHARDS", "1")
+        .set("BODY_MAX_BYTES", "1032192")
+        .set("DESCRIPTION_MAX_CHARS", "1000000")
+        .set("EVENTS_HISTORY_MAX_BYTES", "268435456")
+        .set("EVENTS_UNSENT_MAX_BYTES", "268435456")
+        .start();
+    let requests = ["/todos/events HTTP/1.0", "/todos/events?user_id=me HTTP/1.0", "/todos/events?user_id=me HTTP/1.1"];
+    let streams: Vec<TcpStream> = (0..24)
+        .map(|n| {
+            let mut stream = TcpStream::connect(server.address).expect("it listens");
+            write!(stream, "GET {}\r\nHost: a\r\n\r\n", requests[n % 3]).expect("it is sent");
+            stream
+        })
+        .collect();
+    eventually("all follow", || (metric(&server, "million_rps_followers") == 24.0).then_some(()));
+    let body = json!({ "title": "large", "description": "x".repeat(BYTES) }).to_string();
+    server.connect().call(&post(&token("me"), body).field("Prefer", "wait=10")).expect(202);
+    eventually("it is sent to all", || (metric(&server, "million_rps_events_sent_total") == 24.0).then_some(()));
+    let held = metric(&server, "million_rps_connection_memory_bytes");
+    assert!(held < BYTES as f64, "{held} bytes are held for 24 followers");
+    drop(streams);
 }
 
 fn who_has_gone_gives_their_place_back(driver: &Driver) {

@@ -108,7 +108,9 @@ impl Connection {
                     follower.go_on_from(number);
                     None
                 }
-                Found::Ahead if shard.clock.ticks() < until && !shard.is_draining() => return Ok(Step::Wait),
+                // The position is good at the process that it comes from.
+                Found::Ahead if shard.is_draining() => return Ok(self.farewell(follower)),
+                Found::Ahead if shard.clock.ticks() < until => return Ok(Step::Wait),
                 Found::TooOld => Some(ResetReason::TooOld),
                 Found::Ahead | Found::Unknown => Some(ResetReason::UnknownPosition),
             };
@@ -132,12 +134,7 @@ impl Connection {
         let position = shard.followers.history.borrow().position();
         let framing = follower.wants.framing;
         if shard.is_draining() {
-            let reconnect_ms = follower.farewell_ms();
-            self.buffers().output.push_text(|text| {
-                write_retry(framing, text, reconnect_ms);
-                write_last(framing, text);
-            });
-            return Ok(Step::SendLast);
+            return Ok(self.farewell(follower));
         }
         if follower.is_heartbeat_due.replace(false) {
             if framing == Framing::Chunked {
@@ -147,6 +144,16 @@ impl Connection {
             return Ok(Step::Send);
         }
         Ok(Step::Wait)
+    }
+
+    /// The process leaves: says when to connect again.
+    fn farewell(&mut self, follower: &Following) -> Step {
+        let (framing, reconnect_ms) = (follower.wants.framing, follower.farewell_ms());
+        self.buffers().output.push_text(|text| {
+            write_retry(framing, text, reconnect_ms);
+            write_last(framing, text);
+        });
+        Step::SendLast
     }
 
     fn reset(&mut self, follower: &Following, reason: ResetReason) -> Step {
@@ -183,6 +190,11 @@ impl Connection {
         let mut sent = 0;
         while let Some(kept) = history.get(number) {
             match &follower.wants.filter {
+                // What is all theirs is shared as well.
+                Some(filter) if !kept.is_empty() && kept.is_all_of(filter.owner.get()) => {
+                    sent += kept.len();
+                    self.buffers().output.push_events(Rc::clone(kept), framing);
+                }
                 Some(filter) => {
                     let owner = filter.owner.get();
                     if kept.bytes_of(owner) > 0 {
@@ -193,17 +205,13 @@ impl Connection {
                 None if kept.is_empty() => {}
                 None => {
                     sent += kept.len();
-                    let output = &mut self.buffers().output;
-                    match framing {
-                        Framing::Chunked => output.push_events(Rc::clone(kept)),
-                        Framing::Bare => output.push_text(|text| text.extend_from_slice(kept.text())),
-                    }
+                    self.buffers().output.push_events(Rc::clone(kept), framing);
                 }
             }
             number += 1;
-            let most = match (framing, &follower.wants.filter) {
-                (Framing::Chunked, None) => EVENTS_WRITE_BYTES,
-                _ => UNSENT_TEXT_MAX_BYTES as u64,
+            let most = match follower.wants.filter {
+                None => EVENTS_WRITE_BYTES,
+                Some(_) => UNSENT_TEXT_MAX_BYTES as u64,
             };
             if self.buffers.as_ref().is_some_and(|buffers| buffers.output.unsent_bytes() >= most) {
                 break;

@@ -33,7 +33,10 @@ impl Request<'_> {
         self.wait = match std::mem::replace(&mut self.wait, ReadWait::Over(None)) {
             ReadWait::May => self.begin_wait(subject, entity_tag).map_or(ReadWait::Over(None), ReadWait::Waits),
             // The client knows the new one, too.
-            ReadWait::LooksAgain(read) => ReadWait::Waits(read),
+            ReadWait::LooksAgain(read) => {
+                read.registration.wait_on(entity_tag);
+                ReadWait::Waits(read)
+            }
             other => other,
         };
         matches!(self.wait, ReadWait::Waits(_))

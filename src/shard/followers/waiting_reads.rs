@@ -68,9 +68,19 @@ impl Wait {
 
 /// What some reads wait for.
 struct Watched {
-    /// The tag that all of them know.
+    /// The tag that it was last seen with, by the shard or by a read that waits.
     entity_tag: Option<u64>,
     waits: BTreeMap<u64, Rc<Wait>>,
+}
+
+impl Watched {
+    /// It has this tag: wakes those that wait where it had another.
+    fn see(&mut self, entity_tag: Option<u64>) {
+        if self.entity_tag != entity_tag {
+            self.entity_tag = entity_tag;
+            self.waits.values().for_each(|wait| wait.end(End::Changed));
+        }
+    }
 }
 
 /// The reads of a shard that wait.
@@ -105,6 +115,8 @@ impl WaitingReads {
         let mut watched = self.watched.borrow_mut();
         let watched =
             watched.entry(subject).or_insert_with(|| Watched { entity_tag: Some(entity_tag), waits: BTreeMap::new() });
+        // Snapshots that the shard has not looked at may lie between.
+        watched.see(Some(entity_tag));
         watched.waits.insert(number, Rc::clone(&wait));
         self.due.borrow_mut().insert((until, number), Rc::clone(&wait));
         Registration { reads: Rc::clone(self), wait, subject, until, number }
@@ -128,11 +140,7 @@ impl WaitingReads {
     fn look_at_all(&self, snapshot: &Snapshot) {
         self.is_behind.set(false);
         for (subject, watched) in self.watched.borrow_mut().iter_mut() {
-            let entity_tag = subject.entity_tag(snapshot);
-            if watched.entity_tag != entity_tag {
-                watched.entity_tag = entity_tag;
-                watched.waits.values().for_each(|wait| wait.end(End::Changed));
-            }
+            watched.see(subject.entity_tag(snapshot));
         }
     }
 
@@ -156,6 +164,15 @@ pub(super) struct Registration {
     subject: Subject,
     until: u64,
     number: u64,
+}
+
+impl Registration {
+    /// Its read has looked again, found this tag, which the client knows as well, and waits on.
+    pub(super) fn wait_on(&self, entity_tag: u64) {
+        if let Some(watched) = self.reads.watched.borrow_mut().get_mut(&self.subject) {
+            watched.see(Some(entity_tag));
+        }
+    }
 }
 
 impl Drop for Registration {
@@ -286,6 +303,35 @@ mod tests {
         todos.insert(7, "a");
         reads.look(&list(&todos));
         assert_eq!(woken(&waits), 1);
+    }
+
+    /// More is waited for than is looked at with each snapshot, so what comes between two ticks is not looked at by itself.
+    #[test]
+    fn a_change_and_its_reversal_between_two_ticks_are_seen() {
+        let numbers = 1..=WATCHED_AT_ONCE_MAX as u64 + 1;
+        let mut todos: BTreeMap<u64, &str> = numbers.map(|number| (number, "a")).collect();
+        let first = list(&todos);
+        let reads = Rc::new(WaitingReads::default());
+        let subjects: Vec<_> = todos.keys().map(|number| Subject::Todo(TodoId::from_u128((*number).into()))).collect();
+        let waits: Vec<_> = subjects.iter().map(|subject| wait_for(&reads, *subject, &first, 100)).collect();
+        let is_woken = |wait: &Registration| wait.wait.end.take() == Some(End::Changed);
+        todos.insert(1, "b");
+        let second = list(&todos);
+        reads.look(&second);
+        let late = wait_for(&reads, subjects[0], &second, 100);
+        assert!(is_woken(&waits[0]), "it is another than it knows");
+        reads.look(&first);
+        reads.catch_up(&first);
+        assert!(is_woken(&late), "it is the first again, which this one does not know");
+        assert!(!is_woken(&waits[1]));
+        // A read that has looked again, and waits on, is one that has seen the subject, too.
+        waits[0].wait.end.take();
+        reads.look(&second);
+        late.wait_on(subjects[0].entity_tag(&second).expect("it is there"));
+        late.wait.end.take();
+        reads.look(&first);
+        reads.catch_up(&first);
+        assert!(is_woken(&late));
     }
 
     #[test]
