@@ -80,7 +80,7 @@ function drawRows(anchor) {
   } else if (view.jump === 0 && view.offset !== 0) scrollTo_(0);
   const first = Math.max(0, Math.floor(top_() / view.rowHeight) - SPARE_ROWS);
   const end = Math.min(list.length, Math.ceil((top_() + view.room) / view.rowHeight) + SPARE_ROWS);
-  if (isWhole && Math.min(length, end + AHEAD_ROWS) > list.length - 1) loadMore(Math.max(0, Math.ceil(top_() / view.rowHeight) - list.length)).catch(() => {});
+  if (isWhole && performance.now() >= loadAgainAt && Math.min(length, end + AHEAD_ROWS) > list.length - 1) loadMore(Math.max(0, Math.ceil(top_() / view.rowHeight) - list.length)).catch(error => say(error.message));
 
   const wanted = new Map();
   for (let index = first; index < end; index++) wanted.set(todoAt(list, index).id, index);
@@ -179,19 +179,21 @@ function goTo(index, part) {
 }
 
 function edit(id, text = null) {
-  const row = rows.get(id), todo = byId.get(id);
-  if (!row || !todo || !mayChange(todo)) return;
-  stopEdit();
+  const todo = byId.get(id);
+  if (!todo || !mayChange(todo) || editing && !saveEdit()) return;
+  if (!rows.has(id)) goTo(indexOf(shown(), todo), '.name');
+  const row = rows.get(id);
+  if (!row) return;
   const seen = withWrites(todo), form = $('editor').content.firstElementChild.cloneNode(true);
   const { title, description } = form.elements;
   title.value = text?.title ?? seen.title;
   description.value = text?.description ?? seen.description;
   editing = { id, form, base: { title: seen.title, description: seen.description } };
   form.addEventListener('submit', event => { event.preventDefault(); saveEdit(); });
-  form.querySelector('.cancel').addEventListener('click', () => stopEdit(true));
+  form.querySelector('.cancel').addEventListener('click', () => stopEdit());
   form.addEventListener('keydown', event => {
     event.stopPropagation();
-    if (event.key === 'Escape') stopEdit(true);
+    if (event.key === 'Escape') stopEdit();
     if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) saveEdit();
   });
   row.classList.add('editing');
@@ -199,24 +201,27 @@ function edit(id, text = null) {
   title.focus({ preventScroll: true });
   title.select();
   form.scrollIntoView({ block: 'nearest' });
+  return true;
 }
 
+// Whether what is typed is on its way, or is what was there.
 function saveEdit() {
   const { id, form, base } = editing;
   if (!form.reportValidity()) return;
   const text = { title: form.elements.title.value, description: form.elements.description.value };
   const body = Object.fromEntries(Object.entries(text).filter(([name, value]) => value !== base[name]));
-  stopEdit(true);
+  stopEdit();
   if (Object.keys(body).length) write('update', id, base.title, body, base);
+  return true;
 }
 
-function stopEdit(isFocused) {
+function stopEdit() {
   if (!editing) return;
   const row = rows.get(editing.id);
   editing.form.remove();
   row?.classList.remove('editing');
   editing = null;
-  if (isFocused) row?.querySelector('.name').focus({ preventScroll: true });
+  row?.querySelector('.name').focus({ preventScroll: true });
 }
 
 function tick(todo) {

@@ -14,6 +14,8 @@ let meanwhile = null;
 // How many rows there were before the list came again: their places are kept until they are back.
 let ghosts = 0;
 let changes = 0;
+// After a page that did not come, the list does not ask by itself before this time.
+let loadAgainAt = 0, loadPauseMs = 1000;
 
 const filter = { text: '', mine: false, open: false, list: null };
 
@@ -44,6 +46,7 @@ function takeList(page) {
   order = page.todos.map(remember).reverse();
   next = page.next;
   isLoaded = true;
+  loadAgainAt = 0;
   epoch++;
   filter.list = null;
 }
@@ -93,6 +96,7 @@ async function loadMore(rows) {
     if (!response.ok) throw new Error((await problemOf(response)).detail);
     const page = await response.json();
     if (asked !== epoch) return;
+    loadPauseMs = 1000;
     const older = [];
     for (const todo of page) {
       const later = meanwhile.get(todo.id);
@@ -102,6 +106,12 @@ async function loadMore(rows) {
     next = /<([^>]*)>; *rel="next"/.exec(response.headers.get('Link') ?? '')?.[1] ?? null;
     order = older.reverse().concat(order);
     takeChanges([...meanwhile.values()].filter(todo => todo !== null));
+  } catch (error) {
+    // At most 64 s, and not the same for all, so that pages do not come back together.
+    loadPauseMs = Math.min(64000, loadPauseMs * (1.5 + Math.random()));
+    loadAgainAt = performance.now() + loadPauseMs;
+    setTimeout(draw, loadPauseMs);
+    throw error;
   } finally {
     meanwhile = null;
     draw();

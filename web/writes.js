@@ -174,7 +174,7 @@ function drawOutboxItem(item, it) {
   };
   if (it.state === 'refused') {
     action('Try again', () => mayWrite() && send(it));
-    if (it.kind !== 'delete') action('Change', () => { settle(it); takeUp(it); });
+    if (it.kind !== 'delete') action('Change', () => takeUp(it) && settle(it));
     action('Discard', () => settle(it));
   } else if (it.theirs) {
     action('Keep mine', () => { if (mayWrite()) { it.base = it.theirs; it.theirs = null; send(it); } });
@@ -187,12 +187,18 @@ function drawOutboxItem(item, it) {
   if (hadFocus) (actions.firstElementChild ?? $('title')).focus();
 }
 
-// Brings the text of a refused write back to where it can be changed.
+// Brings the text of a refused write back to where it can be changed; false: it cannot be, and stays where it is.
 function takeUp(it) {
-  if (it.kind === 'create') {
+  if (it.kind !== 'create') {
+    if (edit(it.id, it.body)) return true;
+    if (who.token && !editing) become(it, 'refused', 'Its todo is not in the list below, or not yours.');
+  } else if ($('title').value.trim()) {
+    become(it, 'refused', 'First add what is typed above.');
+  } else {
     $('title').value = it.body.title;
     $('title').focus();
-  } else edit(it.id, it.body);
+    return true;
+  }
 }
 
 function element(name, className, text) {

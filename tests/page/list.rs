@@ -84,6 +84,27 @@ fn a_list_longer_than_a_page_may_be_high_has_every_row() {
 }
 
 #[test]
+fn a_page_that_does_not_come_is_asked_for_ever_less_often() {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let setup = Setup::new().set("HTTP_PORT", &port.to_string());
+    setup.run_successfully(&["seed", "--count", "3000"]);
+    let server = setup.start();
+    let window = window_as(&server, "me");
+    window.wait("the second page", "order.length === 1100 && !meanwhile");
+    server.kill();
+    window.look("window.asked = 0, window.passOn = fetch, window.fetch = (url, ...more) => (/cursor=/.test(url) && asked++, passOn(url, ...more)), 0");
+    window.look("$('list').scrollTop = 1e9");
+    window.wait("a page was asked for", "asked > 0 && !meanwhile");
+    window.look("(async () => { for (let n = 0; n < 100; n++) await new Promise(resolve => { draw(); requestAnimationFrame(resolve); }); })()");
+    let asked = window.look("asked").as_u64().expect("a number");
+    assert!(asked < 15, "{asked} times within a hundred frames");
+    window.wait("it is told", "$('said').textContent !== ''");
+    let _server = setup.start();
+    window.wait("the whole list", "$('list').scrollTop = 1e9, next === null && order.length === 3000");
+}
+
+#[test]
 fn markup_in_a_todo_is_text() {
     let (server, window) = open_as("me");
     let titles = [

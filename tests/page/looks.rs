@@ -65,6 +65,18 @@ fn it_looks_well_in_light_and_dark_and_on_a_phone() {
         window.keep_picture(name);
     }
     window.prefer(&[("prefers-color-scheme", "light")]);
+    // Low windows scroll as a whole, so that nothing lies under something else.
+    for (name, width, height) in [("landscape", 667, 375), ("low", 320, 500)] {
+        window.resize(width, height);
+        window.look("$('machine').open = true, new Promise(resolve => setTimeout(resolve, 100)).then(() => 0)");
+        let apart = "$('todos').getBoundingClientRect().bottom <= $('machine').getBoundingClientRect().top";
+        assert_eq!(window.look(apart), true, "{name}: the machine stands below the list");
+        assert!(window.look("$('list').clientHeight / view.rowHeight").as_f64().expect("a number") >= 2.0, "{name}");
+        window.keep_picture(name);
+        window.click("summary");
+        window.wait("it is closed", "!$('machine').open");
+    }
+    window.look("scrollTo(0, 0)");
     window.resize(1280, 800);
     window.click("#rows .mine .name");
     window.wait("the editor", "editing");

@@ -102,6 +102,60 @@ fn a_refused_write_says_why_and_keeps_its_text() {
 }
 
 #[test]
+fn what_is_typed_is_never_thrown_away_by_another_press() {
+    let server = crate::Setup::new().set("TITLE_MAX_CHARS", "20").start();
+    let window = window_as(&server, "me");
+    let id = create(&server, "me", "one");
+    create(&server, "me", "two");
+    window.wait("both", "rows.size === 2");
+    // The name of another todo saves what is typed of this one.
+    window.click("#rows .row:nth-child(2) .name");
+    window.type_into(".editor [name=description]", "typed");
+    window.click(&format!("{FIRST} .name"));
+    window.wait("the other editor", &format!("editing && editing.id !== '{id}'"));
+    eventually("it on the server", || (list(&server)[1]["description"] == "typed").then_some(()));
+    // What cannot be saved stays open.
+    window.type_into(".editor [name=title]", "");
+    window.look(&format!("edit('{id}'), 0"));
+    assert_eq!(window.look(&format!("editing.id !== '{id}' && editing.form.elements.title.value === ''")), true);
+    window.press("Escape");
+    // A refused create does not take the place of what is typed.
+    add(&window, "far too long for a title here");
+    window.wait("the reason", "$('outbox').innerText.includes('at most 20')");
+    window.type_into("#title", "being typed");
+    window.click("#outbox button:nth-of-type(2)");
+    window.wait("what to do", "$('outbox').innerText.includes('typed above')");
+    assert_eq!(window.text("$('title').value"), "being typed");
+    window.type_into("#title", "");
+    window.click("#outbox button:nth-of-type(2)");
+    assert_eq!(window.text("$('title').value"), "far too long for a title here");
+    window.wait("the outbox is empty", "$('outbox').childElementCount === 0");
+    window.type_into("#title", "");
+    // A refused edit waits for somebody who may write.
+    window.click("#rows .row:nth-child(2) .name");
+    window.type_into(".editor [name=title]", "far too long for this one");
+    window.click(".editor button");
+    window.wait("the reason", "$('outbox').innerText.includes('at most 20')");
+    window.click("#sign-out");
+    window.click("#outbox button:nth-of-type(2)");
+    window.wait("who one is, is asked", "$('who-trouble').innerText.includes('Say who you are')");
+    assert!(window.text("$('outbox').innerText").contains("far too long for this one"));
+    window.type_into("#token", &token("me"));
+    window.press("Enter");
+    window.wait("who one is", "who.user === 'me'");
+    // Nor is it lost where its todo is not shown.
+    window.type_into("#filter", "two");
+    window.wait("one row", "rows.size === 1");
+    window.click("#outbox button:nth-of-type(2)");
+    window.wait("why not", "$('outbox').innerText.includes('is not in the list below')");
+    window.type_into("#filter", "");
+    window.look("$('filter').dispatchEvent(new Event('input')), 0");
+    window.wait("both", "rows.size === 2");
+    window.click("#outbox button:nth-of-type(2)");
+    assert_eq!(window.text("editing.form.elements.title.value"), "far too long for this one");
+}
+
+#[test]
 fn an_edit_that_somebody_has_overtaken_says_so() {
     let (server, window) = open_as("me");
     let id = create(&server, "me", "first");
