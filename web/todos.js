@@ -15,7 +15,7 @@ let meanwhile = null;
 let ghosts = 0;
 let changes = 0;
 // After a page that did not come, the list does not ask by itself before this time.
-let loadAgainAt = 0, loadPauseMs = 1000;
+let loadAgainAt = 0, pauseMs = 1000;
 
 const filter = { text: '', mine: false, open: false, list: null };
 
@@ -96,7 +96,7 @@ async function loadMore(rows) {
     if (!response.ok) throw new Error((await problemOf(response)).detail);
     const page = await response.json();
     if (asked !== epoch) return;
-    loadPauseMs = 1000;
+    pauseMs = 1000;
     const older = [];
     for (const todo of page) {
       const later = meanwhile.get(todo.id);
@@ -108,9 +108,9 @@ async function loadMore(rows) {
     takeChanges([...meanwhile.values()].filter(todo => todo !== null));
   } catch (error) {
     // At most 64 s, and not the same for all, so that pages do not come back together.
-    loadPauseMs = Math.min(64000, loadPauseMs * (1.5 + Math.random()));
-    loadAgainAt = performance.now() + loadPauseMs;
-    setTimeout(draw, loadPauseMs);
+    pauseMs = Math.min(64000, pauseMs * (1.5 + Math.random()));
+    loadAgainAt = performance.now() + pauseMs;
+    setTimeout(draw, pauseMs);
     throw error;
   } finally {
     meanwhile = null;

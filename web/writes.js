@@ -191,7 +191,7 @@ function drawOutboxItem(item, it) {
 function takeUp(it) {
   if (it.kind !== 'create') {
     if (edit(it.id, it.body)) return true;
-    if (who.token && !editing) become(it, 'refused', 'Its todo is not in the list below, or not yours.');
+    if (who.token && !editing) become(it, 'refused', 'It is not shown below, or not yours.');
   } else if ($('title').value.trim()) {
     become(it, 'refused', 'First add what is typed above.');
   } else {

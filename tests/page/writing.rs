@@ -147,7 +147,7 @@ fn what_is_typed_is_never_thrown_away_by_another_press() {
     window.type_into("#filter", "two");
     window.wait("one row", "rows.size === 1");
     window.click("#outbox button:nth-of-type(2)");
-    window.wait("why not", "$('outbox').innerText.includes('is not in the list below')");
+    window.wait("why not", "$('outbox').innerText.includes('not shown below')");
     window.type_into("#filter", "");
     window.look("$('filter').dispatchEvent(new Event('input')), 0");
     window.wait("both", "rows.size === 2");
