@@ -156,9 +156,10 @@ fn longer_texts_are_taken_where_they_are_set(driver: &Driver) {
     client.answer().expect(202);
     let text = client.call(&post(&token, json!({ "title": "t".repeat(2_001) }).to_string())).problem(400);
     assert!(text.contains("at most 2000 are allowed"), "{text}");
-    // One that claims more than it may is answered before it has sent it.
-    let head =
-        format!("POST /todos HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 1000001\r\n\r\n");
+    // One that claims more than it may is answered before it has sent it, as soon as it is known to be no array.
+    let head = format!(
+        "POST /todos HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nContent-Length: 1000001\r\n\r\n{{"
+    );
     client.send(head);
     let text = client.answer().problem(413);
     assert!(text.contains("1000000 bytes (BODY_MAX_BYTES)"), "{text}");
