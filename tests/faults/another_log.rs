@@ -295,12 +295,28 @@ fn a_place_that_is_moved_under_idle_workers_is_gone_to_and_what_it_means_is_told
     assert_eq!(stored(&deployment), expected);
 }
 
+/// Writes todos until each partition has stored a new one: which it goes to is decided by its id.
+fn write_to_each_partition(deployment: &Deployment, api: &Api, title: &str, expected: &mut Titles) {
+    let places = || deployment.query("SELECT partition, next FROM applied_offsets WHERE partition >= 0");
+    let before = places();
+    let is_new = |place: &Vec<Option<String>>| !before.contains(place);
+    for number in 0.. {
+        if number >= BEFORE && places().iter().filter(|place| is_new(place)).count() == PARTITIONS {
+            return;
+        }
+        assert!(number < 10 * BEFORE, "{number} todos went to {:?}, and before to {before:?}", places());
+        let title = format!("{title} {number}");
+        expected.insert(write_new(api, &title), title);
+    }
+}
+
 /// A log that has lost what was applied: a broker that was behind came to lead it, or its disk was an older copy.
 #[test]
 fn what_is_written_after_the_log_has_lost_records_is_applied() {
     let deployment = Deployment::beside_others();
     let api = deployment.run();
-    let mut expected = write_before(&api);
+    let mut expected = Titles::new();
+    write_to_each_partition(&deployment, &api, "before", &mut expected);
     api.process.signal(libc::SIGTERM);
     assert!(api.process.finish().status.success());
     deployment.query("UPDATE applied_offsets SET next = next + 50 WHERE partition >= 0");
@@ -308,10 +324,7 @@ fn what_is_written_after_the_log_has_lost_records_is_applied() {
     // What is written before it is noticed cannot be told from what was applied.
     let is_noticed = || api.metric("million_rps_worker_lost_places_total") == PARTITIONS as f64;
     within("the loss in each partition", || is_noticed().then_some(()));
-    for number in 0..BEFORE {
-        let title = format!("after {number}");
-        expected.insert(write_new(&api, &title), title);
-    }
+    write_to_each_partition(&deployment, &api, "after", &mut expected);
     api.await_well();
     assert_eq!((shown(&api), stored(&deployment)), (expected.clone(), expected));
 }
